@@ -1,0 +1,221 @@
+//! [`MemoryCatalog`]: pointers in memory, metadata in any store. The reference implementation.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{
+    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, TableCreation, TableIdent, load_metadata,
+    stage_commit, stage_create,
+};
+use crate::clock::{Clock, SystemClock};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{Storage, join};
+use crate::table::Table;
+
+/// A catalog that lives as long as the process: for tests, and for tables opened from their metadata files.
+#[derive(Debug)]
+pub struct MemoryCatalog {
+    warehouse: String,
+    storage: Storage,
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    namespaces: BTreeMap<Vec<String>, HashMap<String, String>>,
+    tables: HashMap<TableIdent, String>,
+}
+
+impl MemoryCatalog {
+    /// A catalog whose tables lie under `warehouse` (a URL) unless they are created elsewhere.
+    pub fn new(warehouse: impl Into<String>, storage: Storage) -> Self {
+        Self::with_clock(warehouse, storage, SystemClock::shared())
+    }
+
+    /// As [`MemoryCatalog::new`], with a clock.
+    pub fn with_clock(warehouse: impl Into<String>, storage: Storage, clock: Arc<dyn Clock>) -> Self {
+        Self { warehouse: warehouse.into(), storage, clock, state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pointer(&self, ident: &TableIdent) -> Result<String> {
+        self.state().tables.get(ident).cloned().ok_or_else(|| no_table(ident))
+    }
+}
+
+fn no_table(ident: &TableIdent) -> Error {
+    Error::not_found("no such table in this catalog").with("table", ident)
+}
+
+fn no_namespace(namespace: &NamespaceIdent) -> Error {
+    Error::not_found("no such namespace; create it first").with("namespace", namespace)
+}
+
+impl State {
+    fn require_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
+        if self.namespaces.contains_key(namespace.as_ref()) { Ok(()) } else { Err(no_namespace(namespace)) }
+    }
+
+    fn insert(&mut self, ident: &TableIdent, location: &str) -> Result<()> {
+        self.require_namespace(ident.namespace())?;
+        if self.tables.contains_key(ident) {
+            return Err(Error::new(ErrorKind::AlreadyExists, "the table exists").with("table", ident));
+        }
+        self.tables.insert(ident.clone(), location.to_string());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Catalog for MemoryCatalog {
+    fn name(&self) -> &str {
+        "memory"
+    }
+
+    fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
+        let prefix: &[String] = parent.map_or(&[], |p| p.as_ref());
+        let state = self.state();
+        if let Some(parent) = parent {
+            state.require_namespace(parent)?;
+        }
+        let children =
+            state.namespaces.keys().filter(|n| n.len() == prefix.len() + 1 && n.starts_with(prefix));
+        children.map(|n| Ok(NamespaceIdent::from_vec(n.clone())?)).collect()
+    }
+
+    async fn create_namespace(
+        &self,
+        namespace: &NamespaceIdent,
+        properties: HashMap<String, String>,
+    ) -> Result<()> {
+        let mut state = self.state();
+        if let Some(parent) = namespace.parent() {
+            state.require_namespace(&parent)?;
+        }
+        let key: &Vec<String> = namespace.as_ref();
+        if state.namespaces.contains_key(key) {
+            return Err(
+                Error::new(ErrorKind::AlreadyExists, "the namespace exists").with("namespace", namespace)
+            );
+        }
+        state.namespaces.insert(key.clone(), properties);
+        Ok(())
+    }
+
+    async fn namespace_properties(&self, namespace: &NamespaceIdent) -> Result<HashMap<String, String>> {
+        let key: &Vec<String> = namespace.as_ref();
+        self.state().namespaces.get(key).cloned().ok_or_else(|| no_namespace(namespace))
+    }
+
+    async fn update_namespace(
+        &self,
+        namespace: &NamespaceIdent,
+        set: HashMap<String, String>,
+        remove: Vec<String>,
+    ) -> Result<()> {
+        let mut state = self.state();
+        let key: &Vec<String> = namespace.as_ref();
+        let properties = state.namespaces.get_mut(key).ok_or_else(|| no_namespace(namespace))?;
+        properties.retain(|key, _| !remove.contains(key));
+        properties.extend(set);
+        Ok(())
+    }
+
+    async fn drop_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
+        let mut state = self.state();
+        state.require_namespace(namespace)?;
+        let key: &Vec<String> = namespace.as_ref();
+        let holds_tables = state.tables.keys().any(|t| t.namespace() == namespace);
+        if holds_tables || state.namespaces.keys().any(|n| n.len() > key.len() && n.starts_with(key)) {
+            return Err(Error::invalid_input("the namespace is not empty; drop what is in it first")
+                .with("namespace", namespace));
+        }
+        state.namespaces.remove(key);
+        Ok(())
+    }
+
+    async fn list_tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        let state = self.state();
+        state.require_namespace(namespace)?;
+        let mut tables: Vec<_> =
+            state.tables.keys().filter(|t| t.namespace() == namespace).cloned().collect();
+        tables.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(tables)
+    }
+
+    async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
+        let properties = self.namespace_properties(namespace).await?;
+        let name = creation.name.clone();
+        let default_location = || match properties.get("location") {
+            Some(location) => join(location, &name),
+            None => join(&join(&self.warehouse, &namespace.as_ref().join("/")), &name),
+        };
+        let staged = stage_create(&self.storage, &*self.clock, namespace, creation, default_location).await?;
+        self.state().insert(staged.table.ident(), staged.table.metadata_location())?;
+        Ok(staged.table)
+    }
+
+    async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
+        let location = self.pointer(ident)?;
+        let metadata = load_metadata(&self.storage, &location).await?;
+        Ok(Table::new(ident.clone(), Arc::new(metadata), location, self.storage.clone()))
+    }
+
+    async fn drop_table(&self, ident: &TableIdent) -> Result<()> {
+        self.state().tables.remove(ident).map(drop).ok_or_else(|| no_table(ident))
+    }
+
+    async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()> {
+        let mut state = self.state();
+        let location = state.tables.get(from).cloned().ok_or_else(|| no_table(from))?;
+        state.insert(to, &location)?;
+        state.tables.remove(from);
+        Ok(())
+    }
+
+    async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
+        let metadata = load_metadata(&self.storage, metadata_location).await?;
+        self.state().insert(ident, metadata_location)?;
+        Ok(Table::new(ident.clone(), Arc::new(metadata), metadata_location.to_string(), self.storage.clone()))
+    }
+
+    async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {
+        let mut staged = Vec::with_capacity(requests.len());
+        for request in &requests {
+            let next = match self.load_table(&request.ident).await {
+                Ok(current) => stage_commit(&self.storage, &*self.clock, &current, request).await,
+                Err(e) => Err(e),
+            };
+            match next {
+                Ok(next) => staged.push(next),
+                Err(e) if e.kind() == ErrorKind::Conflict => return CommitOutcome::Conflict(e),
+                Err(e) => return CommitOutcome::Failed(e),
+            }
+        }
+        let mut state = self.state();
+        for next in &staged {
+            if state.tables.get(next.table.ident()) != next.previous.as_ref() {
+                let error = Error::conflict("another commit was first").with("table", next.table.ident());
+                return CommitOutcome::Conflict(error);
+            }
+        }
+        for next in &staged {
+            state.tables.insert(next.table.ident().clone(), next.table.metadata_location().to_string());
+        }
+        CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect())
+    }
+}

@@ -1,0 +1,193 @@
+//! Metadata files: naming, reading, and staging the next one for catalogs that keep only a pointer.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use iceberg::spec::{TableMetadata, TableMetadataBuilder};
+use iceberg::{NamespaceIdent, TableCreation};
+
+use super::CommitRequest;
+use crate::clock::Clock;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{Storage, file_name, join};
+use crate::table::Table;
+
+/// The most that a decompressed metadata file may be, in bytes.
+const MAX_METADATA_BYTES: u64 = 1 << 30;
+
+/// A metadata file that is written and that no pointer names yet.
+#[derive(Debug, Clone)]
+pub struct StagedMetadata {
+    /// The table as it will be when the pointer moves.
+    pub table: Table,
+    /// The location that the pointer must still hold, absent for a table to be created.
+    pub previous: Option<String>,
+}
+
+/// Reads and parses a metadata file, gzip or plain. One request.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::DataInvalid`] naming the file when it can't be parsed.
+pub async fn load_metadata(storage: &Storage, location: &str) -> Result<TableMetadata> {
+    let bytes = storage.read(location).await?;
+    let invalid = |message: &str, source: Box<dyn std::error::Error + Send + Sync>| {
+        Error::data_invalid(message.to_string()).with("file", location).with_source(source)
+    };
+    let parsed = if bytes.starts_with(&[0x1f, 0x8b]) {
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(bytes.as_ref())
+            .take(MAX_METADATA_BYTES + 1)
+            .read_to_end(&mut plain)
+            .map_err(|e| {
+                invalid(
+                    "the metadata file is not whole gzip; restore it or register an earlier one",
+                    e.into(),
+                )
+            })?;
+        if plain.len() as u64 > MAX_METADATA_BYTES {
+            return Err(Error::data_invalid("the metadata file decompresses to more than 1 GiB")
+                .with("file", location));
+        }
+        serde_json::from_slice::<TableMetadata>(&plain)
+    } else {
+        serde_json::from_slice::<TableMetadata>(&bytes)
+    };
+    parsed.map_err(|e| {
+        invalid(
+            "the metadata file is not valid Iceberg table metadata; restore it or register an earlier one",
+            e.into(),
+        )
+    })
+}
+
+/// Writes the first metadata file of a table.
+pub async fn stage_create(
+    storage: &Storage,
+    clock: &dyn Clock,
+    namespace: &NamespaceIdent,
+    mut creation: TableCreation,
+    default_location: impl FnOnce() -> String,
+) -> Result<StagedMetadata> {
+    let ident = super::TableIdent::new(namespace.clone(), creation.name.clone());
+    let location = creation.location.take().unwrap_or_else(default_location);
+    creation.location = Some(location.trim_end_matches('/').to_string());
+    if let Some(version) = creation.properties.remove("format-version") {
+        creation.format_version = crate::evolve::parse_format_version(&version)?;
+    }
+    let metadata =
+        TableMetadataBuilder::from_table_creation(creation)?.assign_uuid(clock.uuid()).build()?.metadata;
+    write(storage, clock, ident, None, 0, metadata).await
+}
+
+/// Checks a request against the current table and writes the next metadata file.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`] when a requirement does not hold.
+pub async fn stage_commit(
+    storage: &Storage,
+    clock: &dyn Clock,
+    current: &Table,
+    request: &CommitRequest,
+) -> Result<StagedMetadata> {
+    for requirement in &request.requirements {
+        requirement.check(Some(current.metadata())).map_err(|e| {
+            Error::new(ErrorKind::Conflict, e.to_string()).with("table", &request.ident).with_source(e)
+        })?;
+    }
+    let metadata = apply_updates(
+        current.metadata(),
+        Some(current.metadata_location()),
+        request.updates.iter().cloned(),
+    )?;
+    let version = version_of(current.metadata_location()).map_or(1, |v| v + 1);
+    let previous = Some(current.metadata_location().to_string());
+    write(storage, clock, request.ident.clone(), previous, version, metadata).await
+}
+
+/// The metadata that updates make of `metadata`. Pure.
+pub(crate) fn apply_updates(
+    metadata: &TableMetadata,
+    location: Option<&str>,
+    updates: impl IntoIterator<Item = iceberg::TableUpdate>,
+) -> Result<TableMetadata> {
+    let mut builder = metadata.clone().into_builder(location.map(str::to_string));
+    for update in updates {
+        builder = update.apply(builder)?;
+    }
+    Ok(builder.build()?.metadata)
+}
+
+async fn write(
+    storage: &Storage,
+    clock: &dyn Clock,
+    ident: super::TableIdent,
+    previous: Option<String>,
+    version: u64,
+    metadata: TableMetadata,
+) -> Result<StagedMetadata> {
+    let folder = match metadata.properties().get("write.metadata.path") {
+        Some(path) => path.trim_end_matches('/').to_string(),
+        None => join(metadata.location(), "metadata"),
+    };
+    let gzip = match metadata
+        .properties()
+        .get("write.metadata.compression-codec")
+        .map(|c| c.to_ascii_lowercase())
+        .as_deref()
+    {
+        None | Some("none") => false,
+        Some("gzip") => true,
+        Some(other) => {
+            return Err(
+                Error::invalid_input("write.metadata.compression-codec is none or gzip").with("value", other)
+            );
+        }
+    };
+    let suffix = if gzip { ".gz.metadata.json" } else { ".metadata.json" };
+    let location = join(&folder, &format!("{version:05}-{}{suffix}", clock.uuid()));
+    let json = serde_json::to_vec(&metadata)
+        .map_err(|e| Error::internal("the metadata can't be serialised").with_source(e))?;
+    let bytes = if gzip { compress(&json)? } else { json };
+    storage.write(&location, bytes).await?;
+    let table = Table::new(ident, Arc::new(metadata), location, storage.clone());
+    Ok(StagedMetadata { table, previous })
+}
+
+fn compress(json: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    flate2::read::GzEncoder::new(json, flate2::Compression::default())
+        .read_to_end(&mut out)
+        .map_err(|e| Error::internal("gzip failed").with_source(e))?;
+    Ok(out)
+}
+
+/// The version in a metadata file's name: `00003-uuid.metadata.json` or Hadoop's `v3.metadata.json`.
+fn version_of(location: &str) -> Option<u64> {
+    let name = file_name(location);
+    let digits = name.strip_prefix('v').unwrap_or(name);
+    digits.split(['-', '.']).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_names_of_both_kinds() {
+        assert_eq!(version_of("s3://b/t/metadata/00012-a-b.gz.metadata.json"), Some(12));
+        assert_eq!(version_of("/t/metadata/v7.metadata.json"), Some(7));
+        assert_eq!(version_of("/t/metadata/current.json"), None);
+    }
+
+    #[tokio::test]
+    async fn a_corrupt_metadata_file_is_an_error_that_names_it() {
+        let storage = Storage::new();
+        for (name, bytes) in [("a", &b"{\"format-version\":2"[..]), ("b", &[0x1f, 0x8b, 8, 0, 1][..])] {
+            let location = format!("memory://w/{name}.metadata.json");
+            storage.write(&location, bytes.to_vec()).await.unwrap();
+            let error = load_metadata(&storage, &location).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::DataInvalid);
+            assert!(error.to_string().contains(&location), "{error}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Where tables are registered: the [`Catalog`] trait, and [`MemoryCatalog`] as its reference implementation.
+//!
+//! A catalog keeps namespaces and, for each table, one pointer: the location of its current metadata file. A commit is a
+//! compare-and-swap of that pointer. Only the commit module calls [`Catalog::commit`]; everything else that a commit
+//! needs (manifests, validation, retries) is settled before and after it.
+
+mod bridge;
+mod memory;
+mod metadata_file;
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+pub use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+use crate::table::Table;
+
+pub use bridge::IcebergCatalog;
+pub use memory::MemoryCatalog;
+pub use metadata_file::{StagedMetadata, load_metadata, stage_commit, stage_create};
+
+/// One table's part of a commit: what must hold of its current metadata, and what changes.
+#[derive(Debug, Clone)]
+pub struct CommitRequest {
+    /// The table.
+    pub ident: TableIdent,
+    /// What must hold of the current metadata, else the outcome is [`CommitOutcome::Conflict`].
+    pub requirements: Vec<TableRequirement>,
+    /// What changes, in order.
+    pub updates: Vec<TableUpdate>,
+}
+
+/// What became of a commit. There is no fourth case: a catalog that cannot tell answers [`CommitOutcome::Unknown`].
+#[derive(Debug)]
+pub enum CommitOutcome {
+    /// The pointers moved. The new tables, in the order of the requests.
+    Done(Vec<Table>),
+    /// Nothing changed: a requirement did not hold, or another writer was first. Reload, validate and try again.
+    Conflict(Error),
+    /// Nothing changed, and trying again won't help: no such table, no permission, an update that can't be applied.
+    Failed(Error),
+    /// The answer was lost. The commit may have happened: delete nothing, look at the table's history.
+    Unknown(Error),
+}
+
+/// Namespaces and tables by name.
+///
+/// # Cancel safety
+/// A dropped future leaves the catalog as it was or as the call would have left it, and at most files that nothing names.
+#[async_trait]
+pub trait Catalog: Debug + Send + Sync {
+    /// The catalog's name, as users registered it.
+    fn name(&self) -> &str;
+
+    /// The stores of this catalog's tables.
+    fn storage(&self) -> &Storage;
+
+    /// The source of time and ids.
+    fn clock(&self) -> &Arc<dyn Clock>;
+
+    /// The namespaces directly under `parent`, or the top-level ones.
+    async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>>;
+
+    /// Creates a namespace.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
+    async fn create_namespace(
+        &self,
+        namespace: &NamespaceIdent,
+        properties: HashMap<String, String>,
+    ) -> Result<()>;
+
+    /// A namespace's properties.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound).
+    async fn namespace_properties(&self, namespace: &NamespaceIdent) -> Result<HashMap<String, String>>;
+
+    /// Sets and removes properties of a namespace.
+    async fn update_namespace(
+        &self,
+        namespace: &NamespaceIdent,
+        set: HashMap<String, String>,
+        remove: Vec<String>,
+    ) -> Result<()>;
+
+    /// Drops an empty namespace.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) while tables or namespaces are in it.
+    async fn drop_namespace(&self, namespace: &NamespaceIdent) -> Result<()>;
+
+    /// The tables directly in a namespace.
+    async fn list_tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>>;
+
+    /// Creates an empty table. Its location, unless given, is the namespace's `location` property or
+    /// `{warehouse}/{namespace}`, followed by its name.
+    async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table>;
+
+    /// Loads a table's current metadata. One look at the pointer and, unless that is cached, one read.
+    async fn load_table(&self, ident: &TableIdent) -> Result<Table>;
+
+    /// Takes a table out of the catalog. Its files stay, for [`Catalog::register_table`] or for deletion.
+    async fn drop_table(&self, ident: &TableIdent) -> Result<()>;
+
+    /// Renames a table. Its files stay where they are.
+    async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()>;
+
+    /// Registers a table by the location of its metadata file.
+    async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table>;
+
+    /// Commits to several tables at once, all or nothing.
+    async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome;
+
+    /// Whether a namespace exists.
+    async fn namespace_exists(&self, namespace: &NamespaceIdent) -> Result<bool> {
+        found(self.namespace_properties(namespace).await)
+    }
+
+    /// Whether a table exists.
+    async fn table_exists(&self, ident: &TableIdent) -> Result<bool> {
+        found(self.load_table(ident).await)
+    }
+}
+
+fn found<T>(result: Result<T>) -> Result<bool> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(e) if e.kind() == crate::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// The namespace of a dotted name and the rest: `a.b.t` is table `t` in namespace `a.b`.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) without a namespace or with an empty part.
+pub fn parse_ident(name: &str) -> Result<TableIdent> {
+    let parts: Vec<&str> = name.split('.').collect();
+    if parts.len() < 2 || parts.iter().any(|part| part.is_empty()) {
+        return Err(Error::invalid_input("a table is named namespace.table").with("table", name));
+    }
+    Ok(TableIdent::from_strs(parts)?)
+}

@@ -1,0 +1,292 @@
+//! The one error of the library.
+//!
+//! An [`Error`] has a [`ErrorKind`] that tells the caller what to do, a message that says what was wrong and what to do
+//! about it, context as key-value pairs (`table`, `file`, `snapshot`, ...) and, where there is one, its source.
+
+use std::fmt;
+
+/// The library's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What a caller can do about an [`Error`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A table, namespace, snapshot, reference or file does not exist. Look at the name.
+    NotFound,
+    /// What was to be created exists. Choose another name, or load it.
+    AlreadyExists,
+    /// The caller's input is wrong: a name, a type, an option. Retrying won't help.
+    InvalidInput,
+    /// Stored data breaks the format: a corrupt metadata file, manifest or data file. Retrying won't help.
+    DataInvalid,
+    /// Valid, but not something that this version does.
+    Unsupported,
+    /// A concurrent change makes the operation's result wrong. Read again and run the operation again.
+    Conflict,
+    /// The commit may or may not have happened. Reload the table and look, or run again with the same idempotency key;
+    /// nothing that the commit wrote was deleted.
+    CommitStateUnknown,
+    /// A store, database or network failed in passing. The same call may succeed later.
+    Transient,
+    /// A store or the operating system refused for good: permissions, a full disk.
+    Io,
+    /// A limit that the caller set was reached: memory, size, time.
+    ResourceExhausted,
+    /// A bug in the library, or in one below it.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The kind's name, in lower-case words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotFound => "not found",
+            Self::AlreadyExists => "already exists",
+            Self::InvalidInput => "invalid input",
+            Self::DataInvalid => "invalid data",
+            Self::Unsupported => "unsupported",
+            Self::Conflict => "conflict",
+            Self::CommitStateUnknown => "commit state unknown",
+            Self::Transient => "transient failure",
+            Self::Io => "i/o failure",
+            Self::ResourceExhausted => "resource exhausted",
+            Self::Internal => "internal error",
+        }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The library's error.
+///
+/// ```
+/// use icefield_core::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::NotFound, "no such snapshot; see the table's history")
+///     .with("table", "hotel.rates")
+///     .with("snapshot", 17);
+/// assert_eq!(error.to_string(), "not found: no such snapshot; see the table's history (table: hotel.rates, snapshot: 17)");
+/// assert!(!error.is_retryable());
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    context: Vec<(&'static str, String)>,
+    source: Option<Source>,
+}
+
+impl Error {
+    /// An error of a kind; the message says what was wrong and what to do about it.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
+    }
+
+    /// [`ErrorKind::InvalidInput`].
+    pub fn invalid_input(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidInput, message)
+    }
+
+    /// [`ErrorKind::DataInvalid`].
+    pub fn data_invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::DataInvalid, message)
+    }
+
+    /// [`ErrorKind::Unsupported`].
+    pub fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unsupported, message)
+    }
+
+    /// [`ErrorKind::NotFound`].
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::NotFound, message)
+    }
+
+    /// [`ErrorKind::Conflict`].
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Conflict, message)
+    }
+
+    /// [`ErrorKind::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// Adds a key-value pair of context.
+    pub fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        self.0.context.push((key, value.to_string()));
+        self
+    }
+
+    /// Sets the error underneath.
+    pub fn with_source(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The message alone, without kind, context and source.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The context, in the order in which it was added.
+    pub fn context(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.context.iter().map(|(key, value)| (*key, value.as_str()))
+    }
+
+    /// Whether the same call may succeed when it is made again, unchanged.
+    pub fn is_retryable(&self) -> bool {
+        self.0.kind == ErrorKind::Transient
+    }
+
+    /// Whether the commit may or may not have happened.
+    pub fn is_commit_state_unknown(&self) -> bool {
+        self.0.kind == ErrorKind::CommitStateUnknown
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.kind, self.0.message)?;
+        for (i, (key, value)) in self.0.context.iter().enumerate() {
+            write!(f, "{}{key}: {value}", if i == 0 { " (" } else { ", " })?;
+        }
+        if !self.0.context.is_empty() {
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut source = std::error::Error::source(self);
+        while let Some(error) = source {
+            write!(f, "\n  caused by: {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<iceberg::Error> for Error {
+    fn from(error: iceberg::Error) -> Self {
+        use iceberg::ErrorKind as Their;
+        // A storage error that passed through iceberg keeps its own kind.
+        if let Some(ours) = std::error::Error::source(&error).and_then(find_ours) {
+            let (kind, message) = (ours.kind(), ours.to_string());
+            return Self::new(kind, message).with_source(error);
+        }
+        let kind = match error.kind() {
+            Their::DataInvalid => ErrorKind::DataInvalid,
+            Their::FeatureUnsupported => ErrorKind::Unsupported,
+            Their::TableNotFound | Their::NamespaceNotFound => ErrorKind::NotFound,
+            Their::TableAlreadyExists | Their::NamespaceAlreadyExists => ErrorKind::AlreadyExists,
+            Their::PreconditionFailed => ErrorKind::InvalidInput,
+            Their::CatalogCommitConflicts => ErrorKind::Conflict,
+            _ => ErrorKind::Internal,
+        };
+        Self::new(kind, error.message().to_string()).with_source(error)
+    }
+}
+
+fn find_ours<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(ours) = error.downcast_ref::<Error>() {
+            return Some(ours);
+        }
+        at = error.source();
+    }
+    None
+}
+
+impl From<Error> for iceberg::Error {
+    fn from(error: Error) -> Self {
+        use iceberg::ErrorKind as Their;
+        let kind = match error.kind() {
+            ErrorKind::DataInvalid => Their::DataInvalid,
+            ErrorKind::Unsupported => Their::FeatureUnsupported,
+            ErrorKind::InvalidInput => Their::PreconditionFailed,
+            ErrorKind::Conflict => Their::CatalogCommitConflicts,
+            _ => Their::Unexpected,
+        };
+        iceberg::Error::new(kind, error.to_string()).with_retryable(error.is_retryable()).with_source(error)
+    }
+}
+
+impl From<object_store::Error> for Error {
+    fn from(error: object_store::Error) -> Self {
+        use object_store::Error as Their;
+        let kind = match &error {
+            Their::NotFound { .. } => ErrorKind::NotFound,
+            Their::AlreadyExists { .. } => ErrorKind::AlreadyExists,
+            Their::Precondition { .. } => ErrorKind::Conflict,
+            Their::NotSupported { .. } | Their::NotImplemented { .. } => ErrorKind::Unsupported,
+            Their::InvalidPath { .. } | Their::UnknownConfigurationKey { .. } => ErrorKind::InvalidInput,
+            Their::PermissionDenied { .. } | Their::Unauthenticated { .. } => ErrorKind::Io,
+            _ => ErrorKind::Transient,
+        };
+        Self::new(kind, error.to_string()).with_source(error)
+    }
+}
+
+impl From<parquet::errors::ParquetError> for Error {
+    fn from(error: parquet::errors::ParquetError) -> Self {
+        if let parquet::errors::ParquetError::External(source) = error {
+            return match source.downcast::<object_store::Error>() {
+                Ok(store) => (*store).into(),
+                Err(source) => Self::new(ErrorKind::DataInvalid, source.to_string()).with_source(source),
+            };
+        }
+        Self::new(ErrorKind::DataInvalid, error.to_string()).with_source(error)
+    }
+}
+
+impl From<arrow_schema::ArrowError> for Error {
+    fn from(error: arrow_schema::ArrowError) -> Self {
+        Self::new(ErrorKind::DataInvalid, error.to_string()).with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storage_error_keeps_its_kind_through_iceberg() {
+        let ours =
+            Error::new(ErrorKind::Transient, "the store did not answer; try again").with("file", "a.avro");
+        let theirs: iceberg::Error = ours.into();
+        let back = Error::from(theirs);
+        assert_eq!(back.kind(), ErrorKind::Transient);
+        assert!(back.is_retryable());
+        assert!(back.to_string().contains("a.avro"), "{back}");
+    }
+
+    #[test]
+    fn debug_shows_the_chain_of_causes() {
+        let error = Error::invalid_input("no").with_source(std::io::Error::other("below"));
+        assert_eq!(format!("{error:?}"), "invalid input: no\n  caused by: below");
+    }
+}

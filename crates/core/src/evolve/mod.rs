@@ -1,0 +1,18 @@
+//! Changes of a table's metadata as pure functions: metadata in, updates and requirements out.
+
+use iceberg::spec::FormatVersion;
+
+use crate::error::{Error, Result};
+
+/// `1`, `2` or `3` as a format version.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) for anything else.
+pub fn parse_format_version(text: &str) -> Result<FormatVersion> {
+    match text.trim() {
+        "1" => Ok(FormatVersion::V1),
+        "2" => Ok(FormatVersion::V2),
+        "3" => Ok(FormatVersion::V3),
+        other => Err(Error::invalid_input("format-version is 1, 2 or 3").with("value", other)),
+    }
+}

@@ -1,0 +1,1 @@
+//! Filters over a table's columns, by field id.

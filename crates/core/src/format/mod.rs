@@ -1,0 +1,1 @@
+//! What hangs below a metadata file.

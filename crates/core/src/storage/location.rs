@@ -1,0 +1,98 @@
+//! Locations as text: their parts, joining, and comparing those that differ only in form.
+
+use crate::error::{Error, Result};
+
+/// The parts of a location, borrowed from it.
+pub(super) struct Location<'a> {
+    scheme: &'a str,
+    authority: &'a str,
+    /// Whether the location named its scheme (`file:///a`) or is a bare path (`/a`).
+    written: bool,
+    pub(super) key: &'a str,
+}
+
+impl<'a> Location<'a> {
+    pub(super) fn parse(location: &'a str) -> Result<Self> {
+        if location.starts_with('/') {
+            return Ok(Self { scheme: "file", authority: "", written: false, key: location });
+        }
+        let invalid = || {
+            Error::invalid_input("not a location: use scheme://authority/path or an absolute path")
+                .with("location", location)
+        };
+        let (scheme, rest) = location.split_once(':').ok_or_else(invalid)?;
+        if scheme.is_empty() || !scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) {
+            return Err(invalid());
+        }
+        let (authority, key) = match rest.strip_prefix("//") {
+            Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
+            None => ("", rest), // Hadoop's file:/a/b
+        };
+        Ok(Self { scheme, authority, written: true, key })
+    }
+
+    /// What stores are kept under: scheme aliases folded.
+    pub(super) fn base(&self) -> String {
+        format!("{}://{}", canonical_scheme(self.scheme), self.authority)
+    }
+
+    /// The base in the form in which this location was written, so that a listing's paths join onto it.
+    pub(super) fn written_base(&self) -> String {
+        if self.written { format!("{}://{}", self.scheme, self.authority) } else { String::new() }
+    }
+}
+
+fn canonical_scheme(scheme: &str) -> &str {
+    match scheme {
+        "s3a" | "s3n" => "s3",
+        other => other,
+    }
+}
+
+/// `base` and `path` with one slash between them.
+pub fn join(base: &str, path: &str) -> String {
+    format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
+}
+
+/// What follows a location's last slash.
+pub fn file_name(location: &str) -> &str {
+    location.rsplit_once('/').map_or(location, |(_, name)| name)
+}
+
+/// Whether two locations name the same file, whatever form each is written in: `s3a` for `s3`, `/a` or `file:/a` for
+/// `file:///a`.
+pub fn same_location(a: &str, b: &str) -> bool {
+    if a == b {
+        return true;
+    }
+    match (Location::parse(a), Location::parse(b)) {
+        (Ok(a), Ok(b)) => {
+            canonical_scheme(a.scheme) == canonical_scheme(b.scheme)
+                && a.authority == b.authority
+                && a.key.trim_start_matches('/') == b.key.trim_start_matches('/')
+        }
+        _ => false,
+    }
+}
+
+/// An option in `object_store`'s names: Iceberg's names translated, others passed on.
+pub(super) fn store_option(key: &str, value: &str) -> Vec<(String, String)> {
+    let pair = |key: &str, value: &str| (key.to_string(), value.to_string());
+    match key {
+        "s3.endpoint" => {
+            let mut options = vec![pair("aws_endpoint", value)];
+            if value.starts_with("http://") {
+                options.push(pair("aws_allow_http", "true"));
+            }
+            options
+        }
+        "s3.region" | "client.region" => vec![pair("aws_region", value)],
+        "s3.access-key-id" => vec![pair("aws_access_key_id", value)],
+        "s3.secret-access-key" => vec![pair("aws_secret_access_key", value)],
+        "s3.session-token" => vec![pair("aws_session_token", value)],
+        "s3.path-style-access" => {
+            vec![pair("aws_virtual_hosted_style_request", if value == "true" { "false" } else { "true" })]
+        }
+        _ => vec![pair(key, value)],
+    }
+}

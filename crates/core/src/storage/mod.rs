@@ -1,0 +1,264 @@
+//! Files by URL, on any object store.
+//!
+//! [`Storage`] finds the store for a URL and does the few things that a table format needs of it: read, write, write
+//! only if absent, list, delete. It is the only user of `object_store`'s operations in this crate; what it hands out for
+//! others (the store itself for Parquet scans and writers, an [`iceberg::io::FileIO`] for other crates) goes to the same
+//! stores, so a store given by [`Storage::with_store`] sees every request of the library.
+//!
+//! Locations are Iceberg's: `scheme://authority/key`, the key raw, never percent-decoded, or an absolute local path.
+//! Schemes: `file`, `memory`, `s3` (also `s3a`, `s3n`), `gs`, `az` (also `abfs`, `abfss`, `adl`, `azure`).
+
+mod file_io;
+mod location;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use object_store::buffered::BufWriter;
+use object_store::path::Path;
+use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use url::Url;
+
+pub use location::{file_name, join, same_location};
+
+use crate::error::{Error, ErrorKind, Result};
+use location::Location;
+
+/// A file that [`Storage::list`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// The file's location, with the scheme and authority that were listed.
+    pub location: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Last modification, in milliseconds since the epoch, by the store's clock.
+    pub modified_ms: i64,
+}
+
+/// Where a location's bytes are: a store and a path in it.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// `scheme://authority`, without a path: what the store is registered under.
+    pub base: Url,
+    /// The store.
+    pub store: Arc<dyn ObjectStore>,
+    /// The path in the store.
+    pub path: Path,
+}
+
+/// Files by URL. Cheap to clone; clones share their stores.
+#[derive(Clone)]
+pub struct Storage(Arc<Inner>);
+
+struct Inner {
+    options: HashMap<String, String>,
+    stores: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Options hold secrets: names only.
+        f.debug_struct("Storage").field("options", &self.0.options.keys()).finish_non_exhaustive()
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Storage {
+    /// Stores found by URL scheme, configured by the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
+    pub fn new() -> Self {
+        Self::with_options(HashMap::new())
+    }
+
+    /// As [`Storage::new`], with options that win over the environment: `object_store`'s names
+    /// (`aws_endpoint`, ...) or Iceberg's (`s3.endpoint`, `s3.region`, `s3.access-key-id`, `s3.secret-access-key`,
+    /// `s3.session-token`, `s3.path-style-access`).
+    pub fn with_options(options: HashMap<String, String>) -> Self {
+        Self(Arc::new(Inner { options, stores: Mutex::default() }))
+    }
+
+    /// Uses `store` for every location under `base` (`scheme://authority`): a wrapped store, or one of a kind that URLs
+    /// do not name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] when `base` is not a location.
+    pub fn with_store(self, base: &str, store: Arc<dyn ObjectStore>) -> Result<Self> {
+        let key = Location::parse(base)?.base();
+        self.stores().insert(key, store);
+        Ok(self)
+    }
+
+    /// The store and path of a location. Makes no request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for a scheme that is not known or a path that no store takes (`..`, an empty segment).
+    pub fn resolve(&self, location: &str) -> Result<Resolved> {
+        let parsed = Location::parse(location)?;
+        let path = Path::parse(parsed.key).map_err(|e| {
+            Error::invalid_input("not a usable path").with("location", location).with_source(e)
+        })?;
+        let key = parsed.base();
+        let base = Url::parse(&key).map_err(|e| {
+            Error::invalid_input("not a usable URL").with("location", location).with_source(e)
+        })?;
+        let known = self.stores().get(&key).cloned();
+        let store = match known {
+            Some(store) => store,
+            None => {
+                let store = self.build(&base).map_err(|e| e.with("location", location))?;
+                self.stores().entry(key).or_insert(store).clone()
+            }
+        };
+        Ok(Resolved { base, store, path })
+    }
+
+    fn stores(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn ObjectStore>>> {
+        self.0.stores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn build(&self, base: &Url) -> Result<Arc<dyn ObjectStore>> {
+        if base.scheme() == "memory" {
+            return Ok(Arc::new(object_store::memory::InMemory::new()));
+        }
+        let environment = std::env::vars()
+            .filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix)))
+            .map(|(key, value)| (key.to_ascii_lowercase(), value));
+        let options =
+            environment.chain(self.0.options.iter().flat_map(|(k, v)| location::store_option(k, v)));
+        match object_store::parse_url_opts(base, options) {
+            Ok((store, _)) => Ok(Arc::from(store)),
+            Err(e) => Err(Error::invalid_input(
+                "no store for this URL: use file, memory, s3, gs or az, and check its credentials and region",
+            )
+            .with_source(e)),
+        }
+    }
+
+    /// Reads a whole file. One request.
+    pub async fn read(&self, location: &str) -> Result<Bytes> {
+        let at = self.resolve(location)?;
+        let get = async { at.store.get(&at.path).await?.bytes().await };
+        get.await.map_err(|e| about(e, location))
+    }
+
+    /// Reads a range of bytes. One request.
+    pub async fn read_range(&self, location: &str, range: Range<u64>) -> Result<Bytes> {
+        let at = self.resolve(location)?;
+        at.store.get_range(&at.path, range).await.map_err(|e| about(e, location))
+    }
+
+    /// A file's content as a stream of chunks. One request, its body read as it is consumed.
+    pub async fn read_stream(&self, location: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let at = self.resolve(location)?;
+        let got = at.store.get_opts(&at.path, GetOptions::default()).await.map_err(|e| about(e, location))?;
+        let location = location.to_string();
+        Ok(got.into_stream().map_err(move |e| about(e, &location)).boxed())
+    }
+
+    /// A file's size in bytes. One request.
+    pub async fn size(&self, location: &str) -> Result<u64> {
+        let at = self.resolve(location)?;
+        Ok(at.store.head(&at.path).await.map_err(|e| about(e, location))?.size)
+    }
+
+    /// Whether a file exists. One request.
+    pub async fn exists(&self, location: &str) -> Result<bool> {
+        match self.size(location).await {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes a file whole, replacing what was there: readers see the old bytes or the new, never a part. One request.
+    pub async fn write(&self, location: &str, bytes: impl Into<Bytes>) -> Result<()> {
+        let at = self.resolve(location)?;
+        let payload = PutPayload::from(bytes.into());
+        at.store.put(&at.path, payload).await.map(drop).map_err(|e| about(e, location))
+    }
+
+    /// Writes a file only where there is none: `true` when this call wrote it, `false` when it was there. One request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] on a store without conditional writes.
+    pub async fn write_if_absent(&self, location: &str, bytes: impl Into<Bytes>) -> Result<bool> {
+        let at = self.resolve(location)?;
+        let options = PutOptions::from(PutMode::Create);
+        match at.store.put_opts(&at.path, PutPayload::from(bytes.into()), options).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                Ok(false)
+            }
+            Err(e) => Err(about(e, location)),
+        }
+    }
+
+    /// A writer that streams a file: nothing is visible until it is shut down, and nothing when it is dropped before.
+    pub fn writer(&self, location: &str) -> Result<BufWriter> {
+        let at = self.resolve(location)?;
+        Ok(BufWriter::with_capacity(at.store, at.path, 8 << 20))
+    }
+
+    /// Deletes a file; one that does not exist is no error. One request.
+    pub async fn delete(&self, location: &str) -> Result<()> {
+        let at = self.resolve(location)?;
+        match at.store.delete(&at.path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(about(e, location)),
+        }
+    }
+
+    /// Deletes files, `concurrency` at once, and gives each with its outcome, in no order.
+    pub fn delete_all(
+        &self,
+        locations: Vec<String>,
+        concurrency: usize,
+    ) -> BoxStream<'_, (String, Result<()>)> {
+        futures::stream::iter(locations)
+            .map(move |location| async move {
+                let outcome = self.delete(&location).await;
+                (location, outcome)
+            })
+            .buffer_unordered(concurrency.max(1))
+            .boxed()
+    }
+
+    /// Every file under a location, subfolders included, in no order. A location that does not exist holds no files.
+    pub fn list(&self, location: &str) -> BoxStream<'static, Result<FileEntry>> {
+        let at = match self.resolve(location) {
+            Ok(at) => at,
+            Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
+        };
+        let base = Location::parse(location).map(|l| l.written_base()).unwrap_or_default();
+        let about_location = location.to_string();
+        at.store
+            .list(Some(&at.path))
+            .map_ok(move |meta| FileEntry {
+                location: format!("{base}/{}", meta.location),
+                size: meta.size,
+                modified_ms: meta.last_modified.timestamp_millis(),
+            })
+            .map_err(move |e| about(e, &about_location))
+            .boxed()
+    }
+
+    /// An [`iceberg::io::FileIO`] over the same stores, for code that is built on the `iceberg` crate.
+    pub fn file_io(&self) -> iceberg::io::FileIO {
+        file_io::file_io(self.clone())
+    }
+}
+
+fn about(error: object_store::Error, location: &str) -> Error {
+    Error::from(error).with("file", location)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+//! [`Table`]: a table's metadata at one moment, immutable, and the ways to name one of its snapshots.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use iceberg::TableIdent;
+use iceberg::spec::{
+    SchemaRef, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata, TableMetadataRef,
+};
+
+use crate::catalog::load_metadata;
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+
+/// The branch that reads and writes use unless another is named.
+pub const MAIN_BRANCH: &str = "main";
+
+/// A table as one metadata file describes it. Cheap to clone; it never changes: a commit gives a new one.
+#[derive(Clone)]
+pub struct Table(Arc<Inner>);
+
+struct Inner {
+    ident: TableIdent,
+    metadata: TableMetadataRef,
+    metadata_location: String,
+    storage: Storage,
+    references: OnceLock<Vec<(String, SnapshotReference)>>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("ident", &self.0.ident.to_string())
+            .field("metadata_location", &self.0.metadata_location)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which snapshot of a table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum AsOf {
+    /// The head of `main`.
+    #[default]
+    Current,
+    /// A snapshot by its id.
+    Snapshot(i64),
+    /// The snapshot that was `main`'s head at a time, in milliseconds since the epoch.
+    Timestamp(i64),
+    /// The snapshot that a branch or tag names.
+    Ref(String),
+}
+
+impl Table {
+    /// A table from its parts.
+    pub fn new(
+        ident: TableIdent,
+        metadata: TableMetadataRef,
+        metadata_location: String,
+        storage: Storage,
+    ) -> Self {
+        Self(Arc::new(Inner { ident, metadata, metadata_location, storage, references: OnceLock::new() }))
+    }
+
+    /// A table from its metadata file alone, read-only for want of a catalog. One request.
+    pub async fn from_metadata_file(storage: Storage, ident: TableIdent, location: &str) -> Result<Self> {
+        let metadata = load_metadata(&storage, location).await?;
+        Ok(Self::new(ident, Arc::new(metadata), location.to_string(), storage))
+    }
+
+    /// The table's name in its catalog.
+    pub fn ident(&self) -> &TableIdent {
+        &self.0.ident
+    }
+
+    /// The table's metadata.
+    pub fn metadata(&self) -> &TableMetadata {
+        &self.0.metadata
+    }
+
+    /// The table's metadata, shared.
+    pub fn metadata_ref(&self) -> TableMetadataRef {
+        self.0.metadata.clone()
+    }
+
+    /// Where the metadata was read from.
+    pub fn metadata_location(&self) -> &str {
+        &self.0.metadata_location
+    }
+
+    /// The stores of the table's files.
+    pub fn storage(&self) -> &Storage {
+        &self.0.storage
+    }
+
+    /// The current schema.
+    pub fn schema(&self) -> &SchemaRef {
+        self.0.metadata.current_schema()
+    }
+
+    /// A table property.
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.0.metadata.properties().get(name).map(String::as_str)
+    }
+
+    /// The snapshot that `as_of` names; `None` is a table or branch without a snapshot: it has no rows.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) for an id, branch or tag that the table does not have, and for a time
+    /// before its first snapshot.
+    pub fn snapshot_as_of(&self, as_of: &AsOf) -> Result<Option<SnapshotRef>> {
+        let metadata = self.metadata();
+        match as_of {
+            AsOf::Current => Ok(metadata.current_snapshot().cloned()),
+            AsOf::Snapshot(id) => metadata.snapshot_by_id(*id).cloned().map(Some).ok_or_else(|| {
+                Error::not_found("no such snapshot; it may have been expired, see the table's history")
+                    .with("table", self.ident())
+                    .with("snapshot", id)
+            }),
+            AsOf::Timestamp(ms) => {
+                let entry = metadata.history().iter().rev().find(|entry| entry.timestamp_ms() <= *ms);
+                let snapshot = entry.and_then(|entry| metadata.snapshot_by_id(entry.snapshot_id));
+                snapshot.cloned().map(Some).ok_or_else(|| {
+                    Error::not_found("the table has no snapshot as old as this time; see its history")
+                        .with("table", self.ident())
+                        .with("timestamp_ms", ms)
+                })
+            }
+            AsOf::Ref(name) => match metadata.snapshot_for_ref(name) {
+                Some(snapshot) => Ok(Some(snapshot.clone())),
+                None if name == MAIN_BRANCH => Ok(None),
+                None => Err(Error::not_found("no such branch or tag; see the table's refs")
+                    .with("table", self.ident())
+                    .with("ref", name)),
+            },
+        }
+    }
+
+    /// The schema in which a read as of `as_of` is: the snapshot's own for an id, a time or a tag, the table's current
+    /// one for the current snapshot and for branches, which go on evolving (Iceberg Java's `SnapshotUtil.schemaFor`).
+    pub fn schema_as_of(&self, as_of: &AsOf) -> Result<SchemaRef> {
+        let snapshot = self.snapshot_as_of(as_of)?;
+        let own = match as_of {
+            AsOf::Current => false,
+            AsOf::Ref(name) => self.is_tag(name),
+            AsOf::Snapshot(_) | AsOf::Timestamp(_) => true,
+        };
+        match snapshot {
+            Some(snapshot) if own => Ok(snapshot.schema(self.metadata())?),
+            _ => Ok(self.schema().clone()),
+        }
+    }
+
+    fn is_tag(&self, name: &str) -> bool {
+        let reference = self.references().iter().find(|(ref_name, _)| ref_name == name);
+        matches!(reference, Some((_, reference)) if matches!(reference.retention, SnapshotRetention::Tag { .. }))
+    }
+
+    /// The table's branches and tags by name, sorted.
+    pub fn references(&self) -> &[(String, SnapshotReference)] {
+        self.0.references.get_or_init(|| references(self.metadata()))
+    }
+
+    /// The snapshots from `head` back to the first that the table still has, newest first.
+    pub fn ancestors(&self, head: i64) -> impl Iterator<Item = &SnapshotRef> {
+        ancestors(self.metadata(), head)
+    }
+}
+
+/// The branches and tags of `metadata` by name, sorted.
+///
+/// `iceberg` keeps them private and offers no list; its metadata as JSON is the one public view of them.
+pub fn references(metadata: &TableMetadata) -> Vec<(String, SnapshotReference)> {
+    #[derive(serde::Deserialize)]
+    struct Refs {
+        #[serde(default)]
+        refs: std::collections::BTreeMap<String, SnapshotReference>,
+    }
+    let refs = serde_json::to_value(metadata).ok().and_then(|json| serde_json::from_value::<Refs>(json).ok());
+    let mut refs: Vec<_> = refs.map(|r| r.refs.into_iter().collect()).unwrap_or_default();
+    if refs.is_empty()
+        && let Some(current) = metadata.current_snapshot_id()
+    {
+        // v1 metadata has no refs: main is the current snapshot.
+        let retention = SnapshotRetention::branch(None, None, None);
+        refs.push((MAIN_BRANCH.to_string(), SnapshotReference::new(current, retention)));
+    }
+    refs
+}
+
+/// The snapshots of `metadata` from `head` back to the first that it still has, newest first.
+pub fn ancestors(metadata: &TableMetadata, head: i64) -> impl Iterator<Item = &SnapshotRef> {
+    let first = metadata.snapshot_by_id(head);
+    let limit = metadata.snapshots().len(); // parents that form a ring must not hang a reader
+    std::iter::successors(first, |s| s.parent_snapshot_id().and_then(|p| metadata.snapshot_by_id(p)))
+        .take(limit)
+}

@@ -1,0 +1,1 @@
+//! DataFusion over Iceberg tables: scan, write, row-level changes, sessions.

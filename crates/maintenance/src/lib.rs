@@ -1,0 +1,1 @@
+//! Maintenance of Iceberg tables: compaction, snapshot expiry, orphan files.

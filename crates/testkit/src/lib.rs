@@ -1,0 +1,1 @@
+//! Shared test support: faulty stores, fake clocks, conformance suites, referee engines.

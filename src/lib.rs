@@ -1,0 +1,1 @@
+//! A lakehouse that a Rust service links.
