@@ -1,1 +1,49 @@
-//! What hangs below a metadata file.
+//! What hangs below a metadata file: manifest lists, manifests and the files that they name.
+
+mod manifest;
+
+use iceberg::spec::{DataContentType, DataFile};
+
+pub use manifest::{ManifestContent, load_manifest, load_manifest_list};
+
+/// A data or delete file with the partition spec that its partition value is of. (`iceberg`'s [`DataFile`] knows its
+/// spec but does not tell.)
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContentFile {
+    /// The id of the file's partition spec.
+    pub spec_id: i32,
+    /// Path, format, partition, sizes, statistics.
+    pub file: DataFile,
+}
+
+/// A file that a snapshot holds, with what its manifest entry says of it. Inherited values are filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveFile {
+    /// The id of the file's partition spec.
+    pub spec_id: i32,
+    /// Path, format, partition, sizes, statistics; on v3 with its first row id.
+    pub file: DataFile,
+    /// The snapshot that added the file.
+    pub snapshot_id: i64,
+    /// The data sequence number: deletes apply to data files of lower (position deletes: or equal) numbers.
+    pub sequence_number: i64,
+    /// The sequence number of the snapshot that added the file.
+    pub file_sequence_number: i64,
+}
+
+impl LiveFile {
+    /// The file's location.
+    pub fn path(&self) -> &str {
+        self.file.file_path()
+    }
+
+    /// Whether this is a data file, not a delete file.
+    pub fn is_data(&self) -> bool {
+        self.file.content_type() == DataContentType::Data
+    }
+
+    /// The file with its spec, without its history.
+    pub fn content_file(&self) -> ContentFile {
+        ContentFile { spec_id: self.spec_id, file: self.file.clone() }
+    }
+}

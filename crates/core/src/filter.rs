@@ -1,1 +1,0 @@
-//! Filters over a table's columns, by field id.
