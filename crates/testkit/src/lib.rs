@@ -1,1 +1,23 @@
-//! Shared test support: faulty stores, fake clocks, conformance suites, referee engines.
+//! What the tests of every crate share: stores and catalogs that fail on demand, a clock that tests hold, data of every
+//! type, and other engines' reading of the tables that a test wrote. Not published.
+//!
+//! - [`FaultyStore`] counts requests and fails one of them; [`every_fault`] runs a scenario once for each request that it
+//!   makes. [`FaultyCatalog`] does the same to the answers of commits.
+//! - [`FakeClock`] stands still until it is moved, and gives the same ids for the same seed.
+//! - [`everything_schema`] and [`random_batches`] are tables of every type; [`content_hash`] is the text form in which
+//!   the referees compare rows.
+//! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
+
+mod clock;
+mod content;
+mod data;
+mod faulty_catalog;
+mod faulty_store;
+mod referee;
+
+pub use clock::FakeClock;
+pub use content::{Content, content_hash};
+pub use data::{everything_schema, random_batch, random_batches, referee_schema};
+pub use faulty_catalog::{CommitFault, FaultyCatalog};
+pub use faulty_store::{Fault, FaultPoint, FaultyStore, Op, OpKind, every_fault};
+pub use referee::{Engine, Outcome, Pick, Referee};
