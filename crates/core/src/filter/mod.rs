@@ -4,7 +4,11 @@
 //! the column's own type. The query engine makes them of its expressions; commit validation and maintenance carry them as
 //! the footprint of what an operation read.
 
+mod matcher;
+
 use iceberg::spec::Datum;
+
+pub use matcher::FileMatcher;
 
 /// A condition on rows, in SQL's three-valued logic: a row matches only when it is true, not when it is unknown.
 #[derive(Debug, Clone, PartialEq, Default)]

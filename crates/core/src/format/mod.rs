@@ -1,10 +1,15 @@
 //! What hangs below a metadata file: manifest lists, manifests and the files that they name.
 
 mod manifest;
+mod metrics;
+mod schema;
+pub(crate) mod value;
 
 use iceberg::spec::{DataContentType, DataFile};
 
 pub use manifest::{ManifestContent, load_manifest, load_manifest_list};
+pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
+pub use schema::{UTC, arrow_field, arrow_schema, iceberg_schema, iceberg_type, parquet_schema};
 
 /// A data or delete file with the partition spec that its partition value is of. (`iceberg`'s [`DataFile`] knows its
 /// spec but does not tell.)
