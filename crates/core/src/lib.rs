@@ -8,6 +8,7 @@
 pub mod catalog;
 mod clock;
 pub mod commit;
+pub mod config;
 mod error;
 pub mod evolve;
 pub mod filter;

@@ -22,6 +22,7 @@ use crate::table::Table;
 
 pub use bridge::IcebergCatalog;
 pub use memory::MemoryCatalog;
+pub(crate) use metadata_file::apply_updates;
 pub use metadata_file::{StagedMetadata, load_metadata, stage_commit, stage_create};
 
 /// One table's part of a commit: what must hold of its current metadata, and what changes.

@@ -1,1 +1,224 @@
 //! Commits: actions become the next snapshot, validated against what others did meanwhile, and published once.
+//!
+//! A [`Transaction`] records actions and the table that they were computed from. [`Transaction::commit`] is a loop:
+//!
+//! 1. apply each action to the current metadata, in order: validate it against every snapshot since the transaction's
+//!    start, write its manifests and manifest list;
+//! 2. hand all updates to [`Catalog::commit`] as one request, which requires each touched branch to be where it was;
+//! 3. on a conflict delete this try's manifests, wait, reload and begin again; on an unknown outcome look for the
+//!    commit's id in the table's history, and delete nothing.
+//!
+//! Every snapshot's summary carries the commit's id and, if the caller gave one, the **idempotency key**. A commit whose
+//! key is in the branch's history, or was there before expiry, gives the table back unchanged.
+//!
+//! This module is the only caller of [`Catalog::commit`]. It writes and deletes metadata files only; data files are their
+//! writer's.
+
+mod action;
+mod history;
+mod manifests;
+mod retry;
+mod run;
+mod snapshot;
+mod summary;
+mod validate;
+
+use std::fmt;
+use std::sync::Arc;
+
+use iceberg::spec::{SnapshotReference, SnapshotRetention, TableMetadata};
+
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::evolve::MetadataChange;
+use crate::format::ContentFile;
+use crate::table::{MAIN_BRANCH, Table, ancestors, references};
+
+pub use action::{DeleteBy, Expiry, Isolation, Overwrite, Rewrite};
+pub use history::{COMMIT_ID, IDEMPOTENCY_KEY, is_applied};
+pub use validate::{Change, Footprint, Reads, validate};
+
+use action::{Action, DataAction};
+
+/// What a commit did.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The table after the commit.
+    pub table: Table,
+    /// The last snapshot that the commit added, or the one that an earlier commit with the same idempotency key added
+    /// (absent when that one has been expired). Absent for changes of metadata alone.
+    pub snapshot_id: Option<i64>,
+    /// Whether an earlier commit with the same idempotency key had done this already, so that this one did nothing.
+    pub already_applied: bool,
+    /// How many times the commit was tried.
+    pub attempts: u32,
+}
+
+/// Actions on one table, committed together or not at all.
+///
+/// Nothing is read or written before [`Transaction::commit`].
+#[derive(Clone)]
+pub struct Transaction {
+    base: Table,
+    branch: String,
+    isolation: Isolation,
+    summary: Vec<(String, String)>,
+    idempotency_key: Option<String>,
+    actions: Vec<Action>,
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("table", self.base.ident())
+            .field("branch", &self.branch)
+            .field("actions", &self.actions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transaction {
+    /// A transaction on `table`, whose snapshots are those that the actions were computed from.
+    pub fn new(table: &Table) -> Self {
+        Self {
+            base: table.clone(),
+            branch: MAIN_BRANCH.to_string(),
+            isolation: Isolation::default(),
+            summary: Vec::new(),
+            idempotency_key: None,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Adds the snapshots of later actions to this branch, which must exist, instead of `main`.
+    pub fn on_branch(mut self, branch: impl Into<String>) -> Self {
+        self.branch = branch.into();
+        self
+    }
+
+    /// What concurrent commits later actions tolerate. Default: [`Isolation::Serializable`].
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = isolation;
+        self
+    }
+
+    /// Adds a property to the snapshots' summaries.
+    pub fn summary(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.summary.push((key.into(), value.into()));
+        self
+    }
+
+    /// Names what is being committed (a batch's id), so that committing it again does nothing.
+    pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+        self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Adds data files. Small manifests are merged on the way (`commit.manifest.*`).
+    pub fn append(self, files: Vec<ContentFile>) -> Self {
+        self.data(DataAction::Append { files, merge: true })
+    }
+
+    /// Adds data files in a manifest of their own, merging nothing: the cheapest commit.
+    pub fn fast_append(self, files: Vec<ContentFile>) -> Self {
+        self.data(DataAction::Append { files, merge: false })
+    }
+
+    /// Replaces data files by others.
+    pub fn overwrite(self, overwrite: Overwrite) -> Self {
+        self.data(DataAction::Overwrite(overwrite))
+    }
+
+    /// Takes data files out of the table, by location.
+    pub fn delete_files(self, paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.data(DataAction::Delete { paths: paths.into_iter().map(Into::into).collect() })
+    }
+
+    /// Replaces data files by others that hold the same rows.
+    pub fn rewrite_files(self, rewrite: Rewrite) -> Self {
+        self.data(DataAction::Rewrite(rewrite))
+    }
+
+    /// Removes snapshots and references. `plan` is asked again, with the metadata of the moment, at every try.
+    pub fn expire_snapshots(
+        self,
+        plan: impl Fn(&TableMetadata) -> Result<Expiry> + Send + Sync + 'static,
+    ) -> Self {
+        self.action(Action::Expire(Arc::new(plan)))
+    }
+
+    /// Creates or moves a branch or tag.
+    pub fn set_ref(self, name: impl Into<String>, reference: SnapshotReference) -> Self {
+        let name = name.into();
+        self.action(Action::SetRef(Arc::new(move |_| Ok((name.clone(), reference.clone())))))
+    }
+
+    /// Drops a branch or tag. `main` can't be dropped.
+    pub fn remove_ref(self, name: impl Into<String>) -> Self {
+        self.action(Action::RemoveRef(name.into()))
+    }
+
+    /// Makes an earlier snapshot of the branch its head again. Only ancestors of the head qualify.
+    pub fn rollback_to(self, snapshot_id: i64) -> Self {
+        let branch = self.branch.clone();
+        self.action(Action::SetRef(Arc::new(move |metadata| rollback(metadata, &branch, snapshot_id))))
+    }
+
+    /// Changes schema, partition spec, sort order, properties, ...: `change` is asked again, with the metadata of the
+    /// moment, at every try.
+    pub fn change(
+        self,
+        change: impl Fn(&TableMetadata) -> Result<MetadataChange> + Send + Sync + 'static,
+    ) -> Self {
+        self.action(Action::Change(Arc::new(change)))
+    }
+
+    /// Commits all actions.
+    ///
+    /// # Errors
+    /// - [`Conflict`](crate::ErrorKind::Conflict): another commit makes an action's result wrong; the message names
+    ///   file, snapshot and operation. Read the table again and run the operation again.
+    /// - [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown): the answer was lost and the table's history does
+    ///   not tell. Nothing was deleted; committing again with the same idempotency key is safe.
+    /// - Others: nothing was committed, and this try's manifests were deleted.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the commit done or not done, and at most metadata files that nothing names.
+    ///
+    /// # Cost
+    /// Without contention: the branch's manifest list is read, the manifests that merging or removing files touches are
+    /// read and written, one manifest list is written, and the catalog swaps the pointer.
+    pub async fn commit(self, catalog: &dyn Catalog) -> Result<Committed> {
+        run::commit(self, catalog).await
+    }
+
+    fn data(self, action: DataAction) -> Self {
+        let (branch, isolation) = (self.branch.clone(), self.isolation);
+        self.action(Action::Data { branch, isolation, action })
+    }
+
+    fn action(mut self, action: Action) -> Self {
+        self.actions.push(action);
+        self
+    }
+}
+
+fn rollback(metadata: &TableMetadata, branch: &str, snapshot_id: i64) -> Result<(String, SnapshotReference)> {
+    let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
+    let is_ancestor =
+        head.is_some_and(|head| ancestors(metadata, head).any(|s| s.snapshot_id() == snapshot_id));
+    if !is_ancestor {
+        return Err(Error::invalid_input(
+            "only an ancestor of the branch's head can be rolled back to; to use another snapshot set the branch to it",
+        )
+        .with("branch", branch)
+        .with("snapshot", snapshot_id));
+    }
+    let retention =
+        references(metadata).into_iter().find(|(name, _)| name == branch).map(|(_, r)| r.retention);
+    let retention = retention.unwrap_or(SnapshotRetention::branch(None, None, None));
+    Ok((branch.to_string(), SnapshotReference::new(snapshot_id, retention)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Actions as data: what a transaction will do, before it knows the table that it will do it to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use iceberg::spec::{SnapshotReference, Struct, TableMetadata};
+
+use crate::error::Result;
+use crate::evolve::MetadataChange;
+use crate::filter::Filter;
+use crate::format::{ContentFile, LiveFile};
+
+/// What concurrent commits an action tolerates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// The outcome is as if operations had run one after the other: rows that another commit added where this one read
+    /// are a conflict.
+    #[default]
+    Serializable,
+    /// What was read has not been changed or removed; rows that others added meanwhile stay.
+    Snapshot,
+}
+
+/// Which data files an [`Overwrite`] replaces.
+#[derive(Debug, Clone)]
+pub enum DeleteBy {
+    /// These.
+    Files(Vec<LiveFile>),
+    /// All files of these partitions, each with the id of its spec.
+    Partitions(Vec<(i32, Struct)>),
+    /// All files whose rows match. A file of which only some rows match is an error.
+    Filter(Filter),
+}
+
+/// Replaces data files by others.
+#[derive(Debug, Clone)]
+pub struct Overwrite {
+    /// What goes.
+    pub delete: DeleteBy,
+    /// What comes.
+    pub add: Vec<ContentFile>,
+    /// For [`DeleteBy::Files`]: the rows that the operation read to find its result. Under
+    /// [`Isolation::Serializable`] a file added meanwhile that may match is a conflict. The other kinds have read what
+    /// they delete.
+    pub reads: Option<Filter>,
+}
+
+/// Replaces data files by others that hold the same rows.
+#[derive(Debug, Clone)]
+pub struct Rewrite {
+    /// What goes.
+    pub delete: Vec<LiveFile>,
+    /// What comes.
+    pub add: Vec<ContentFile>,
+    /// The data sequence number of the new files. With that of the snapshot that was read, equality deletes that are
+    /// committed meanwhile still apply to them.
+    pub sequence_number: Option<i64>,
+}
+
+/// What an expiry removes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Expiry {
+    /// Snapshots, by id.
+    pub snapshots: Vec<i64>,
+    /// Branches and tags, by name.
+    pub refs: Vec<String>,
+    /// Partition specs that nothing uses any more, by id.
+    pub specs: Vec<i32>,
+    /// Schemas that nothing uses any more, by id.
+    pub schemas: Vec<i32>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum DataAction {
+    Append { files: Vec<ContentFile>, merge: bool },
+    Overwrite(Overwrite),
+    Delete { paths: Vec<String> },
+    Rewrite(Rewrite),
+}
+
+pub(super) type Replayed<T> = Arc<dyn Fn(&TableMetadata) -> Result<T> + Send + Sync>;
+
+#[derive(Clone)]
+pub(super) enum Action {
+    Data { branch: String, isolation: Isolation, action: DataAction },
+    Expire(Replayed<Expiry>),
+    SetRef(Replayed<(String, SnapshotReference)>),
+    RemoveRef(String),
+    Change(Replayed<MetadataChange>),
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Data { branch, isolation, action } => f
+                .debug_struct("Data")
+                .field("branch", branch)
+                .field("isolation", isolation)
+                .field("action", action)
+                .finish(),
+            Self::Expire(_) => f.write_str("Expire"),
+            Self::SetRef(_) => f.write_str("SetRef"),
+            Self::RemoveRef(name) => f.debug_tuple("RemoveRef").field(name).finish(),
+            Self::Change(_) => f.write_str("Change"),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What a table's history tells of commits: their ids and idempotency keys, in snapshots and, after those expire, in a
+//! table property.
+
+use std::collections::HashMap;
+
+use iceberg::spec::{SnapshotRef, SnapshotRetention, TableMetadata};
+
+use crate::config::Properties;
+use crate::error::Result;
+use crate::table::{ancestors, references};
+
+/// Summary property: the id of the commit that made the snapshot.
+pub const COMMIT_ID: &str = "icefield.commit-id";
+
+/// Summary property: the caller's name for what the commit did.
+pub const IDEMPOTENCY_KEY: &str = "icefield.idempotency-key";
+
+/// Table property prefix, followed by a branch: the keys of that branch's expired snapshots, oldest first, as JSON.
+const EXPIRED_KEYS: &str = "icefield.idempotency.expired-keys.";
+
+/// Table property: how many keys of expired snapshots a branch keeps.
+const MAX_EXPIRED_KEYS: &str = "icefield.idempotency.max-expired-keys";
+const MAX_EXPIRED_KEYS_DEFAULT: usize = 10_000;
+
+/// Whether a commit with this idempotency key is part of the branch, and its snapshot unless that was expired.
+pub fn is_applied(metadata: &TableMetadata, branch: &str, key: &str) -> Option<Option<SnapshotRef>> {
+    if let Some(snapshot) = find(metadata, branch, IDEMPOTENCY_KEY, key) {
+        return Some(Some(snapshot));
+    }
+    expired_keys(metadata, branch).iter().any(|expired| expired == key).then_some(None)
+}
+
+/// The snapshot of the branch whose summary has this property.
+pub(super) fn find(
+    metadata: &TableMetadata,
+    branch: &str,
+    property: &str,
+    value: &str,
+) -> Option<SnapshotRef> {
+    let head = metadata.snapshot_for_ref(branch)?.snapshot_id();
+    let mut history = ancestors(metadata, head);
+    history.find(|s| s.summary().additional_properties.get(property).is_some_and(|v| v == value)).cloned()
+}
+
+/// Whether any snapshot of the table was made by this commit.
+pub(super) fn has_commit(metadata: &TableMetadata, commit_id: &str) -> bool {
+    metadata
+        .snapshots()
+        .any(|s| s.summary().additional_properties.get(COMMIT_ID).is_some_and(|id| id == commit_id))
+}
+
+fn expired_keys(metadata: &TableMetadata, branch: &str) -> Vec<String> {
+    let text = metadata.properties().get(&format!("{EXPIRED_KEYS}{branch}"));
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
+/// The properties that keep the keys of snapshots which are about to expire, for every branch that they are part of.
+pub(super) fn keep_keys(metadata: &TableMetadata, expiring: &[i64]) -> Result<HashMap<String, String>> {
+    let most = Properties::new(metadata.properties()).get_or(MAX_EXPIRED_KEYS, MAX_EXPIRED_KEYS_DEFAULT)?;
+    let mut properties = HashMap::new();
+    for (branch, reference) in references(metadata) {
+        if !matches!(reference.retention, SnapshotRetention::Branch { .. }) {
+            continue;
+        }
+        let mut going: Vec<String> = ancestors(metadata, reference.snapshot_id)
+            .filter(|s| expiring.contains(&s.snapshot_id()))
+            .filter_map(|s| s.summary().additional_properties.get(IDEMPOTENCY_KEY).cloned())
+            .collect();
+        if going.is_empty() {
+            continue;
+        }
+        going.reverse();
+        let mut keys = expired_keys(metadata, &branch);
+        keys.extend(going);
+        let skip = keys.len().saturating_sub(most);
+        let text = serde_json::to_string(&keys[skip..])
+            .map_err(|e| crate::Error::internal("keys can't be serialised").with_source(e))?;
+        properties.insert(format!("{EXPIRED_KEYS}{branch}"), text);
+    }
+    Ok(properties)
+}

@@ -1,0 +1,289 @@
+//! Writing manifests: of new files, of a manifest from which files go, and of several manifests in one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use iceberg::spec::{
+    DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestWriter, ManifestWriterBuilder,
+    PartitionSpec, SchemaRef, TableMetadata,
+};
+
+use crate::config::Properties;
+use crate::error::{Error, Result};
+use crate::format::{ContentFile, LiveFile, ManifestContent, load_manifest};
+use crate::storage::{Storage, join};
+
+/// How many manifests are read at once.
+const CONCURRENCY: usize = 8;
+
+/// The most files in one new manifest, so that a manifest stays near `commit.manifest.target-size-bytes`.
+const MAX_ENTRIES: usize = 10_000;
+
+/// An entry to write.
+pub(super) enum Entry {
+    /// A new file, with its data sequence number unless that is the commit's.
+    Added(ContentFile, Option<i64>),
+    /// A file that stays.
+    Existing(LiveFile),
+    /// A file that goes.
+    Deleted(LiveFile),
+}
+
+/// Writes one commit's manifests and remembers their locations, so that a failed try can take them back.
+pub(super) struct ManifestStore<'a> {
+    storage: &'a Storage,
+    folder: String,
+    /// Names this try's files: unique among all tries of all commits.
+    prefix: String,
+    written: Vec<String>,
+}
+
+impl<'a> ManifestStore<'a> {
+    pub(super) fn new(storage: &'a Storage, metadata: &TableMetadata, prefix: String) -> Self {
+        let folder = match Properties::new(metadata.properties()).text("write.metadata.path") {
+            Some(path) => path.trim_end_matches('/').to_string(),
+            None => join(metadata.location(), "metadata"),
+        };
+        Self { storage, folder, prefix, written: Vec::new() }
+    }
+
+    pub(super) fn storage(&self) -> &'a Storage {
+        self.storage
+    }
+
+    /// Every file that this try has begun to write so far.
+    pub(super) fn written(&self) -> &[String] {
+        &self.written
+    }
+
+    /// Every file that this try has begun to write.
+    pub(super) fn into_written(self) -> Vec<String> {
+        self.written
+    }
+
+    pub(super) fn next_location(&mut self, name: impl FnOnce(&str, usize) -> String) -> String {
+        let location = join(&self.folder, &name(&self.prefix, self.written.len()));
+        self.written.push(location.clone());
+        location
+    }
+
+    /// Manifests of new files, one or more a partition spec.
+    pub(super) async fn write_added(
+        &mut self,
+        metadata: &TableMetadata,
+        snapshot_id: i64,
+        files: Vec<ContentFile>,
+        sequence_number: Option<i64>,
+    ) -> Result<Vec<ManifestFile>> {
+        let mut by_spec: BTreeMap<i32, Vec<ContentFile>> = BTreeMap::new();
+        for file in files {
+            by_spec.entry(file.spec_id).or_default().push(file);
+        }
+        let mut manifests = Vec::new();
+        for (spec_id, files) in by_spec {
+            let (schema, spec) = spec_and_schema(metadata, spec_id)?;
+            let mut files = files.into_iter().peekable();
+            while files.peek().is_some() {
+                let entries =
+                    files.by_ref().take(MAX_ENTRIES).map(|file| Entry::Added(file, sequence_number));
+                let content = ManifestContentType::Data;
+                manifests.push(
+                    self.write(metadata, snapshot_id, &schema, &spec, content, entries.collect()).await?,
+                );
+            }
+        }
+        Ok(manifests)
+    }
+
+    pub(super) async fn write(
+        &mut self,
+        metadata: &TableMetadata,
+        snapshot_id: i64,
+        schema: &SchemaRef,
+        spec: &PartitionSpec,
+        content: ManifestContentType,
+        entries: Vec<Entry>,
+    ) -> Result<ManifestFile> {
+        let location = self.next_location(|prefix, n| format!("{prefix}-m{n}.avro"));
+        let output = self.storage.file_io().new_output(&location)?;
+        let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), schema.clone(), spec.clone());
+        let mut writer = match (metadata.format_version(), content) {
+            (FormatVersion::V1, _) => builder.build_v1(),
+            (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
+            (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
+            (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
+            (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
+        };
+        let arity = spec.fields().len();
+        for entry in entries {
+            add(&mut writer, entry, arity)?;
+        }
+        Ok(writer.write_manifest_file().await?)
+    }
+
+    /// Merges small manifests of one spec and content, newest first as they are listed, into ones of about the target
+    /// size. The newest bin is left alone until it holds `commit.manifest.min-count-to-merge` manifests.
+    pub(super) async fn merge(
+        &mut self,
+        metadata: &TableMetadata,
+        snapshot_id: i64,
+        manifests: Vec<ManifestFile>,
+    ) -> Result<Vec<ManifestFile>> {
+        let properties = Properties::new(metadata.properties());
+        if !properties.get_or("commit.manifest-merge.enabled", true)? {
+            return Ok(manifests);
+        }
+        let target: u64 = properties.get_or("commit.manifest.target-size-bytes", 8 << 20)?;
+        let min_count: usize = properties.get_or("commit.manifest.min-count-to-merge", 100)?;
+
+        let mut groups: BTreeMap<(i32, bool), Vec<ManifestFile>> = BTreeMap::new();
+        let mut out = Vec::new();
+        for manifest in manifests {
+            if manifest.content == ManifestContentType::Data {
+                groups.entry((manifest.partition_spec_id, true)).or_default().push(manifest);
+            } else {
+                out.push(manifest); // delete manifests are few, and rewritten by the actions that change them
+            }
+        }
+        for ((spec_id, _), group) in groups.into_iter().rev() {
+            for (i, bin) in bins(group, target).into_iter().enumerate() {
+                if bin.len() == 1 || (i == 0 && bin.len() < min_count) {
+                    out.extend(bin);
+                    continue;
+                }
+                out.push(self.merge_bin(metadata, snapshot_id, spec_id, bin).await?);
+            }
+        }
+        Ok(out)
+    }
+
+    async fn merge_bin(
+        &mut self,
+        metadata: &TableMetadata,
+        snapshot_id: i64,
+        spec_id: i32,
+        bin: Vec<ManifestFile>,
+    ) -> Result<ManifestFile> {
+        let contents = load_all(self.storage, &bin).await?;
+        let mut entries = Vec::new();
+        for (manifest, content) in bin.iter().zip(contents) {
+            let own = manifest.added_snapshot_id == snapshot_id;
+            for (file, added) in content.live.into_iter().zip(content.added) {
+                entries.push(match own && added {
+                    // Its sequence number is this commit's, not known to the manifest yet, or was set by a rewrite.
+                    true => {
+                        let number = (file.sequence_number >= 0).then_some(file.sequence_number);
+                        Entry::Added(file.content_file(), number)
+                    }
+                    false => Entry::Existing(file),
+                });
+            }
+            if own {
+                entries.extend(content.deleted.into_iter().map(Entry::Deleted));
+            }
+        }
+        let (schema, spec) = spec_and_schema(metadata, spec_id)?;
+        self.write(metadata, snapshot_id, &schema, &spec, ManifestContentType::Data, entries).await
+    }
+}
+
+/// Loads manifests, several at once, in their order.
+pub(super) async fn load_all(storage: &Storage, manifests: &[ManifestFile]) -> Result<Vec<ManifestContent>> {
+    stream::iter(manifests.to_vec())
+        .map(|manifest| async move { load_manifest(storage, &manifest).await })
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await
+}
+
+/// Manifests packed from the oldest, so that the newest bin is the one that still grows. Bins come newest first.
+fn bins(manifests: Vec<ManifestFile>, target: u64) -> Vec<Vec<ManifestFile>> {
+    let mut bins: Vec<Vec<ManifestFile>> = Vec::new();
+    let mut size = 0;
+    for manifest in manifests.into_iter().rev() {
+        let length = manifest.manifest_length.max(0) as u64;
+        match bins.last_mut() {
+            Some(bin) if size + length <= target => bin.push(manifest),
+            _ => {
+                bins.push(vec![manifest]);
+                size = 0;
+            }
+        }
+        size += length;
+    }
+    for bin in &mut bins {
+        bin.reverse();
+    }
+    bins.reverse();
+    bins
+}
+
+/// A partition spec with a schema that has its source columns: the current one, or for an old spec whose column was
+/// dropped since, the newest that has.
+pub(super) fn spec_and_schema(metadata: &TableMetadata, spec_id: i32) -> Result<(SchemaRef, PartitionSpec)> {
+    let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(|| {
+        Error::invalid_input("a file's partition spec is not one of the table's").with("spec", spec_id)
+    })?;
+    let current = metadata.current_schema();
+    if spec.partition_type(current).is_ok() {
+        return Ok((current.clone(), spec.as_ref().clone()));
+    }
+    let mut older: Vec<&SchemaRef> =
+        metadata.schemas_iter().filter(|s| spec.partition_type(s).is_ok()).collect();
+    older.sort_by_key(|schema| schema.schema_id());
+    match older.pop() {
+        Some(schema) => Ok((schema.clone(), spec.as_ref().clone())),
+        None => Err(Error::data_invalid("no schema of the table has the source columns of a partition spec")
+            .with("spec", spec_id)),
+    }
+}
+
+fn add(writer: &mut ManifestWriter, entry: Entry, arity: usize) -> Result<()> {
+    let check = |file: &iceberg::spec::DataFile| {
+        // iceberg panics on a mismatch.
+        let found = file.partition().iter().count();
+        if found == arity {
+            return Ok(());
+        }
+        Err(Error::invalid_input("a file's partition does not have as many values as its spec has fields")
+            .with("file", file.file_path())
+            .with("expected", arity)
+            .with("found", found))
+    };
+    match entry {
+        Entry::Added(file, sequence_number) => {
+            check(&file.file)?;
+            writer.add_file(file.file, sequence_number.unwrap_or(-1))?;
+        }
+        Entry::Existing(file) => {
+            check(&file.file)?;
+            let file_number = Some(file.file_sequence_number);
+            writer.add_existing_file(file.file, file.snapshot_id, file.sequence_number, file_number)?;
+        }
+        Entry::Deleted(file) => {
+            check(&file.file)?;
+            writer.add_delete_file(file.file, file.sequence_number, Some(file.file_sequence_number))?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks new files before anything is written: known specs, no path twice, data files only.
+pub(super) fn check_added(metadata: &TableMetadata, files: &[ContentFile]) -> Result<()> {
+    let mut seen: HashMap<&str, ()> = HashMap::with_capacity(files.len());
+    for file in files {
+        let path = file.file.file_path();
+        if file.file.content_type() != DataContentType::Data {
+            return Err(Error::unsupported("delete files can't be added as data files").with("file", path));
+        }
+        if metadata.partition_spec_by_id(file.spec_id).is_none() {
+            return Err(Error::invalid_input("a file's partition spec is not one of the table's")
+                .with("file", path)
+                .with("spec", file.spec_id));
+        }
+        if seen.insert(path, ()).is_some() {
+            return Err(Error::invalid_input("a file is added twice").with("file", path));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! How often and how long a commit is tried (`commit.retry.*`, `commit.status-check.*`), and the queue of one process's
+//! commits to one table.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use iceberg::spec::TableMetadata;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Properties;
+use crate::error::Result;
+
+#[derive(Debug, Clone)]
+pub(super) struct RetryPolicy {
+    /// Unset: lost races are retried for as long as `total` lasts. Each lost race is another's commit, so that they are
+    /// bounded by the others' work; a fixed number only makes some writer fail under load.
+    retries: Option<u32>,
+    min_wait: Duration,
+    max_wait: Duration,
+    total: Duration,
+    pub(super) status_checks: u32,
+    status_min_wait: Duration,
+    status_max_wait: Duration,
+    started_ms: i64,
+}
+
+impl RetryPolicy {
+    pub(super) fn new(metadata: &TableMetadata, clock: &dyn Clock) -> Result<Self> {
+        let properties = Properties::new(metadata.properties());
+        Ok(Self {
+            retries: properties.get("commit.retry.num-retries")?,
+            min_wait: properties.millis_or("commit.retry.min-wait-ms", 100)?,
+            max_wait: properties.millis_or("commit.retry.max-wait-ms", 60_000)?,
+            total: properties.millis_or("commit.retry.total-timeout-ms", 1_800_000)?,
+            status_checks: properties.get_or("commit.status-check.num-retries", 3)?,
+            status_min_wait: properties.millis_or("commit.status-check.min-wait-ms", 1_000)?,
+            status_max_wait: properties.millis_or("commit.status-check.max-wait-ms", 60_000)?,
+            started_ms: clock.now_ms(),
+        })
+    }
+
+    /// Whether another try may follow after `attempts`. `raced` tells a lost race from a passing failure, of which there
+    /// are `commit.retry.num-retries` (4) at most.
+    pub(super) fn may_retry(&self, attempts: u32, raced: bool, clock: &dyn Clock) -> bool {
+        let in_time = clock.now_ms().saturating_sub(self.started_ms) < self.total.as_millis() as i64;
+        let retries = match self.retries {
+            Some(retries) => retries,
+            None if raced => u32::MAX,
+            None => 4,
+        };
+        in_time && attempts <= retries
+    }
+
+    /// The wait before try `attempts + 1`: doubling, with jitter, so that writers that collided part.
+    pub(super) fn wait(&self, attempts: u32, clock: &dyn Clock) -> Duration {
+        let doubled = self.min_wait.saturating_mul(1 << attempts.saturating_sub(1).min(5));
+        let most = doubled.min(self.max_wait);
+        let share = (clock.random() >> 11) as f64 / (1u64 << 53) as f64;
+        most.mul_f64(0.1 + 0.9 * share)
+    }
+
+    pub(super) fn status_wait(&self, check: u32) -> Duration {
+        self.status_min_wait.saturating_mul(1 << check.min(10)).min(self.status_max_wait)
+    }
+}
+
+type Queue = Arc<tokio::sync::Mutex<()>>;
+
+/// The queue of this process's commits to one table. Those that wait in it don't race each other; other processes are met
+/// at the catalog.
+pub(super) fn queue(table: Uuid) -> Queue {
+    static QUEUES: LazyLock<Mutex<HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>>> =
+        LazyLock::new(Mutex::default);
+    let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(queue) = queues.get(&table).and_then(Weak::upgrade) {
+        return queue;
+    }
+    queues.retain(|_, queue| queue.strong_count() > 0);
+    let queue = Queue::default();
+    queues.insert(table, Arc::downgrade(&queue));
+    queue
+}

@@ -1,0 +1,417 @@
+//! The commit loop: apply, publish, and settle what became of it.
+
+use iceberg::spec::{MAIN_BRANCH, SnapshotRetention, TableMetadata};
+use iceberg::{TableRequirement, TableUpdate};
+
+use super::action::{Action, Expiry};
+use super::manifests::ManifestStore;
+use super::retry::{RetryPolicy, queue};
+use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history, snapshot};
+use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Storage;
+use crate::table::{Table, ancestors, references};
+
+pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) -> Result<Committed> {
+    let clock = catalog.clock().clone();
+    let ident = transaction.base.ident().clone();
+    let policy = RetryPolicy::new(transaction.base.metadata(), &*clock)?;
+    let commit_id = clock.uuid().to_string();
+    transaction.summary.push((COMMIT_ID.to_string(), commit_id.clone()));
+    if let Some(key) = &transaction.idempotency_key {
+        transaction.summary.push((IDEMPOTENCY_KEY.to_string(), key.clone()));
+    }
+
+    let queue = queue(transaction.base.metadata().uuid());
+    // Whoever had to wait for another commit of this process begins with a fresh look at the table.
+    let mut first_turn = queue.try_lock().ok();
+    let mut current = Some(transaction.base.clone()).filter(|_| first_turn.is_some());
+    let mut attempts = 0;
+    // Set once an outcome was unknown: from then on nothing that was written may be deleted.
+    let mut doubt = false;
+    loop {
+        let turn = match first_turn.take() {
+            Some(turn) => turn,
+            None => queue.lock().await,
+        };
+        attempts += 1;
+        let tried = attempt(&transaction, catalog, &commit_id, attempts, current.take()).await;
+        let (error, raced) = match tried {
+            Tried::Done(table, snapshot_id, already_applied) => {
+                return Ok(Committed { table, snapshot_id, already_applied, attempts });
+            }
+            Tried::Raced(error, written) => {
+                discard(catalog.storage(), written, doubt).await;
+                (error, true)
+            }
+            Tried::Failed(error, written) => {
+                discard(catalog.storage(), written, doubt).await;
+                (error, false)
+            }
+            Tried::Unknown(error, request, base) => {
+                doubt = true;
+                match settle(catalog, &policy, &commit_id, &request, &base).await {
+                    Settled::Done(table, snapshot_id) => {
+                        return Ok(Committed { table, snapshot_id, already_applied: false, attempts });
+                    }
+                    Settled::NotDone => (error, true),
+                    Settled::Unknown => {
+                        return Err(Error::new(
+                            ErrorKind::CommitStateUnknown,
+                            "the catalog's answer to a commit was lost and the table does not show it; reload the table \
+                             and look for the commit's id in its snapshots, or commit again with the same idempotency key",
+                        )
+                        .with("table", &ident)
+                        .with("commit_id", &commit_id)
+                        .with_source(error));
+                    }
+                }
+            }
+        };
+        let retryable = raced || error.is_retryable();
+        if !retryable || !policy.may_retry(attempts, raced, &*clock) {
+            return Err(if retryable { error.with("attempts", attempts) } else { error });
+        }
+        tracing::debug!(table = %ident, attempts, %error, "commit is tried again");
+        drop(turn); // others go on while this one waits
+        clock.sleep(policy.wait(attempts, &*clock)).await;
+    }
+}
+
+enum Tried {
+    /// The table, the snapshot, and whether an earlier commit had done it.
+    Done(Table, Option<i64>, bool),
+    Raced(Error, Vec<String>),
+    Failed(Error, Vec<String>),
+    Unknown(Error, CommitRequest, Table),
+}
+
+async fn attempt(
+    transaction: &Transaction,
+    catalog: &dyn Catalog,
+    commit_id: &str,
+    attempt: u32,
+    current: Option<Table>,
+) -> Tried {
+    let current = match current {
+        Some(table) => table,
+        None => match catalog.load_table(transaction.base.ident()).await {
+            Ok(table) => table,
+            Err(e) => return Tried::Failed(e, Vec::new()),
+        },
+    };
+    let metadata = current.metadata();
+    if metadata.uuid() != transaction.base.metadata().uuid() {
+        let error =
+            Error::conflict("the table was dropped and created anew under the same name; load it again")
+                .with("table", current.ident());
+        return Tried::Failed(error, Vec::new());
+    }
+    // An earlier try of this commit whose answer was lost may have come through after all.
+    if attempt > 1
+        && let Some(done) = history::find(metadata, &transaction.branch, COMMIT_ID, commit_id)
+    {
+        return Tried::Done(current.clone(), Some(done.snapshot_id()), false);
+    }
+    if let Some(key) = &transaction.idempotency_key
+        && let Some(applied) = history::is_applied(metadata, &transaction.branch, key)
+    {
+        return Tried::Done(current.clone(), applied.map(|s| s.snapshot_id()), true);
+    }
+
+    let prefix = format!("{commit_id}-{attempt}");
+    let mut store = ManifestStore::new(catalog.storage(), metadata, prefix);
+    let staged = stage(transaction, &current, catalog, &mut store).await;
+    let written = store.into_written();
+    let staged = match staged {
+        Ok(staged) => staged,
+        Err(e) => return Tried::Failed(e, written),
+    };
+    if staged.updates.is_empty() {
+        return Tried::Done(current, None, false); // nothing to change
+    }
+    let request = CommitRequest {
+        ident: current.ident().clone(),
+        requirements: staged.requirements,
+        updates: staged.updates,
+    };
+    match catalog.commit(vec![request.clone()]).await {
+        CommitOutcome::Done(mut tables) => match tables.pop() {
+            Some(table) => {
+                discard(catalog.storage(), staged.unused, false).await;
+                Tried::Done(table, staged.snapshot_id, false)
+            }
+            None => Tried::Unknown(Error::internal("the catalog gave no table back"), request, current),
+        },
+        CommitOutcome::Conflict(e) => Tried::Raced(e, written),
+        CommitOutcome::Failed(e) => Tried::Failed(e, written),
+        CommitOutcome::Unknown(e) => Tried::Unknown(e, request, current),
+    }
+}
+
+struct Staged {
+    updates: Vec<TableUpdate>,
+    requirements: Vec<TableRequirement>,
+    snapshot_id: Option<i64>,
+    /// Files that were written on the way and that the outcome does not name.
+    unused: Vec<String>,
+}
+
+/// Applies the actions one after the other, each to the metadata that the one before leaves.
+async fn stage(
+    transaction: &Transaction,
+    current: &Table,
+    catalog: &dyn Catalog,
+    store: &mut ManifestStore<'_>,
+) -> Result<Staged> {
+    let mut metadata = current.metadata().clone();
+    let mut staged = Staged {
+        updates: Vec::new(),
+        requirements: vec![TableRequirement::UuidMatch { uuid: metadata.uuid() }],
+        snapshot_id: None,
+        unused: Vec::new(),
+    };
+    for action in &transaction.actions {
+        let updates = match action {
+            Action::Data { branch, isolation, action } => {
+                require_ref(&mut staged.requirements, current.metadata(), branch);
+                let context = snapshot::Context {
+                    metadata: &metadata,
+                    start: transaction.base.metadata(),
+                    branch,
+                    isolation: *isolation,
+                    summary: &transaction.summary,
+                    clock: &**catalog.clock(),
+                };
+                match snapshot::produce(context, action, store).await? {
+                    Some(produced) => {
+                        staged.snapshot_id = Some(produced.snapshot_id);
+                        staged.unused.extend(produced.unused);
+                        produced.updates
+                    }
+                    None => Vec::new(),
+                }
+            }
+            Action::Expire(plan) => {
+                let expiry = plan(&metadata)?;
+                for (name, _) in references(current.metadata()) {
+                    require_ref(&mut staged.requirements, current.metadata(), &name);
+                }
+                expire(&metadata, expiry)?
+            }
+            Action::SetRef(reference) => {
+                let (ref_name, reference) = reference(&metadata)?;
+                if metadata.snapshot_by_id(reference.snapshot_id).is_none() {
+                    return Err(Error::not_found("no such snapshot; it may have been expired")
+                        .with("table", current.ident())
+                        .with("snapshot", reference.snapshot_id));
+                }
+                if ref_name == MAIN_BRANCH && !reference.is_branch() {
+                    return Err(Error::invalid_input("main is a branch and can't become a tag"));
+                }
+                require_ref(&mut staged.requirements, current.metadata(), &ref_name);
+                vec![TableUpdate::SetSnapshotRef { ref_name, reference }]
+            }
+            Action::RemoveRef(name) => {
+                if name == MAIN_BRANCH {
+                    return Err(Error::invalid_input("the branch main can't be dropped"));
+                }
+                if metadata.snapshot_for_ref(name).is_none() {
+                    return Err(Error::not_found("no such branch or tag; see the table's refs")
+                        .with("table", current.ident())
+                        .with("ref", name));
+                }
+                require_ref(&mut staged.requirements, current.metadata(), name);
+                vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }]
+            }
+            Action::Change(change) => {
+                let change = change(&metadata)?;
+                for requirement in change.requirements {
+                    // What an earlier action of this transaction changed can't be required of the catalog's state.
+                    if requirement.check(Some(current.metadata())).is_ok()
+                        && !staged.requirements.contains(&requirement)
+                    {
+                        staged.requirements.push(requirement);
+                    }
+                }
+                change.updates
+            }
+        };
+        if !updates.is_empty() {
+            metadata = apply_updates(&metadata, Some(current.metadata_location()), updates.iter().cloned())?;
+            staged.updates.extend(updates);
+        }
+    }
+    Ok(staged)
+}
+
+/// Requires a branch or tag to be where it was.
+fn require_ref(requirements: &mut Vec<TableRequirement>, metadata: &TableMetadata, name: &str) {
+    let snapshot_id = metadata.snapshot_for_ref(name).map(|s| s.snapshot_id());
+    let requirement = TableRequirement::RefSnapshotIdMatch { r#ref: name.to_string(), snapshot_id };
+    if !requirements.contains(&requirement) {
+        requirements.push(requirement);
+    }
+}
+
+/// The updates of an expiry. Refuses to remove what a kept branch or tag names: `iceberg` would drop the reference.
+fn expire(metadata: &TableMetadata, expiry: Expiry) -> Result<Vec<TableUpdate>> {
+    let mut updates = Vec::new();
+    for name in &expiry.refs {
+        if name == MAIN_BRANCH {
+            return Err(Error::invalid_input("the branch main never expires"));
+        }
+        updates.push(TableUpdate::RemoveSnapshotRef { ref_name: name.clone() });
+    }
+    let snapshot_ids: Vec<i64> =
+        expiry.snapshots.into_iter().filter(|id| metadata.snapshot_by_id(*id).is_some()).collect();
+    for (name, reference) in references(metadata) {
+        if !expiry.refs.contains(&name) && snapshot_ids.contains(&reference.snapshot_id) {
+            return Err(Error::invalid_input(
+                "a snapshot that a branch or tag names can't be expired; drop that first",
+            )
+            .with("snapshot", reference.snapshot_id)
+            .with("ref", name));
+        }
+    }
+    if !snapshot_ids.is_empty() {
+        let keys = history::keep_keys(metadata, &snapshot_ids)?;
+        if !keys.is_empty() {
+            updates.push(TableUpdate::SetProperties { updates: keys });
+        }
+        updates.push(TableUpdate::RemoveSnapshots { snapshot_ids });
+    }
+    if !expiry.specs.is_empty() {
+        updates.push(TableUpdate::RemovePartitionSpecs { spec_ids: expiry.specs });
+    }
+    if !expiry.schemas.is_empty() {
+        updates.push(TableUpdate::RemoveSchemas { schema_ids: expiry.schemas });
+    }
+    Ok(updates)
+}
+
+enum Settled {
+    Done(Table, Option<i64>),
+    NotDone,
+    Unknown,
+}
+
+/// Finds out what became of a commit whose answer was lost.
+async fn settle(
+    catalog: &dyn Catalog,
+    policy: &RetryPolicy,
+    commit_id: &str,
+    request: &CommitRequest,
+    base: &Table,
+) -> Settled {
+    let adds_snapshot = request.updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
+    for check in 0..=policy.status_checks {
+        if let Ok(table) = catalog.load_table(&request.ident).await {
+            let metadata = table.metadata();
+            if adds_snapshot && history::has_commit(metadata, commit_id) {
+                let ours = metadata
+                    .snapshots()
+                    .filter(|s| {
+                        s.summary().additional_properties.get(COMMIT_ID).is_some_and(|id| id == commit_id)
+                    })
+                    .max_by_key(|s| s.sequence_number())
+                    .map(|s| s.snapshot_id());
+                return Settled::Done(table, ours);
+            }
+            if !adds_snapshot
+                && table.metadata_location() != base.metadata_location()
+                && shows(metadata, base, request)
+            {
+                return Settled::Done(table, None);
+            }
+            // With its requirements broken the lost request can't be applied any more, however late it arrives.
+            let broken = request.requirements.iter().any(|r| r.check(Some(metadata)).is_err());
+            if adds_snapshot && broken {
+                return Settled::NotDone;
+            }
+        }
+        if check < policy.status_checks {
+            catalog.clock().sleep(policy.status_wait(check)).await;
+        }
+    }
+    Settled::Unknown
+}
+
+/// Whether metadata shows the effect of a request that adds no snapshot: applying it to what it was made for gives the same.
+fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> bool {
+    let Ok(expected) = apply_updates(base.metadata(), None, request.updates.iter().cloned()) else {
+        return false;
+    };
+    let ids = |m: &TableMetadata| {
+        let mut ids: Vec<i64> = m.snapshots().map(|s| s.snapshot_id()).collect();
+        ids.sort_unstable();
+        ids
+    };
+    let mut schemas = expected.schemas_iter();
+    schemas.all(|s| metadata.schema_by_id(s.schema_id()).is_some_and(|theirs| theirs == s))
+        && expected.current_schema_id() == metadata.current_schema_id()
+        && expected.default_partition_spec_id() == metadata.default_partition_spec_id()
+        && expected.default_sort_order_id() == metadata.default_sort_order_id()
+        && expected.properties() == metadata.properties()
+        && expected.format_version() == metadata.format_version()
+        && expected.location() == metadata.location()
+        && references(&expected) == references(metadata)
+        && ids(&expected) == ids(metadata)
+}
+
+async fn discard(storage: &Storage, written: Vec<String>, doubt: bool) {
+    use futures::StreamExt;
+    if doubt || written.is_empty() {
+        return;
+    }
+    let mut deletions = storage.delete_all(written, 8);
+    while let Some((file, outcome)) = deletions.next().await {
+        if let Err(error) = outcome {
+            // Unreachable from any metadata: orphan removal finds it.
+            tracing::warn!(file, %error, "a metadata file of a failed commit could not be deleted");
+        }
+    }
+}
+
+/// The retention settings of a branch, as they are or as a new branch has them.
+pub(super) fn retention(metadata: &TableMetadata, branch: &str) -> SnapshotRetention {
+    let reference = references(metadata).into_iter().find(|(name, _)| name == branch);
+    reference.map_or(SnapshotRetention::branch(None, None, None), |(_, reference)| reference.retention)
+}
+
+/// The snapshots of a branch after `start`, oldest first.
+///
+/// # Errors
+/// [`Conflict`](ErrorKind::Conflict) when `start` is not part of the branch's history any more.
+pub(super) fn since(
+    metadata: &TableMetadata,
+    branch: &str,
+    start: Option<i64>,
+) -> Result<Vec<iceberg::spec::SnapshotRef>> {
+    let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
+    let mut newer = Vec::new();
+    let mut found = start.is_none() || head == start;
+    if let Some(head) = head.filter(|_| head != start) {
+        for snapshot in ancestors(metadata, head) {
+            if Some(snapshot.snapshot_id()) == start {
+                found = true;
+                break;
+            }
+            newer.push(snapshot.clone());
+        }
+        let oldest_has_parent = newer.last().is_some_and(|s| s.parent_snapshot_id().is_some());
+        if start.is_none() && oldest_has_parent {
+            found = false; // what came first has been expired
+        }
+    }
+    if !found {
+        return Err(Error::conflict(
+            "the snapshot that the operation was computed from is no longer in the branch's history (expired, or rolled \
+             back past); read the table again and run the operation again",
+        )
+        .with("branch", branch)
+        .with("snapshot", start.map_or("none".to_string(), |id| id.to_string())));
+    }
+    newer.reverse();
+    Ok(newer)
+}

@@ -1,0 +1,85 @@
+//! Snapshot summaries: what a snapshot changed, and the table's totals after it (Iceberg spec, appendix F).
+
+use std::collections::{HashMap, HashSet};
+
+use iceberg::spec::{DataContentType, DataFile, Snapshot, Struct};
+
+/// Counts what a snapshot adds and removes.
+#[derive(Debug, Default)]
+pub(super) struct SummaryCounts {
+    added_data_files: u64,
+    added_records: u64,
+    added_bytes: u64,
+    removed_data_files: u64,
+    removed_records: u64,
+    removed_bytes: u64,
+    removed_delete_files: u64,
+    removed_position_deletes: u64,
+    removed_equality_deletes: u64,
+    partitions: HashSet<(i32, Struct)>,
+}
+
+impl SummaryCounts {
+    pub(super) fn add(&mut self, spec_id: i32, file: &DataFile) {
+        self.added_data_files += 1;
+        self.added_records += file.record_count();
+        self.added_bytes += file.file_size_in_bytes();
+        self.partitions.insert((spec_id, file.partition().clone()));
+    }
+
+    pub(super) fn remove(&mut self, spec_id: i32, file: &DataFile) {
+        match file.content_type() {
+            DataContentType::Data => {
+                self.removed_data_files += 1;
+                self.removed_records += file.record_count();
+            }
+            DataContentType::PositionDeletes => {
+                self.removed_delete_files += 1;
+                self.removed_position_deletes += file.record_count();
+            }
+            DataContentType::EqualityDeletes => {
+                self.removed_delete_files += 1;
+                self.removed_equality_deletes += file.record_count();
+            }
+        }
+        self.removed_bytes += file.file_size_in_bytes();
+        self.partitions.insert((spec_id, file.partition().clone()));
+    }
+
+    /// The summary's properties. A total is left out when the parent does not tell it.
+    pub(super) fn properties(&self, parent: Option<&Snapshot>) -> HashMap<String, String> {
+        let mut out = HashMap::new();
+        let mut put = |name: &str, value: u64| {
+            if value > 0 {
+                out.insert(name.to_string(), value.to_string());
+            }
+        };
+        put("added-data-files", self.added_data_files);
+        put("added-records", self.added_records);
+        put("added-files-size", self.added_bytes);
+        put("deleted-data-files", self.removed_data_files);
+        put("deleted-records", self.removed_records);
+        put("removed-files-size", self.removed_bytes);
+        put("removed-delete-files", self.removed_delete_files);
+        put("removed-position-deletes", self.removed_position_deletes);
+        put("removed-equality-deletes", self.removed_equality_deletes);
+        out.insert("changed-partition-count".to_string(), self.partitions.len().to_string());
+        for (name, added, removed) in [
+            ("total-data-files", self.added_data_files, self.removed_data_files),
+            ("total-records", self.added_records, self.removed_records),
+            ("total-files-size", self.added_bytes, self.removed_bytes),
+            ("total-delete-files", 0, self.removed_delete_files),
+            ("total-position-deletes", 0, self.removed_position_deletes),
+            ("total-equality-deletes", 0, self.removed_equality_deletes),
+        ] {
+            let before: Option<u64> = match parent {
+                None => Some(0),
+                Some(parent) => parent.summary().additional_properties.get(name).and_then(|v| v.parse().ok()),
+            };
+            if let Some(total) = before.and_then(|before| (before + added).checked_sub(removed)) {
+                out.insert(name.to_string(), total.to_string());
+            }
+        }
+        out
+    }
+}

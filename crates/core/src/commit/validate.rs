@@ -1,0 +1,138 @@
+//! Whether an action still holds after what others committed: one pure rule over footprints (Iceberg Java's validations).
+
+use std::collections::{HashMap, HashSet};
+
+use iceberg::spec::{DataContentType, Operation, Struct, TableMetadata};
+
+use super::action::Isolation;
+use crate::error::{Error, Result};
+use crate::filter::{FileMatcher, Filter};
+use crate::format::LiveFile;
+
+/// What an action relied on when it was computed.
+#[derive(Debug)]
+pub struct Footprint {
+    /// The rows that it read or replaces.
+    pub reads: Reads,
+    /// The data files that it replaces: each must still be there.
+    pub replaces: Vec<LiveFile>,
+    /// Whether the new files keep the sequence number that the action started from, so that equality deletes committed
+    /// since still apply to them.
+    pub keeps_sequence_number: bool,
+    /// What it tolerates.
+    pub isolation: Isolation,
+}
+
+/// Rows that an action read or replaces.
+#[derive(Debug)]
+pub enum Reads {
+    /// None: appends, and rewrites, which read just the files that they replace.
+    Nothing,
+    /// Those that match.
+    Matching(Filter),
+    /// Those that match, replaced by filter: a file removed meanwhile that may match is a conflict too.
+    Replaced(Filter),
+    /// Those of partitions, replaced: spec ids and partition values.
+    Partitions(HashSet<(i32, Struct)>),
+}
+
+/// What one snapshot changed.
+#[derive(Debug)]
+pub struct Change {
+    /// The snapshot.
+    pub snapshot_id: i64,
+    /// Its operation.
+    pub operation: Operation,
+    /// Data and delete files that it added.
+    pub added: Vec<LiveFile>,
+    /// Data and delete files that it removed.
+    pub removed: Vec<LiveFile>,
+}
+
+/// Checks an action against the changes committed since it was computed, oldest first.
+///
+/// # Errors
+/// [`Conflict`](crate::ErrorKind::Conflict) naming the file, the snapshot and its operation.
+pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetadata) -> Result<()> {
+    let matcher = match &footprint.reads {
+        Reads::Matching(filter) | Reads::Replaced(filter) => Some(FileMatcher::new(filter, metadata)?),
+        Reads::Nothing | Reads::Partitions(_) => None,
+    };
+    let touches = |file: &LiveFile| match (&footprint.reads, &matcher) {
+        (Reads::Nothing, _) => false,
+        (Reads::Partitions(partitions), _) => {
+            partitions.contains(&(file.spec_id, file.file.partition().clone()))
+        }
+        (_, Some(matcher)) => matcher.might_match(file.spec_id, &file.file),
+        (_, None) => true,
+    };
+    let replaced: HashMap<&str, &LiveFile> = footprint.replaces.iter().map(|f| (f.path(), f)).collect();
+    let replaces_what_it_reads = matches!(footprint.reads, Reads::Replaced(_) | Reads::Partitions(_));
+
+    for change in changes {
+        let conflict = |message: &str, file: &LiveFile| {
+            Error::conflict(format!("{message}; read the table again and run the operation again"))
+                .with("file", file.path())
+                .with("snapshot", change.snapshot_id)
+                .with("operation", change.operation.as_str())
+        };
+        for file in &change.removed {
+            if replaced.contains_key(file.path()) {
+                return Err(conflict(
+                    "a file that this operation replaces was removed by another commit",
+                    file,
+                ));
+            }
+            if replaces_what_it_reads && file.is_data() && touches(file) {
+                return Err(conflict(
+                    "a file was removed by another commit from what this operation replaces",
+                    file,
+                ));
+            }
+        }
+        for file in &change.added {
+            if !file.is_data() {
+                let equality = file.file.content_type() == DataContentType::EqualityDeletes;
+                if equality && footprint.keeps_sequence_number && !replaces_what_it_reads {
+                    continue; // still applies to the new files
+                }
+                let applies = footprint.replaces.iter().any(|data| may_apply(file, data, metadata));
+                if applies || (replaces_what_it_reads && touches_delete(file, &footprint.reads, metadata)) {
+                    return Err(conflict(
+                        "another commit deleted rows of what this operation replaces",
+                        file,
+                    ));
+                }
+                continue;
+            }
+            // A rewrite moves rows, it adds none.
+            let adds_rows = matches!(change.operation, Operation::Append | Operation::Overwrite);
+            if footprint.isolation == Isolation::Serializable && adds_rows && touches(file) {
+                return Err(conflict("another commit added rows where this operation read", file));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a delete file may delete rows of a data file. Errs on the side of yes.
+fn may_apply(delete: &LiveFile, data: &LiveFile, metadata: &TableMetadata) -> bool {
+    if let Some(target) = delete.file.referenced_data_file() {
+        return target == data.path();
+    }
+    let global = metadata.partition_spec_by_id(delete.spec_id).is_none_or(|spec| spec.is_unpartitioned());
+    global || (delete.spec_id == data.spec_id && delete.file.partition() == data.file.partition())
+}
+
+fn touches_delete(delete: &LiveFile, reads: &Reads, metadata: &TableMetadata) -> bool {
+    match reads {
+        Reads::Nothing => false,
+        // A delete file's own bounds are those of its keys or paths, not of the rows it deletes.
+        Reads::Matching(_) | Reads::Replaced(_) => true,
+        Reads::Partitions(partitions) => {
+            let global =
+                metadata.partition_spec_by_id(delete.spec_id).is_none_or(|spec| spec.is_unpartitioned());
+            global || partitions.contains(&(delete.spec_id, delete.file.partition().clone()))
+        }
+    }
+}
