@@ -1,1 +1,15 @@
-//! DataFusion over Iceberg tables: scan, write, row-level changes, sessions.
+//! DataFusion over Iceberg tables.
+//!
+//! [`Session`] is where everything starts: it holds a catalog, a DataFusion context and the budgets of both. [`Table`] is
+//! one of its tables at one moment. [`scan`] reads tables, [`transform`] names and checks what is made of them.
+
+mod error;
+pub mod scan;
+pub mod session;
+pub mod table;
+pub mod transform;
+
+pub use error::{from_datafusion, to_datafusion};
+pub use session::{Session, SessionBuilder};
+pub use table::{IntoAsOf, Table};
+pub use transform::Transform;

@@ -1,0 +1,99 @@
+//! [`Session`]: a catalog, a DataFusion context over it, and the budgets of both.
+//!
+//! Every table of the catalog is a table in SQL, as `namespace.table`; readers make DataFrames of files and batches. The
+//! session's memory pool bounds what queries and writes hold, its spill folder takes what does not fit.
+
+mod builder;
+mod readers;
+mod sql;
+mod sql_catalog;
+mod stores;
+mod time_travel;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use datafusion::prelude::SessionContext;
+use icefield_core::Result;
+use icefield_core::catalog::{Catalog, TableIdent, parse_ident};
+
+use crate::scan::ScanCaches;
+use crate::table::Table;
+
+pub use builder::SessionBuilder;
+pub(crate) use time_travel::parse_timestamp_ms;
+
+/// A catalog and a query engine over its tables. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Session(Arc<Inner>);
+
+pub(crate) struct Inner {
+    context: SessionContext,
+    catalog: Arc<dyn Catalog>,
+    caches: Arc<ScanCaches>,
+    names: Arc<sql_catalog::Names>,
+    memory_budget: usize,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("catalog", &self.0.catalog)
+            .field("memory_budget", &self.0.memory_budget)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Opens the embedded lakehouse in a local folder: a SQLite catalog in `catalog.db` and the tables' files beside it.
+    /// Folder and catalog are created when they are absent.
+    ///
+    /// # Errors
+    /// [`Io`](icefield_core::ErrorKind::Io) when the folder can't be created or the catalog can't be opened.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder().open(path).await
+    }
+
+    /// Everything that can be set.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
+
+    /// The DataFusion context. What is registered in it (tables, functions) is seen by [`Session::sql`].
+    pub fn context(&self) -> &SessionContext {
+        &self.0.context
+    }
+
+    /// The catalog.
+    pub fn catalog(&self) -> &Arc<dyn Catalog> {
+        &self.0.catalog
+    }
+
+    /// The most that queries and writes of this session hold in memory, in bytes.
+    pub fn memory_budget(&self) -> usize {
+        self.0.memory_budget
+    }
+
+    /// What this session's scans keep: manifests and file footers, bounded in bytes.
+    pub fn scan_caches(&self) -> &Arc<ScanCaches> {
+        &self.0.caches
+    }
+
+    /// Loads a table by its dotted name: `namespace.table`. One look at the catalog.
+    ///
+    /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound).
+    pub async fn table(&self, name: &str) -> Result<Table> {
+        self.load(&parse_ident(name)?).await
+    }
+
+    /// Loads a table. One look at the catalog.
+    pub async fn load(&self, ident: &TableIdent) -> Result<Table> {
+        Ok(Table::new(self.clone(), self.0.catalog.load_table(ident).await?))
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+}

@@ -1,0 +1,143 @@
+//! The catalog as DataFusion sees it. Tables are loaded when a query names them, so that each query reads fresh metadata.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use async_trait::async_trait;
+use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
+use datafusion::common::{Result, exec_err};
+use icefield_core::catalog::TableIdent;
+use icefield_core::{AsOf, ErrorKind};
+
+use super::builder::DEFAULT_SCHEMA;
+use super::{Inner, Session};
+use crate::error::to_datafusion;
+use crate::scan::IcebergTable;
+
+/// Names of namespaces and their tables, as last listed. DataFusion asks for them where nothing can be awaited.
+#[derive(Debug, Default)]
+pub(super) struct Names(RwLock<BTreeMap<String, Vec<String>>>);
+
+impl Names {
+    pub(super) fn set(&self, names: BTreeMap<String, Vec<String>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    fn schemas(&self) -> Vec<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    fn tables(&self, schema: &str) -> Vec<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(schema).cloned().unwrap_or_default()
+    }
+}
+
+type Registered = Arc<Mutex<HashMap<String, HashMap<String, Arc<dyn TableProvider>>>>>;
+
+/// A session's catalog: one schema a namespace, named with dots.
+pub(super) struct SqlCatalog {
+    session: Weak<Inner>,
+    names: Arc<Names>,
+    registered: Registered,
+}
+
+impl SqlCatalog {
+    pub(super) fn new(session: Weak<Inner>, names: Arc<Names>) -> Self {
+        Self { session, names, registered: Registered::default() }
+    }
+}
+
+impl fmt::Debug for SqlCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlCatalog").finish_non_exhaustive()
+    }
+}
+
+impl CatalogProvider for SqlCatalog {
+    fn schema_names(&self) -> Vec<String> {
+        let mut names = self.names.schemas();
+        if !names.iter().any(|name| name == DEFAULT_SCHEMA) {
+            names.push(DEFAULT_SCHEMA.to_string());
+        }
+        names
+    }
+
+    fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
+        Some(Arc::new(Namespace {
+            name: name.to_string(),
+            session: self.session.clone(),
+            names: self.names.clone(),
+            registered: self.registered.clone(),
+        }))
+    }
+}
+
+struct Namespace {
+    name: String,
+    session: Weak<Inner>,
+    names: Arc<Names>,
+    registered: Registered,
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Namespace {
+    fn registered(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Arc<dyn TableProvider>>>> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn registered_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        self.registered().get(&self.name)?.get(name).cloned()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for Namespace {
+    fn table_names(&self) -> Vec<String> {
+        let mut names = self.names.tables(&self.name);
+        if let Some(registered) = self.registered().get(&self.name) {
+            names.extend(registered.keys().cloned());
+        }
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = self.registered_table(name) {
+            return Ok(Some(table));
+        }
+        let Some(session) = self.session.upgrade().map(Session::from_inner) else {
+            return exec_err!("the session of this catalog is closed");
+        };
+        let Ok(ident) = TableIdent::from_strs(self.name.split('.').chain([name])) else {
+            return Ok(None);
+        };
+        let table = match session.load(&ident).await {
+            Ok(table) => table,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(to_datafusion(e)),
+        };
+        let provider = IcebergTable::new(table.core(), AsOf::Current, session.scan_caches().clone());
+        Ok(Some(Arc::new(provider.map_err(to_datafusion)?)))
+    }
+
+    fn register_table(
+        &self,
+        name: String,
+        table: Arc<dyn TableProvider>,
+    ) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.registered().entry(self.name.clone()).or_default().insert(name, table))
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        Ok(self.registered().get_mut(&self.name).and_then(|tables| tables.remove(name)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.registered_table(name).is_some() || self.names.tables(&self.name).iter().any(|n| n == name)
+    }
+}

@@ -1,0 +1,122 @@
+//! [`Table`]: a table of a session at one moment.
+
+use std::sync::Arc;
+
+use datafusion::dataframe::DataFrame;
+use icefield_core::catalog::TableIdent;
+use icefield_core::{AsOf, Error, Result, Table as CoreTable};
+
+use crate::error::from_datafusion;
+use crate::scan::IcebergTable;
+use crate::session::{Session, parse_timestamp_ms};
+
+/// A table of a session, as it was when it was loaded and, unless [`Table::as_of`] says otherwise, at its current
+/// snapshot. Cheap to clone; it never changes: operations return the table as they left it.
+#[derive(Debug, Clone)]
+pub struct Table {
+    session: Session,
+    core: CoreTable,
+    as_of: AsOf,
+}
+
+impl Table {
+    /// A table of a session from its metadata.
+    pub fn new(session: Session, core: CoreTable) -> Self {
+        Self { session, core, as_of: AsOf::Current }
+    }
+
+    /// The session.
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The table's metadata and history.
+    pub fn core(&self) -> &CoreTable {
+        &self.core
+    }
+
+    /// The table's name.
+    pub fn ident(&self) -> &TableIdent {
+        self.core.ident()
+    }
+
+    /// Which snapshot is read.
+    pub fn snapshot(&self) -> &AsOf {
+        &self.as_of
+    }
+
+    /// The same table at another snapshot: a snapshot id, a time (`"2024-06-30T00:00:00Z"`), or a branch or tag.
+    ///
+    /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) for an id, branch or tag that the table does not have, and for a
+    /// time before its first snapshot.
+    pub fn as_of(&self, as_of: impl IntoAsOf) -> Result<Self> {
+        let as_of = as_of.into_as_of(&self.core)?;
+        self.core.snapshot_as_of(&as_of)?;
+        Ok(Self { session: self.session.clone(), core: self.core.clone(), as_of })
+    }
+
+    /// The table as the catalog has it now. One look at the catalog.
+    pub async fn refresh(&self) -> Result<Self> {
+        let fresh = self.session.load(self.ident()).await?;
+        Ok(Self { as_of: self.as_of.clone(), ..fresh })
+    }
+
+    /// The table as DataFusion's `TableProvider`.
+    ///
+    /// # Errors
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a column of a type that can't be carried.
+    pub fn provider(&self) -> Result<Arc<IcebergTable>> {
+        let caches = self.session.scan_caches().clone();
+        Ok(Arc::new(IcebergTable::new(&self.core, self.as_of.clone(), caches)?))
+    }
+
+    /// The table's rows. Nothing is read before the DataFrame runs.
+    pub async fn dataframe(&self) -> Result<DataFrame> {
+        self.session.context().read_table(self.provider()?).map_err(from_datafusion)
+    }
+}
+
+/// What names a snapshot of a table.
+pub trait IntoAsOf {
+    /// The snapshot that is meant.
+    fn into_as_of(self, table: &CoreTable) -> Result<AsOf>;
+}
+
+impl IntoAsOf for AsOf {
+    fn into_as_of(self, _: &CoreTable) -> Result<AsOf> {
+        Ok(self)
+    }
+}
+
+/// A snapshot id.
+impl IntoAsOf for i64 {
+    fn into_as_of(self, _: &CoreTable) -> Result<AsOf> {
+        Ok(AsOf::Snapshot(self))
+    }
+}
+
+/// A branch or tag of the table, else a snapshot id that it has, else a time.
+impl IntoAsOf for &str {
+    fn into_as_of(self, table: &CoreTable) -> Result<AsOf> {
+        if table.metadata().snapshot_for_ref(self).is_some() || self == icefield_core::table::MAIN_BRANCH {
+            return Ok(AsOf::Ref(self.to_string()));
+        }
+        if let Ok(id) = self.parse::<i64>()
+            && table.metadata().snapshot_by_id(id).is_some()
+        {
+            return Ok(AsOf::Snapshot(id));
+        }
+        parse_timestamp_ms(self).map(AsOf::Timestamp).map_err(|_| {
+            Error::not_found("no such branch, tag or snapshot, and not a time such as 2024-06-30T00:00:00Z")
+                .with("table", table.ident())
+                .with("as_of", self)
+        })
+    }
+}
+
+impl IntoAsOf for String {
+    fn into_as_of(self, table: &CoreTable) -> Result<AsOf> {
+        self.as_str().into_as_of(table)
+    }
+}
