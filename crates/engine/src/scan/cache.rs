@@ -8,9 +8,9 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use iceberg::spec::ManifestFile;
 use icefield_core::Result;
 use icefield_core::format::ManifestContent;
-use iceberg::spec::ManifestFile;
 use parquet::file::metadata::ParquetMetaData;
 
 /// What the scans of a session keep between them.
@@ -68,8 +68,7 @@ impl<V> fmt::Debug for ByteCache<V> {
 
 impl<V> ByteCache<V> {
     pub(super) fn new(capacity: usize) -> Self {
-        let state =
-            State { entries: HashMap::new(), by_use: BTreeMap::new(), next_use: 0, size: 0 };
+        let state = State { entries: HashMap::new(), by_use: BTreeMap::new(), next_use: 0, size: 0 };
         Self { capacity, state: Mutex::new(state) }
     }
 

@@ -53,6 +53,6 @@ impl TableProvider for IcebergTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        unreachable!()
+        datafusion::common::not_impl_err!("scans come next")
     }
 }

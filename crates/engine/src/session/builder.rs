@@ -100,9 +100,12 @@ impl SessionBuilder {
     pub async fn open(mut self, path: impl AsRef<Path>) -> Result<Session> {
         let path = path.as_ref();
         let failed = |e: std::io::Error| {
-            Error::new(ErrorKind::Io, "the lakehouse's folder can't be created; check the path and its permissions")
-                .with("path", path.display())
-                .with_source(e)
+            Error::new(
+                ErrorKind::Io,
+                "the lakehouse's folder can't be created; check the path and its permissions",
+            )
+            .with("path", path.display())
+            .with_source(e)
         };
         tokio::fs::create_dir_all(path).await.map_err(failed)?;
         let folder = tokio::fs::canonicalize(path).await.map_err(failed)?;

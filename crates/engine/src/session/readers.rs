@@ -35,7 +35,8 @@ impl Session {
     pub async fn read_json(&self, path: &str) -> Result<DataFrame> {
         let default = if path.contains(".jsonl") { ".jsonl" } else { ".json" };
         let (compression, extension) = form(path, default);
-        let options = JsonReadOptions::default().file_compression_type(compression).file_extension(&extension);
+        let options =
+            JsonReadOptions::default().file_compression_type(compression).file_extension(&extension);
         self.context().read_json(path, options).await.map_err(from_datafusion)
     }
 
@@ -57,7 +58,8 @@ impl Session {
 fn form(path: &str, default: &str) -> (FileCompressionType, String) {
     for (ending, compression) in COMPRESSIONS {
         if let Some(stem) = path.strip_suffix(ending) {
-            let inner = stem.rfind('.').filter(|dot| !stem[*dot..].contains(['/', '*'])).map(|dot| &stem[dot..]);
+            let inner =
+                stem.rfind('.').filter(|dot| !stem[*dot..].contains(['/', '*'])).map(|dot| &stem[dot..]);
             return (compression, format!("{}{ending}", inner.unwrap_or(default)));
         }
     }
