@@ -6,8 +6,10 @@
 //! - [`FakeClock`] stands still until it is moved, and gives the same ids for the same seed.
 //! - [`everything_schema`] and [`random_batches`] are tables of every type; [`content_hash`] is the text form in which
 //!   the referees compare rows.
+//! - [`catalog_suite`] is what every catalog must do.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
+pub mod catalog_suite;
 mod clock;
 mod content;
 mod data;

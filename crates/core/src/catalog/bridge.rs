@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use iceberg::{Namespace, NamespaceIdent, Runtime, TableCommit, TableCreation, TableIdent};
 
 use super::{Catalog, CommitOutcome, CommitRequest};
+use crate::error::{Error, ErrorKind};
 use crate::table::Table;
 
 /// A catalog of ours behind `iceberg`'s trait. What is committed through it is not validated beyond its requirements:
@@ -19,6 +20,20 @@ impl IcebergCatalog {
     pub fn new(catalog: Arc<dyn Catalog>) -> Self {
         Self(catalog)
     }
+}
+
+/// An error in `iceberg`'s kinds, which tell tables and namespaces apart: code above matches on them.
+fn their_error(error: Error) -> iceberg::Error {
+    use iceberg::ErrorKind as Their;
+    let about = error.context().map(|(key, _)| key).find(|key| ["table", "namespace", "file"].contains(key));
+    let kind = match (error.kind(), about) {
+        (ErrorKind::NotFound, Some("table")) => Their::TableNotFound,
+        (ErrorKind::NotFound, Some("namespace")) => Their::NamespaceNotFound,
+        (ErrorKind::AlreadyExists, Some("table")) => Their::TableAlreadyExists,
+        (ErrorKind::AlreadyExists, Some("namespace")) => Their::NamespaceAlreadyExists,
+        _ => return error.into(),
+    };
+    iceberg::Error::new(kind, error.to_string()).with_source(error)
 }
 
 fn theirs(table: Table) -> iceberg::Result<iceberg::table::Table> {
@@ -34,7 +49,7 @@ fn theirs(table: Table) -> iceberg::Result<iceberg::table::Table> {
 #[async_trait]
 impl iceberg::Catalog for IcebergCatalog {
     async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> iceberg::Result<Vec<NamespaceIdent>> {
-        Ok(self.0.list_namespaces(parent).await?)
+        self.0.list_namespaces(parent).await.map_err(their_error)
     }
 
     async fn create_namespace(
@@ -42,17 +57,17 @@ impl iceberg::Catalog for IcebergCatalog {
         namespace: &NamespaceIdent,
         properties: HashMap<String, String>,
     ) -> iceberg::Result<Namespace> {
-        self.0.create_namespace(namespace, properties.clone()).await?;
+        self.0.create_namespace(namespace, properties.clone()).await.map_err(their_error)?;
         Ok(Namespace::with_properties(namespace.clone(), properties))
     }
 
     async fn get_namespace(&self, namespace: &NamespaceIdent) -> iceberg::Result<Namespace> {
-        let properties = self.0.namespace_properties(namespace).await?;
+        let properties = self.0.namespace_properties(namespace).await.map_err(their_error)?;
         Ok(Namespace::with_properties(namespace.clone(), properties))
     }
 
     async fn namespace_exists(&self, namespace: &NamespaceIdent) -> iceberg::Result<bool> {
-        Ok(self.0.namespace_exists(namespace).await?)
+        self.0.namespace_exists(namespace).await.map_err(their_error)
     }
 
     async fn update_namespace(
@@ -61,17 +76,17 @@ impl iceberg::Catalog for IcebergCatalog {
         properties: HashMap<String, String>,
     ) -> iceberg::Result<()> {
         // iceberg's form replaces all properties.
-        let old = self.0.namespace_properties(namespace).await?;
+        let old = self.0.namespace_properties(namespace).await.map_err(their_error)?;
         let remove = old.into_keys().filter(|key| !properties.contains_key(key)).collect();
-        Ok(self.0.update_namespace(namespace, properties, remove).await?)
+        self.0.update_namespace(namespace, properties, remove).await.map_err(their_error)
     }
 
     async fn drop_namespace(&self, namespace: &NamespaceIdent) -> iceberg::Result<()> {
-        Ok(self.0.drop_namespace(namespace).await?)
+        self.0.drop_namespace(namespace).await.map_err(their_error)
     }
 
     async fn list_tables(&self, namespace: &NamespaceIdent) -> iceberg::Result<Vec<TableIdent>> {
-        Ok(self.0.list_tables(namespace).await?)
+        self.0.list_tables(namespace).await.map_err(their_error)
     }
 
     async fn create_table(
@@ -79,15 +94,15 @@ impl iceberg::Catalog for IcebergCatalog {
         namespace: &NamespaceIdent,
         creation: TableCreation,
     ) -> iceberg::Result<iceberg::table::Table> {
-        theirs(self.0.create_table(namespace, creation).await?)
+        theirs(self.0.create_table(namespace, creation).await.map_err(their_error)?)
     }
 
     async fn load_table(&self, table: &TableIdent) -> iceberg::Result<iceberg::table::Table> {
-        theirs(self.0.load_table(table).await?)
+        theirs(self.0.load_table(table).await.map_err(their_error)?)
     }
 
     async fn drop_table(&self, table: &TableIdent) -> iceberg::Result<()> {
-        Ok(self.0.drop_table(table).await?)
+        self.0.drop_table(table).await.map_err(their_error)
     }
 
     async fn purge_table(&self, table: &TableIdent) -> iceberg::Result<()> {
@@ -99,11 +114,11 @@ impl iceberg::Catalog for IcebergCatalog {
     }
 
     async fn table_exists(&self, table: &TableIdent) -> iceberg::Result<bool> {
-        Ok(self.0.table_exists(table).await?)
+        self.0.table_exists(table).await.map_err(their_error)
     }
 
     async fn rename_table(&self, src: &TableIdent, dest: &TableIdent) -> iceberg::Result<()> {
-        Ok(self.0.rename_table(src, dest).await?)
+        self.0.rename_table(src, dest).await.map_err(their_error)
     }
 
     async fn register_table(
@@ -111,7 +126,7 @@ impl iceberg::Catalog for IcebergCatalog {
         table: &TableIdent,
         metadata_location: String,
     ) -> iceberg::Result<iceberg::table::Table> {
-        theirs(self.0.register_table(table, &metadata_location).await?)
+        theirs(self.0.register_table(table, &metadata_location).await.map_err(their_error)?)
     }
 
     async fn update_table(&self, mut commit: TableCommit) -> iceberg::Result<iceberg::table::Table> {
@@ -126,7 +141,7 @@ impl iceberg::Catalog for IcebergCatalog {
                 None => Err(crate::Error::internal("a commit gave no table").into()),
             },
             CommitOutcome::Conflict(e) => Err(iceberg::Error::from(e).with_retryable(true)),
-            CommitOutcome::Failed(e) | CommitOutcome::Unknown(e) => Err(e.into()),
+            CommitOutcome::Failed(e) | CommitOutcome::Unknown(e) => Err(their_error(e)),
         }
     }
 }

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::{
-    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, TableCreation, TableIdent, load_metadata,
+    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, StagedMetadata, TableCreation, TableIdent,
+    check_ident, check_namespace, check_requests, default_location, load_metadata, no_metadata_file,
     stage_commit, stage_create,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Storage, join};
+use crate::storage::Storage;
 use crate::table::Table;
 
 /// A catalog that lives as long as the process: for tests, and for tables opened from their metadata files.
@@ -47,10 +48,45 @@ impl MemoryCatalog {
     fn pointer(&self, ident: &TableIdent) -> Result<String> {
         self.state().tables.get(ident).cloned().ok_or_else(|| no_table(ident))
     }
+
+    /// The default location, made unique where another table's metadata lies there.
+    fn free_location(&self, ident: &TableIdent, namespace_location: Option<&str>) -> String {
+        let location = default_location(&self.warehouse, ident, namespace_location);
+        let inside = format!("{location}/");
+        if self.state().tables.values().any(|pointer| pointer.starts_with(&inside)) {
+            format!("{location}-{}", self.clock.uuid())
+        } else {
+            location
+        }
+    }
+
+    /// Moves every pointer, or none.
+    fn swap(&self, staged: &[StagedMetadata]) -> Result<()> {
+        let mut state = self.state();
+        if let Some(lost) = staged.iter().find(|s| state.tables.get(s.table.ident()) != s.previous.as_ref()) {
+            return Err(Error::conflict("another commit was first; reload the table and try again")
+                .with("table", lost.table.ident()));
+        }
+        for next in staged {
+            state.tables.insert(next.table.ident().clone(), next.table.metadata_location().to_string());
+        }
+        Ok(())
+    }
+
+    /// Deletes metadata files that no pointer ever named. What can't be deleted is left to orphan removal.
+    async fn discard(&self, staged: &[StagedMetadata]) {
+        for next in staged {
+            let _ = self.storage.delete(next.table.metadata_location()).await;
+        }
+    }
 }
 
 fn no_table(ident: &TableIdent) -> Error {
     Error::not_found("no such table in this catalog").with("table", ident)
+}
+
+fn exists(ident: &TableIdent) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "the table exists").with("table", ident)
 }
 
 fn no_namespace(namespace: &NamespaceIdent) -> Error {
@@ -65,7 +101,7 @@ impl State {
     fn insert(&mut self, ident: &TableIdent, location: &str) -> Result<()> {
         self.require_namespace(ident.namespace())?;
         if self.tables.contains_key(ident) {
-            return Err(Error::new(ErrorKind::AlreadyExists, "the table exists").with("table", ident));
+            return Err(exists(ident));
         }
         self.tables.insert(ident.clone(), location.to_string());
         Ok(())
@@ -102,15 +138,16 @@ impl Catalog for MemoryCatalog {
         namespace: &NamespaceIdent,
         properties: HashMap<String, String>,
     ) -> Result<()> {
+        check_namespace(namespace)?;
         let mut state = self.state();
-        if let Some(parent) = namespace.parent() {
-            state.require_namespace(&parent)?;
-        }
         let key: &Vec<String> = namespace.as_ref();
         if state.namespaces.contains_key(key) {
             return Err(
                 Error::new(ErrorKind::AlreadyExists, "the namespace exists").with("namespace", namespace)
             );
+        }
+        for depth in 1..key.len() {
+            state.namespaces.entry(key.iter().take(depth).cloned().collect()).or_default();
         }
         state.namespaces.insert(key.clone(), properties);
         Ok(())
@@ -127,6 +164,11 @@ impl Catalog for MemoryCatalog {
         set: HashMap<String, String>,
         remove: Vec<String>,
     ) -> Result<()> {
+        if let Some(key) = remove.iter().find(|key| set.contains_key(*key)) {
+            return Err(Error::invalid_input("a property is either set or removed")
+                .with("namespace", namespace)
+                .with("property", key));
+        }
         let mut state = self.state();
         let key: &Vec<String> = namespace.as_ref();
         let properties = state.namespaces.get_mut(key).ok_or_else(|| no_namespace(namespace))?;
@@ -158,21 +200,33 @@ impl Catalog for MemoryCatalog {
     }
 
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
+        let ident = TableIdent::new(namespace.clone(), creation.name.clone());
+        check_ident(&ident)?;
         let properties = self.namespace_properties(namespace).await?;
-        let name = creation.name.clone();
-        let default_location = || match properties.get("location") {
-            Some(location) => join(location, &name),
-            None => join(&join(&self.warehouse, &namespace.as_ref().join("/")), &name),
-        };
-        let staged = stage_create(&self.storage, &*self.clock, namespace, creation, default_location).await?;
-        self.state().insert(staged.table.ident(), staged.table.metadata_location())?;
+        if self.table_exists(&ident).await? {
+            return Err(exists(&ident));
+        }
+        let location = self.free_location(&ident, properties.get("location").map(String::as_str));
+        let staged = stage_create(&self.storage, &*self.clock, namespace, creation, || location).await?;
+        let inserted = self.state().insert(staged.table.ident(), staged.table.metadata_location());
+        if let Err(e) = inserted {
+            self.discard(&[staged]).await;
+            return Err(e);
+        }
         Ok(staged.table)
     }
 
     async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
         let location = self.pointer(ident)?;
-        let metadata = load_metadata(&self.storage, &location).await?;
+        let metadata = match load_metadata(&self.storage, &location).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Err(no_metadata_file(ident, &location, e)),
+            loaded => loaded?,
+        };
         Ok(Table::new(ident.clone(), Arc::new(metadata), location, self.storage.clone()))
+    }
+
+    async fn table_exists(&self, ident: &TableIdent) -> Result<bool> {
+        Ok(self.state().tables.contains_key(ident))
     }
 
     async fn drop_table(&self, ident: &TableIdent) -> Result<()> {
@@ -180,20 +234,28 @@ impl Catalog for MemoryCatalog {
     }
 
     async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()> {
+        check_ident(to)?;
         let mut state = self.state();
         let location = state.tables.get(from).cloned().ok_or_else(|| no_table(from))?;
+        if from == to {
+            return Ok(());
+        }
         state.insert(to, &location)?;
         state.tables.remove(from);
         Ok(())
     }
 
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
+        check_ident(ident)?;
         let metadata = load_metadata(&self.storage, metadata_location).await?;
         self.state().insert(ident, metadata_location)?;
         Ok(Table::new(ident.clone(), Arc::new(metadata), metadata_location.to_string(), self.storage.clone()))
     }
 
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {
+        if let Err(e) = check_requests(&requests) {
+            return CommitOutcome::Failed(e);
+        }
         let mut staged = Vec::with_capacity(requests.len());
         for request in &requests {
             let next = match self.load_table(&request.ident).await {
@@ -202,20 +264,21 @@ impl Catalog for MemoryCatalog {
             };
             match next {
                 Ok(next) => staged.push(next),
-                Err(e) if e.kind() == ErrorKind::Conflict => return CommitOutcome::Conflict(e),
-                Err(e) => return CommitOutcome::Failed(e),
+                Err(e) => {
+                    self.discard(&staged).await;
+                    return match e.kind() {
+                        ErrorKind::Conflict => CommitOutcome::Conflict(e),
+                        _ => CommitOutcome::Failed(e),
+                    };
+                }
             }
         }
-        let mut state = self.state();
-        for next in &staged {
-            if state.tables.get(next.table.ident()) != next.previous.as_ref() {
-                let error = Error::conflict("another commit was first").with("table", next.table.ident());
-                return CommitOutcome::Conflict(error);
+        match self.swap(&staged) {
+            Ok(()) => CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect()),
+            Err(e) => {
+                self.discard(&staged).await;
+                CommitOutcome::Conflict(e)
             }
         }
-        for next in &staged {
-            state.tables.insert(next.table.ident().clone(), next.table.metadata_location().to_string());
-        }
-        CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect())
     }
 }

@@ -60,6 +60,16 @@ pub async fn load_metadata(storage: &Storage, location: &str) -> Result<TableMet
     })
 }
 
+/// The error of a catalog whose pointer names a metadata file that is not there. Not `NotFound`: the table exists.
+pub fn no_metadata_file(ident: &super::TableIdent, location: &str, source: Error) -> Error {
+    Error::data_invalid(
+        "the table's metadata file is missing; restore it, or drop the table and register an earlier one",
+    )
+    .with("table", ident)
+    .with("file", location)
+    .with_source(source)
+}
+
 /// Writes the first metadata file of a table.
 pub async fn stage_create(
     storage: &Storage,

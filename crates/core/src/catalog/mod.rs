@@ -17,13 +17,13 @@ pub use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, T
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::storage::Storage;
+use crate::storage::{Storage, join};
 use crate::table::Table;
 
 pub use bridge::IcebergCatalog;
 pub use memory::MemoryCatalog;
 pub(crate) use metadata_file::apply_updates;
-pub use metadata_file::{StagedMetadata, load_metadata, stage_commit, stage_create};
+pub use metadata_file::{StagedMetadata, load_metadata, no_metadata_file, stage_commit, stage_create};
 
 /// One table's part of a commit: what must hold of its current metadata, and what changes.
 #[derive(Debug, Clone)]
@@ -43,7 +43,8 @@ pub enum CommitOutcome {
     Done(Vec<Table>),
     /// Nothing changed: a requirement did not hold, or another writer was first. Reload, validate and try again.
     Conflict(Error),
-    /// Nothing changed, and trying again won't help: no such table, no permission, an update that can't be applied.
+    /// Nothing changed. Trying again won't help (no such table, no permission, an update that can't be applied) unless the
+    /// error [is retryable](Error::is_retryable): the catalog or a store did not answer before anything was published.
     Failed(Error),
     /// The answer was lost. The commit may have happened: delete nothing, look at the table's history.
     Unknown(Error),
@@ -67,10 +68,11 @@ pub trait Catalog: Debug + Send + Sync {
     /// The namespaces directly under `parent`, or the top-level ones.
     async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>>;
 
-    /// Creates a namespace.
+    /// Creates a namespace, and the namespaces above it that do not exist.
     ///
     /// # Errors
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a name that
+    /// [`check_namespace`] refuses.
     async fn create_namespace(
         &self,
         namespace: &NamespaceIdent,
@@ -84,6 +86,10 @@ pub trait Catalog: Debug + Send + Sync {
     async fn namespace_properties(&self, namespace: &NamespaceIdent) -> Result<HashMap<String, String>>;
 
     /// Sets and removes properties of a namespace.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a key that is both set
+    /// and removed.
     async fn update_namespace(
         &self,
         namespace: &NamespaceIdent,
@@ -97,26 +103,46 @@ pub trait Catalog: Debug + Send + Sync {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) while tables or namespaces are in it.
     async fn drop_namespace(&self, namespace: &NamespaceIdent) -> Result<()>;
 
-    /// The tables directly in a namespace.
+    /// The tables directly in a namespace, by name.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace.
     async fn list_tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>>;
 
     /// Creates an empty table. Its location, unless given, is the namespace's `location` property or
-    /// `{warehouse}/{namespace}`, followed by its name.
+    /// `{warehouse}/{namespace}`, followed by its name, and by an id where another table of the catalog lies there: one that
+    /// had this name before it was renamed.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace, [`AlreadyExists`](crate::ErrorKind::AlreadyExists),
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a name that [`check_ident`] refuses.
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table>;
 
     /// Loads a table's current metadata. One look at the pointer and, unless that is cached, one read.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) for a table that the catalog does not have;
+    /// [`DataInvalid`](crate::ErrorKind::DataInvalid) for one whose metadata file is missing or corrupt.
     async fn load_table(&self, ident: &TableIdent) -> Result<Table>;
 
     /// Takes a table out of the catalog. Its files stay, for [`Catalog::register_table`] or for deletion.
     async fn drop_table(&self, ident: &TableIdent) -> Result<()>;
 
-    /// Renames a table. Its files stay where they are.
+    /// Renames a table, to another namespace too. Its files stay where they are. To its own name: nothing happens.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) for the table or the new namespace,
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) for the new name.
     async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()>;
 
     /// Registers a table by the location of its metadata file.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) for the file or the namespace,
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table>;
 
-    /// Commits to several tables at once, all or nothing.
+    /// Commits to several tables at once, all or nothing. Each table may be named once.
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome;
 
     /// Whether a namespace exists.
@@ -135,6 +161,66 @@ fn found<T>(result: Result<T>) -> Result<bool> {
         Ok(_) => Ok(true),
         Err(e) if e.kind() == crate::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),
+    }
+}
+
+/// Checks that every level of a namespace can be stored and be part of a location: no level is empty or has a dot, a slash
+/// or a control character.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput).
+pub fn check_namespace(namespace: &NamespaceIdent) -> Result<()> {
+    let bad = |level: &String| {
+        level.is_empty() || level.contains(['.', '/', '\\']) || level.contains(char::is_control)
+    };
+    if namespace.is_empty() || namespace.iter().any(bad) {
+        return Err(Error::invalid_input(
+            "a namespace's levels are not empty and have no dots, slashes and control characters",
+        )
+        .with("namespace", namespace));
+    }
+    Ok(())
+}
+
+/// Checks a table's namespace as [`check_namespace`] does, and its name: not empty, no slash or control character, not `.`
+/// or `..`.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput).
+pub fn check_ident(ident: &TableIdent) -> Result<()> {
+    check_namespace(ident.namespace())?;
+    let name = ident.name();
+    if name.trim_matches('.').is_empty() || name.contains(['/', '\\']) || name.contains(char::is_control) {
+        return Err(Error::invalid_input(
+            "a table's name is not empty or only dots, and has no slashes and control characters",
+        )
+        .with("table", ident));
+    }
+    Ok(())
+}
+
+/// The location that a new table gets unless it is given one: under its namespace's `location` property, or under
+/// `{warehouse}/{namespace}`.
+pub fn default_location(warehouse: &str, ident: &TableIdent, namespace_location: Option<&str>) -> String {
+    let folder = match namespace_location {
+        Some(location) => location.to_string(),
+        None => join(warehouse, &ident.namespace().as_ref().join("/")),
+    };
+    join(&folder, ident.name())
+}
+
+/// Fails when a commit names a table twice: the second request would undo the first.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput).
+pub fn check_requests(requests: &[CommitRequest]) -> Result<()> {
+    let mut seen = std::collections::HashSet::new();
+    match requests.iter().find(|request| !seen.insert(&request.ident)) {
+        Some(twice) => {
+            Err(Error::invalid_input("a commit names each table once; join its updates in one request")
+                .with("table", &twice.ident))
+        }
+        None => Ok(()),
     }
 }
 

@@ -1,0 +1,368 @@
+//! [`SqlCatalog`]: namespaces and table pointers in a SQLite file or a PostgreSQL database.
+//!
+//! The tables `iceberg_tables` and `iceberg_namespace_properties` are laid out as Iceberg Java's `JdbcCatalog` (V1) and
+//! PyIceberg's `SqlCatalog` have them: catalogs of the same name in the same database see the same tables, and may write
+//! at the same time. Databases of the older layout, without `iceberg_type`, are used as they are.
+//!
+//! A commit is one database transaction that swaps every pointer where it still holds the location that the commit is
+//! based on. An error before COMMIT was sent changed nothing. After it, the catalog asks the database where the pointers
+//! are; only when that gives no answer is the outcome [`CommitOutcome::Unknown`].
+//!
+//! # Errors
+//! Locks, deadlocks and broken connections are retried inside; what comes through is
+//! [`Transient`](icefield_core::ErrorKind::Transient), or, where a change may have been made,
+//! [`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown).
+
+mod builder;
+mod commit;
+mod database;
+mod namespace;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+mod statements;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use icefield_core::catalog::{
+    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, StagedMetadata, TableCreation, TableIdent,
+    check_ident, default_location, load_metadata, no_metadata_file, stage_create,
+};
+use icefield_core::storage::Storage;
+use icefield_core::{Clock, Error, ErrorKind, Result, Table};
+
+pub use builder::SqlCatalogBuilder;
+use database::{CommitError, Database, Transaction};
+use namespace::encode;
+use statements::Statements;
+
+/// How often a database operation is tried before its transient error is the caller's.
+const ATTEMPTS: u32 = 6;
+
+/// A catalog in a SQL database. Share it in an `Arc`; it holds a pool of connections.
+#[derive(Debug)]
+pub struct SqlCatalog {
+    name: String,
+    warehouse: String,
+    storage: Storage,
+    clock: Arc<dyn Clock>,
+    database: Box<dyn Database>,
+    statements: Statements,
+}
+
+impl SqlCatalog {
+    /// A builder of a catalog that is called `name` in its database. Catalogs of other names in the same database are
+    /// strangers to it.
+    pub fn builder(name: impl Into<String>) -> SqlCatalogBuilder {
+        SqlCatalogBuilder::new(name.into())
+    }
+
+    /// A catalog in a SQLite file, created where it is absent, whose tables lie under `warehouse` (a URL or an absolute
+    /// path).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when the file can't be opened, [`ErrorKind::DataInvalid`] when it is no SQLite file.
+    #[cfg(feature = "sqlite")]
+    pub async fn sqlite(
+        name: impl Into<String>,
+        path: impl Into<std::path::PathBuf>,
+        warehouse: impl Into<String>,
+        storage: Storage,
+    ) -> Result<Self> {
+        Self::builder(name).sqlite(path).warehouse(warehouse).storage(storage).open().await
+    }
+
+    /// A catalog in a PostgreSQL database (`postgresql://user:password@host:5432/database`), whose tables lie under
+    /// `warehouse` (a URL or an absolute path).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Transient`] when the server does not answer, [`ErrorKind::InvalidInput`] when it refuses the user or
+    /// has no such database.
+    #[cfg(feature = "postgres")]
+    pub async fn postgres(
+        name: impl Into<String>,
+        url: impl Into<String>,
+        warehouse: impl Into<String>,
+        storage: Storage,
+    ) -> Result<Self> {
+        Self::builder(name).postgres(url).warehouse(warehouse).storage(storage).open().await
+    }
+
+    /// Closes the connections. Calls after it fail. Dropping the catalog closes them too, without waiting for it.
+    pub async fn close(&self) {
+        self.database.close().await;
+    }
+
+    /// The location of a table's current metadata file.
+    async fn pointer(&self, ident: &TableIdent) -> Result<Option<String>> {
+        let namespace = encode(ident.namespace())?;
+        let args = [self.name.as_str(), &namespace, ident.name()];
+        let rows = self.retry(|_| self.database.query(&self.statements.pointer, &args)).await?;
+        match rows.into_iter().next().map(|row| row.into_iter().next().flatten()) {
+            None => Ok(None),
+            Some(Some(location)) => Ok(Some(location)),
+            Some(None) => Err(Error::data_invalid(
+                "the catalog has no metadata location for this table; drop it and register its metadata file",
+            )
+            .with("table", ident)),
+        }
+    }
+
+    async fn required_pointer(&self, ident: &TableIdent) -> Result<String> {
+        self.pointer(ident).await?.ok_or_else(|| no_table(ident))
+    }
+
+    /// Runs `operation` until it gives something other than a passing failure. Its argument says whether an earlier try
+    /// may have committed: then finding the work done is success.
+    async fn retry<T, F: Future<Output = Result<T>>>(&self, operation: impl Fn(bool) -> F) -> Result<T> {
+        let mut lost = None;
+        for attempt in 0.. {
+            let error = match operation(lost.is_some()).await {
+                Ok(value) => return Ok(value),
+                Err(error) => error,
+            };
+            let passing = error.is_retryable() || error.is_commit_state_unknown();
+            if !passing {
+                return Err(error);
+            }
+            let message = error.to_string();
+            let error = if error.is_commit_state_unknown() {
+                lost = Some(error);
+                None
+            } else {
+                Some(error)
+            };
+            if attempt + 1 >= ATTEMPTS {
+                // What is not known stays so, whatever failed after it.
+                let internal = || Error::internal("a retry ended without an error");
+                return Err(lost.or(error).unwrap_or_else(internal));
+            }
+            tracing::debug!(attempt, error = message, "catalog database operation failed in passing");
+            self.clock.sleep(self.backoff(attempt)).await;
+        }
+        Err(Error::internal("a retry loop ended"))
+    }
+
+    /// 10 ms, doubled each time, and up to as much again by chance.
+    fn backoff(&self, attempt: u32) -> Duration {
+        let base = 10_u64 << attempt.min(8);
+        Duration::from_millis(base + self.clock.random() % base)
+    }
+
+    async fn insert(&self, ident: &TableIdent, location: &str, lost: bool) -> Result<()> {
+        let namespace = encode(ident.namespace())?;
+        let mut tx = self.begin_exclusive().await?;
+        self.require_namespace(&mut *tx, ident.namespace()).await?;
+        let args = [self.name.as_str(), &namespace, ident.name(), location];
+        match tx.execute(&self.statements.insert, &args).await {
+            Ok(_) => tx.commit().await.map_err(CommitError::into_error),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                tx.rollback().await;
+                if lost && self.pointer(ident).await?.as_deref() == Some(location) {
+                    return Ok(()); // by the try whose answer was lost
+                }
+                Err(exists(ident))
+            }
+            Err(e) => {
+                tx.rollback().await;
+                Err(e.with("table", ident))
+            }
+        }
+    }
+
+    async fn drop_once(&self, ident: &TableIdent, lost: bool) -> Result<()> {
+        let namespace = encode(ident.namespace())?;
+        let mut tx = self.begin_exclusive().await?;
+        let dropped = tx.execute(&self.statements.drop, &[&self.name, &namespace, ident.name()]).await?;
+        if dropped == 0 {
+            tx.rollback().await;
+            return if lost { Ok(()) } else { Err(no_table(ident)) };
+        }
+        tx.commit().await.map_err(CommitError::into_error)
+    }
+
+    async fn rename_once(&self, from: &TableIdent, to: &TableIdent, lost: bool) -> Result<()> {
+        let (from_namespace, to_namespace) = (encode(from.namespace())?, encode(to.namespace())?);
+        let mut tx = self.begin_exclusive().await?;
+        let old = [self.name.as_str(), &from_namespace, from.name()];
+        if tx.query(&self.statements.pointer, &old).await?.is_empty() {
+            let new = [self.name.as_str(), &to_namespace, to.name()];
+            let moved = lost && !tx.query(&self.statements.pointer, &new).await?.is_empty();
+            tx.rollback().await;
+            return if moved { Ok(()) } else { Err(no_table(from)) };
+        }
+        self.require_namespace(&mut *tx, to.namespace()).await?;
+        let args = [self.name.as_str(), &from_namespace, from.name(), &to_namespace, to.name()];
+        match tx.execute(&self.statements.rename, &args).await {
+            Ok(_) => tx.commit().await.map_err(CommitError::into_error),
+            Err(e) => {
+                tx.rollback().await;
+                Err(if e.kind() == ErrorKind::AlreadyExists { exists(to) } else { e.with("table", from) })
+            }
+        }
+    }
+
+    /// A transaction that changes what exists: one at a time in this catalog.
+    async fn begin_exclusive(&self) -> Result<Box<dyn Transaction>> {
+        self.database.begin(Some(&self.name)).await
+    }
+
+    /// The default location, made unique where another table's metadata lies there: one that was renamed away.
+    async fn free_location(&self, ident: &TableIdent) -> Result<String> {
+        let properties = self.namespace_properties(ident.namespace()).await?;
+        let location =
+            default_location(&self.warehouse, ident, properties.get("location").map(String::as_str));
+        let inside = format!("{location}/");
+        let args = [self.name.as_str(), &inside];
+        let used = self.retry(|_| self.database.query(statements::LOCATION_IN_USE, &args)).await?;
+        Ok(if used.is_empty() { location } else { format!("{location}-{}", self.clock.uuid()) })
+    }
+
+    /// Deletes metadata files that no pointer ever named. What can't be deleted is left to orphan removal.
+    async fn discard(&self, staged: &[StagedMetadata]) {
+        for next in staged {
+            let location = next.table.metadata_location();
+            if let Err(error) = self.storage.delete(location).await {
+                tracing::debug!(location, %error, "an unused metadata file stays behind");
+            }
+        }
+    }
+}
+
+fn no_table(ident: &TableIdent) -> Error {
+    Error::not_found("no such table in this catalog").with("table", ident)
+}
+
+fn exists(ident: &TableIdent) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "a table or view of this name exists").with("table", ident)
+}
+
+#[async_trait]
+impl Catalog for SqlCatalog {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
+        self.children(parent).await
+    }
+
+    async fn create_namespace(
+        &self,
+        namespace: &NamespaceIdent,
+        properties: HashMap<String, String>,
+    ) -> Result<()> {
+        self.retry(|lost| self.create_namespace_once(namespace, &properties, lost)).await
+    }
+
+    async fn namespace_properties(&self, namespace: &NamespaceIdent) -> Result<HashMap<String, String>> {
+        self.properties(namespace).await
+    }
+
+    async fn update_namespace(
+        &self,
+        namespace: &NamespaceIdent,
+        set: HashMap<String, String>,
+        remove: Vec<String>,
+    ) -> Result<()> {
+        self.retry(|_| self.update_namespace_once(namespace, &set, &remove)).await
+    }
+
+    async fn drop_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
+        self.retry(|lost| self.drop_namespace_once(namespace, lost)).await
+    }
+
+    async fn list_tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>> {
+        let encoded = encode(namespace)?;
+        let args = [self.name.as_str(), &encoded];
+        let rows = self.retry(|_| self.database.query(&self.statements.list, &args)).await?;
+        let mut names: Vec<String> = rows.into_iter().flatten().flatten().collect();
+        if names.is_empty() && !self.namespace_exists(namespace).await? {
+            return Err(namespace::no_namespace(namespace));
+        }
+        names.sort_unstable(); // databases sort by locale
+        Ok(names.into_iter().map(|name| TableIdent::new(namespace.clone(), name)).collect())
+    }
+
+    async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
+        let ident = TableIdent::new(namespace.clone(), creation.name.clone());
+        check_ident(&ident)?;
+        if self.pointer(&ident).await?.is_some() {
+            return Err(exists(&ident));
+        }
+        let location = self.free_location(&ident).await?;
+        let staged = stage_create(&self.storage, &*self.clock, namespace, creation, || location).await?;
+        let metadata_location = staged.table.metadata_location();
+        match self.retry(|lost| self.insert(&ident, metadata_location, lost)).await {
+            Ok(()) => Ok(staged.table),
+            Err(e) if e.is_commit_state_unknown() => Err(e.with("table", ident)),
+            Err(e) => {
+                self.discard(&[staged]).await;
+                Err(e)
+            }
+        }
+    }
+
+    async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
+        let mut location = self.required_pointer(ident).await?;
+        loop {
+            match load_metadata(&self.storage, &location).await {
+                Ok(metadata) => {
+                    return Ok(Table::new(ident.clone(), Arc::new(metadata), location, self.storage.clone()));
+                }
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    // The file may have been cleaned up after the pointer moved on from it.
+                    let now = self.required_pointer(ident).await?;
+                    if now == location {
+                        return Err(no_metadata_file(ident, &location, e));
+                    }
+                    location = now;
+                }
+                Err(e) => return Err(e.with("table", ident)),
+            }
+        }
+    }
+
+    async fn drop_table(&self, ident: &TableIdent) -> Result<()> {
+        self.retry(|lost| self.drop_once(ident, lost)).await
+    }
+
+    async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()> {
+        check_ident(to)?;
+        if from == to {
+            return self.required_pointer(from).await.map(drop);
+        }
+        self.retry(|lost| self.rename_once(from, to, lost)).await
+    }
+
+    async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
+        check_ident(ident)?;
+        let metadata = load_metadata(&self.storage, metadata_location).await?;
+        self.retry(|lost| self.insert(ident, metadata_location, lost)).await?;
+        Ok(Table::new(ident.clone(), Arc::new(metadata), metadata_location.to_string(), self.storage.clone()))
+    }
+
+    async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {
+        self.commit_all(requests).await
+    }
+
+    async fn table_exists(&self, ident: &TableIdent) -> Result<bool> {
+        Ok(self.pointer(ident).await?.is_some())
+    }
+
+    async fn namespace_exists(&self, namespace: &NamespaceIdent) -> Result<bool> {
+        self.has_namespace(namespace).await
+    }
+}
