@@ -184,12 +184,3 @@ pub fn parse_format_version(text: &str) -> Result<FormatVersion> {
         other => Err(Error::invalid_input("format-version is 1, 2 or 3").with("value", other)),
     }
 }
-
-/// What a change of metadata is made of: updates to send to the catalog and what must still hold when they arrive.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct MetadataChange {
-    /// The updates, in the order in which they apply. Empty when there is nothing to change.
-    pub updates: Vec<iceberg::TableUpdate>,
-    /// What must hold of the table for the updates to be right. Empty when `updates` is.
-    pub requirements: Vec<iceberg::TableRequirement>,
-}
