@@ -1,1 +1,24 @@
 //! Maintenance of Iceberg tables: compaction, snapshot expiry, orphan files.
+//!
+//! Each operation is a builder that runs when it is awaited and gives a report back:
+//!
+//! - [`expire_snapshots`] removes old snapshots and deletes the files that only they held;
+//! - [`remove_orphan_files`] deletes files in a table's folders that nothing names.
+//!
+//! Options, defaults and rules are Iceberg's own. This crate is the only one that deletes published files, and each module
+//! says what it may delete and why that is safe.
+
+mod common;
+mod expire;
+mod identity;
+mod orphans;
+mod reach;
+
+pub use common::{
+    DeleteFailure, FileCount, FileCounts, GIB, KIB, MIB, Phase, Progress, days, hours, minutes,
+};
+pub use expire::{ExpireReport, ExpireSnapshots, expire_snapshots};
+pub use orphans::{
+    KeptFile, KeptReason, OrphanFile, OrphanReport, PrefixMismatch, RemoveOrphanFiles, remove_orphan_files,
+};
+pub use reach::FileKind;

@@ -1,0 +1,216 @@
+//! Which files only expired snapshots hold, and which specs and schemas nothing uses any more.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use iceberg::spec::{SnapshotRef, TableMetadata};
+use icefield_core::catalog::TableUpdate;
+use icefield_core::evolve::MetadataChange;
+use icefield_core::storage::Storage;
+use icefield_core::{Result, Table};
+
+use crate::identity::key;
+use crate::reach::{FileKind, Manifests, Missing, is_of_data, statistics};
+
+#[derive(Debug)]
+struct Candidate {
+    kind: FileKind,
+    location: String,
+    bytes: u64,
+}
+
+/// Files that snapshots to be removed reach and that none of those seen to stay does.
+#[derive(Debug)]
+pub(super) struct Unreached {
+    gone: HashSet<i64>,
+    candidates: HashMap<String, Candidate>,
+    /// Snapshots and manifests that are known to stay, so that each is read once.
+    stay: HashSet<i64>,
+    read: HashSet<String>,
+    specs: BTreeSet<i32>,
+}
+
+impl Unreached {
+    /// The files that `gone`, snapshots of `metadata`, reach and that its others don't.
+    pub(super) async fn of(storage: &Storage, metadata: &TableMetadata, gone: &[i64]) -> Result<Self> {
+        let gone: HashSet<i64> = gone.iter().copied().collect();
+        let (going, staying): (Vec<SnapshotRef>, Vec<SnapshotRef>) =
+            metadata.snapshots().cloned().partition(|s| gone.contains(&s.snapshot_id()));
+        let mut this = Self {
+            candidates: HashMap::new(),
+            stay: HashSet::new(),
+            read: HashSet::new(),
+            specs: BTreeSet::new(),
+            gone,
+        };
+        // What a snapshot that goes has lost already is no reason to keep it.
+        let theirs = Manifests::of(storage, metadata, going.iter().cloned(), Missing::Skip).await?;
+        let kept = Manifests::of(storage, metadata, staying.iter().cloned(), Missing::Fail).await?;
+        let only_theirs = |key: &str| !kept.0.contains_key(key);
+        let mut candidates = HashMap::new();
+        theirs
+            .visit_live(
+                storage,
+                Missing::Skip,
+                |key, _| only_theirs(key),
+                |kind, location, bytes| {
+                    candidates.entry(key(location)).or_insert_with(|| Candidate {
+                        kind,
+                        location: location.to_string(),
+                        bytes,
+                    });
+                },
+            )
+            .await?;
+        let mut add = |kind, location: &str, bytes| {
+            candidates.insert(key(location), Candidate { kind, location: location.to_string(), bytes });
+        };
+        for manifest in theirs.0.values() {
+            add(FileKind::Manifest, &manifest.manifest_path, manifest.manifest_length.max(0) as u64);
+        }
+        for snapshot in &going {
+            add(FileKind::ManifestList, snapshot.manifest_list(), 0);
+        }
+        for (snapshot_id, location, bytes) in statistics(metadata) {
+            if this.gone.contains(&snapshot_id) {
+                add(FileKind::Statistics, &location, bytes);
+            }
+        }
+        this.candidates = candidates;
+        this.keep(storage, metadata, staying, kept).await?;
+        Ok(this)
+    }
+
+    /// Whether these are the files of exactly these snapshots.
+    pub(super) fn is_for(&self, gone: &[i64]) -> bool {
+        gone.len() == self.gone.len() && gone.iter().all(|id| self.gone.contains(id))
+    }
+
+    /// Takes out what any snapshot of `metadata` reaches.
+    pub(super) async fn keep_reached(&mut self, storage: &Storage, metadata: &TableMetadata) -> Result<()> {
+        let new: Vec<SnapshotRef> =
+            metadata.snapshots().filter(|s| !self.stay.contains(&s.snapshot_id())).cloned().collect();
+        let manifests = Manifests::of(storage, metadata, new.iter().cloned(), Missing::Fail).await?;
+        self.keep(storage, metadata, new, manifests).await
+    }
+
+    async fn keep(
+        &mut self,
+        storage: &Storage,
+        metadata: &TableMetadata,
+        snapshots: Vec<SnapshotRef>,
+        manifests: Manifests,
+    ) -> Result<()> {
+        for snapshot in &snapshots {
+            self.candidates.remove(&key(snapshot.manifest_list()));
+            self.stay.insert(snapshot.snapshot_id());
+        }
+        for (snapshot_id, location, _) in statistics(metadata) {
+            // What the commit takes away is named by the metadata before it; the metadata after it names what stays.
+            let goes = metadata.snapshot_by_id(snapshot_id).is_some() && self.gone.contains(&snapshot_id);
+            if !goes {
+                self.candidates.remove(&key(&location));
+            }
+        }
+        for (key, manifest) in &manifests.0 {
+            self.candidates.remove(key);
+            self.specs.insert(manifest.partition_spec_id);
+        }
+        // A manifest of data files holds no delete files, and the other way round.
+        let is_data = |candidate: &Candidate| candidate.kind == FileKind::Data;
+        let is_deletes = |candidate: &Candidate| {
+            matches!(
+                candidate.kind,
+                FileKind::PositionDeletes | FileKind::EqualityDeletes | FileKind::DeletionVectors
+            )
+        };
+        let data = self.candidates.values().any(is_data);
+        let deletes = self.candidates.values().any(is_deletes);
+        let (read, candidates) = (&self.read, &mut self.candidates);
+        manifests
+            .visit_live(
+                storage,
+                Missing::Fail,
+                |key, manifest| !read.contains(key) && if is_of_data(manifest) { data } else { deletes },
+                |_, location, _| {
+                    candidates.remove(&key(location));
+                },
+            )
+            .await?;
+        self.read.extend(manifests.0.into_keys());
+        Ok(())
+    }
+
+    /// Takes out the metadata files that `table` names, whatever else names them.
+    pub(super) fn keep_metadata_files(&mut self, table: &Table) {
+        self.candidates.remove(&key(table.metadata_location()));
+        for entry in table.metadata().metadata_log() {
+            self.candidates.remove(&key(&entry.metadata_file));
+        }
+    }
+
+    /// What the snapshots that stay use.
+    pub(super) fn used(&self) -> Used {
+        Used { snapshots: self.stay.clone(), specs: self.specs.clone() }
+    }
+
+    pub(super) fn get(&self, location: &str) -> Option<(FileKind, u64)> {
+        self.candidates.get(&key(location)).map(|c| (c.kind, c.bytes))
+    }
+
+    pub(super) fn for_each(&self, mut visit: impl FnMut(FileKind, &str, u64)) {
+        self.candidates.values().for_each(|c| visit(c.kind, &c.location, c.bytes));
+    }
+
+    /// Every location, what is named by others before what names it.
+    pub(super) fn in_order(&self) -> Vec<String> {
+        let mut all: Vec<&Candidate> = self.candidates.values().collect();
+        all.sort_by(|a, b| (a.kind, &a.location).cmp(&(b.kind, &b.location)));
+        all.into_iter().map(|candidate| candidate.location.clone()).collect()
+    }
+}
+
+/// The partition specs of the files of some snapshots.
+#[derive(Debug)]
+pub(super) struct Used {
+    snapshots: HashSet<i64>,
+    specs: BTreeSet<i32>,
+}
+
+impl Used {
+    /// The specs of `metadata` that nothing uses once `gone` are removed; none when a snapshot's files are not known.
+    pub(super) fn unused_specs(&self, metadata: &TableMetadata, gone: &[i64]) -> Vec<i32> {
+        let stays = |id: i64| !gone.contains(&id);
+        let mut staying = metadata.snapshots().map(|s| s.snapshot_id()).filter(|id| stays(*id));
+        if !staying.all(|id| self.snapshots.contains(&id)) {
+            return Vec::new();
+        }
+        let default = metadata.default_partition_spec_id();
+        let specs = metadata.partition_specs_iter().map(|spec| spec.spec_id());
+        let mut unused: Vec<i32> = specs.filter(|id| *id != default && !self.specs.contains(id)).collect();
+        unused.sort_unstable();
+        unused
+    }
+}
+
+/// The schemas of `metadata` that no snapshot has once `gone` are removed; none when a snapshot does not tell its own.
+pub(super) fn unused_schemas(metadata: &TableMetadata, gone: &[i64]) -> Vec<i32> {
+    let staying = metadata.snapshots().filter(|s| !gone.contains(&s.snapshot_id()));
+    let Some(mut used) = staying.map(|s| s.schema_id()).collect::<Option<BTreeSet<i32>>>() else {
+        return Vec::new();
+    };
+    used.insert(metadata.current_schema_id());
+    let mut unused: Vec<i32> =
+        metadata.schemas_iter().map(|schema| schema.schema_id()).filter(|id| !used.contains(id)).collect();
+    unused.sort_unstable();
+    unused
+}
+
+/// Takes the statistics of snapshots that `metadata` no longer has out of it.
+pub(super) fn drop_statistics(metadata: &TableMetadata) -> Result<MetadataChange> {
+    let gone = |id: &i64| metadata.snapshot_by_id(*id).is_none();
+    let table = metadata.statistics_iter().map(|s| s.snapshot_id).filter(gone);
+    let partition = metadata.partition_statistics_iter().map(|s| s.snapshot_id).filter(gone);
+    let table = table.map(|snapshot_id| TableUpdate::RemoveStatistics { snapshot_id });
+    let partition = partition.map(|snapshot_id| TableUpdate::RemovePartitionStatistics { snapshot_id });
+    Ok(MetadataChange { updates: table.chain(partition).collect(), requirements: Vec::new() })
+}

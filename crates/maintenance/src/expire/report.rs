@@ -1,0 +1,103 @@
+//! What an expiry did.
+
+use std::fmt;
+use std::time::Duration;
+
+use icefield_core::Error;
+use icefield_core::commit::Expiry;
+
+use crate::common::{Bytes, DeleteFailure, FileCounts, SHOWN, total};
+
+/// What an expiry removed, or would remove.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ExpireReport {
+    /// Whether nothing was removed and this is what would be.
+    pub dry_run: bool,
+    /// The snapshots that went, by id, ascending.
+    pub snapshots: Vec<i64>,
+    /// The branches and tags that went, by name.
+    pub refs: Vec<String>,
+    /// The partition specs that went, by id.
+    pub specs: Vec<i32>,
+    /// The schemas that went, by id.
+    pub schemas: Vec<i32>,
+    /// The files that were deleted, by kind.
+    pub files: FileCounts,
+    /// The files that could not be deleted. They are unreachable; orphan removal finds them.
+    pub failures: Vec<DeleteFailure>,
+    /// Why no file was deleted although the snapshots are expired: what the table still needs could not be read again
+    /// after the commit. The files are unreachable; orphan removal finds them.
+    pub cleanup_error: Option<Error>,
+    /// How many times the commit was tried; 0 when there was nothing to commit.
+    pub attempts: u32,
+    /// Time spent finding out what goes.
+    pub planning: Duration,
+    /// Time spent committing.
+    pub committing: Duration,
+    /// Time spent deleting files.
+    pub deleting: Duration,
+}
+
+impl ExpireReport {
+    pub(super) fn new(dry_run: bool) -> Self {
+        Self {
+            dry_run,
+            snapshots: Vec::new(),
+            refs: Vec::new(),
+            specs: Vec::new(),
+            schemas: Vec::new(),
+            files: FileCounts::new(),
+            failures: Vec::new(),
+            cleanup_error: None,
+            attempts: 0,
+            planning: Duration::ZERO,
+            committing: Duration::ZERO,
+            deleting: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn took(&mut self, expiry: Expiry) {
+        let Expiry { snapshots, refs, specs, schemas } = expiry;
+        (self.snapshots, self.refs, self.specs, self.schemas) = (snapshots, refs, specs, schemas);
+    }
+
+    /// The number of files that were deleted.
+    pub fn deleted_files(&self) -> u64 {
+        total(&self.files).files
+    }
+
+    /// The bytes of the files that were deleted, as far as metadata tells.
+    pub fn deleted_bytes(&self) -> u64 {
+        total(&self.files).bytes
+    }
+}
+
+impl fmt::Display for ExpireReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = if self.dry_run { "would expire" } else { "expired" };
+        write!(f, "{verb} {} snapshots", self.snapshots.len())?;
+        if !self.refs.is_empty() {
+            write!(f, ", dropped {}", self.refs.join(", "))?;
+        }
+        if !self.specs.is_empty() || !self.schemas.is_empty() {
+            write!(f, ", dropped {} partition specs and {} schemas", self.specs.len(), self.schemas.len())?;
+        }
+        let all = total(&self.files);
+        let verb = if self.dry_run { "would delete" } else { "deleted" };
+        write!(f, "; {verb} {} files ({})", all.files, Bytes(all.bytes))?;
+        for (i, (kind, count)) in self.files.iter().enumerate() {
+            write!(f, "{}{} {kind}", if i == 0 { ": " } else { ", " }, count.files)?;
+        }
+        if let Some(error) = &self.cleanup_error {
+            write!(f, "; files were left in place: {error}")?;
+        }
+        if !self.failures.is_empty() {
+            write!(f, "; {} files could not be deleted", self.failures.len())?;
+            for failure in self.failures.iter().take(SHOWN) {
+                write!(f, "\n  {}: {}", failure.location, failure.error)?;
+            }
+        }
+        Ok(())
+    }
+}

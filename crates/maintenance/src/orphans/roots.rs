@@ -1,0 +1,114 @@
+//! Which folders are looked through, and which of them other tables use.
+
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use iceberg::spec::TableMetadata;
+use icefield_core::catalog::{Catalog, NamespaceIdent, TableIdent};
+use icefield_core::{Error, ErrorKind, Result, Table};
+
+use crate::identity::is_within;
+
+/// Properties that put a table's files elsewhere than into its location.
+const PATHS: [&str; 4] =
+    ["write.data.path", "write.metadata.path", "write.object-storage.path", "write.folder-storage.path"];
+
+/// The folders that a table writes to, none inside another.
+pub(super) fn own_roots(metadata: &TableMetadata) -> Vec<String> {
+    let elsewhere = PATHS.iter().filter_map(|name| metadata.properties().get(*name));
+    let mut roots: Vec<String> = Vec::new();
+    for folder in std::iter::once(metadata.location()).chain(elsewhere.map(String::as_str)) {
+        let folder = folder.trim_end_matches('/');
+        if !roots.iter().any(|root| is_within(folder, root)) {
+            roots.retain(|root| !is_within(root, folder));
+            roots.push(folder.to_string());
+        }
+    }
+    roots
+}
+
+/// The folder that the caller named, if the table may be looked for there.
+pub(super) fn chosen_root(metadata: &TableMetadata, location: &str, anywhere: bool) -> Result<String> {
+    let own = own_roots(metadata);
+    if anywhere || own.iter().any(|root| is_within(location, root)) {
+        return Ok(location.trim_end_matches('/').to_string());
+    }
+    Err(Error::invalid_input(
+        "the location is outside of the table's own folders, and every file there that is not the table's would be deleted; to do so all the same say allow_outside_table(true)",
+    )
+    .with("location", location)
+    .with("folders", own.join(", ")))
+}
+
+/// The folders of the catalog's other tables.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours(Vec<(TableIdent, String)>);
+
+impl Neighbours {
+    /// Loads all other tables. One request for each namespace and one or two for each table.
+    pub(super) async fn of(catalog: &Arc<dyn Catalog>, table: &Table) -> Result<Self> {
+        let mut idents = Vec::new();
+        let mut namespaces: Vec<Option<NamespaceIdent>> = vec![None];
+        while let Some(parent) = namespaces.pop() {
+            if let Some(namespace) = &parent {
+                idents.extend(skip_missing(catalog.list_tables(namespace).await)?.unwrap_or_default());
+            }
+            let children = skip_missing(catalog.list_namespaces(parent.as_ref()).await)?.unwrap_or_default();
+            namespaces.extend(children.into_iter().map(Some));
+        }
+        idents.retain(|ident| ident != table.ident());
+        let mut loads = stream::iter(idents)
+            .map(|ident| {
+                let catalog = catalog.clone();
+                async move { (catalog.load_table(&ident).await, ident) }
+            })
+            .buffer_unordered(8)
+            .map(|(loaded, ident)| match skip_missing(loaded) {
+                Ok(table) => Ok((ident, table)),
+                Err(e) => Err(Error::new(
+                    e.kind(),
+                    "another table of the catalog can't be loaded, so that its folders are not known; repair or drop it, or say check_other_tables(false) if it has no files here",
+                )
+                .with("table", &ident)
+                .with_source(e)),
+            });
+        let mut folders = Vec::new();
+        while let Some((ident, table)) = loads.try_next().await? {
+            let roots = table.map(|table| own_roots(table.metadata())).unwrap_or_default();
+            folders.extend(roots.into_iter().map(|root| (ident.clone(), root)));
+        }
+        Ok(Self(folders))
+    }
+
+    /// Refuses a folder that another table has too: which files are whose can't be told.
+    pub(super) fn check(&self, root: &str) -> Result<()> {
+        let shared = self.0.iter().find(|(_, folder)| is_within(root, folder) && is_within(folder, root));
+        match shared {
+            None => Ok(()),
+            Some((ident, folder)) => Err(Error::invalid_input(
+                "another table has the same folder, and its files would be deleted; name a location that is this table's alone",
+            )
+            .with("location", folder)
+            .with("other table", ident)),
+        }
+    }
+
+    /// Keeps of the other tables' folders those inside of `roots`: nothing else is listed.
+    pub(super) fn inside(mut self, roots: &[String]) -> Self {
+        self.0.retain(|(_, folder)| roots.iter().any(|root| is_within(folder, root)));
+        self
+    }
+
+    /// The other table in whose folder a file lies.
+    pub(super) fn owner(&self, location: &str) -> Option<&TableIdent> {
+        self.0.iter().find(|(_, folder)| is_within(location, folder)).map(|(ident, _)| ident)
+    }
+}
+
+fn skip_missing<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}

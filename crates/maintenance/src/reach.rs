@@ -1,0 +1,161 @@
+//! What a table's metadata reaches: manifest lists, manifests, data and delete files, statistics.
+//!
+//! Both expiry and orphan removal delete what is *not* reached, so the rules here err on the side of reaching. A file that
+//! a kept snapshot needs and that can't be read stops the walk with an error: nobody deletes on half a picture. Only what
+//! earlier metadata files name may be missing ([`Missing::Skip`]), since expiry has deleted it rightly.
+//!
+//! A snapshot reaches the files that are *live* in it. An entry that marks a file as deleted reaches nothing: the file is
+//! needed by the snapshots that still hold it, and they say so themselves.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use futures::FutureExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use iceberg::spec::{
+    DataContentType, DataFileFormat, ManifestContentType, ManifestFile, SnapshotRef, TableMetadata,
+};
+use icefield_core::format::{load_manifest, load_manifest_list};
+use icefield_core::storage::Storage;
+use icefield_core::{ErrorKind, Result};
+
+use crate::identity;
+
+/// Manifests and lists that are read at once, so that memory is bounded by this many manifests.
+pub(crate) const READ_CONCURRENCY: usize = 8;
+
+/// The kinds of files that make up a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum FileKind {
+    /// A data file.
+    Data,
+    /// A position delete file.
+    PositionDeletes,
+    /// An equality delete file.
+    EqualityDeletes,
+    /// A Puffin file with deletion vectors.
+    DeletionVectors,
+    /// A manifest.
+    Manifest,
+    /// A snapshot's list of manifests.
+    ManifestList,
+    /// A file of table or partition statistics.
+    Statistics,
+    /// A metadata file.
+    Metadata,
+}
+
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Data => "data files",
+            Self::PositionDeletes => "position delete files",
+            Self::EqualityDeletes => "equality delete files",
+            Self::DeletionVectors => "deletion vector files",
+            Self::Manifest => "manifests",
+            Self::ManifestList => "manifest lists",
+            Self::Statistics => "statistics files",
+            Self::Metadata => "metadata files",
+        })
+    }
+}
+
+/// What to do about a file of metadata that does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missing {
+    /// The table needs it: an error.
+    Fail,
+    /// It belonged to a snapshot that has been expired: it reaches nothing.
+    Skip,
+}
+
+/// The manifests of some snapshots, each once, by [`identity::key`].
+#[derive(Debug, Default)]
+pub(crate) struct Manifests(pub(crate) HashMap<String, ManifestFile>);
+
+impl Manifests {
+    /// Reads the manifest lists of `snapshots`. One request each.
+    pub(crate) async fn of(
+        storage: &Storage,
+        metadata: &TableMetadata,
+        snapshots: impl IntoIterator<Item = SnapshotRef>,
+        missing: Missing,
+    ) -> Result<Self> {
+        let mut seen = HashSet::new();
+        let lists: Vec<SnapshotRef> =
+            snapshots.into_iter().filter(|s| seen.insert(identity::key(s.manifest_list()))).collect();
+        let mut loads = stream::iter(lists)
+            .map(|snapshot| {
+                let load =
+                    async move { present(load_manifest_list(storage, metadata, &snapshot).await, missing) };
+                load.boxed()
+            })
+            .buffer_unordered(READ_CONCURRENCY);
+        let mut manifests = HashMap::new();
+        while let Some(list) = loads.try_next().await? {
+            for manifest in list.unwrap_or_default() {
+                manifests.entry(identity::key(&manifest.manifest_path)).or_insert(manifest);
+            }
+        }
+        Ok(Self(manifests))
+    }
+
+    /// Calls `visit` for each live file of the manifests that `want` chooses. One request a manifest.
+    pub(crate) async fn visit_live(
+        &self,
+        storage: &Storage,
+        missing: Missing,
+        want: impl Fn(&str, &ManifestFile) -> bool,
+        mut visit: impl FnMut(FileKind, &str, u64),
+    ) -> Result<()> {
+        let chosen: Vec<ManifestFile> = self
+            .0
+            .iter()
+            .filter(|(key, manifest)| want(key, manifest))
+            .map(|(_, manifest)| manifest.clone())
+            .collect();
+        let mut loads = stream::iter(chosen)
+            .map(|manifest| async move { present(load_manifest(storage, &manifest).await, missing) }.boxed())
+            .buffer_unordered(READ_CONCURRENCY);
+        while let Some(content) = loads.try_next().await? {
+            for file in content.into_iter().flat_map(|content| content.live) {
+                let kind = kind_of(file.file.content_type(), file.file.file_format());
+                visit(kind, file.path(), file.file.file_size_in_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a manifest lists data files, not delete files.
+pub(crate) fn is_of_data(manifest: &ManifestFile) -> bool {
+    manifest.content == ManifestContentType::Data
+}
+
+/// The statistics files that `metadata` names: location and size.
+pub(crate) fn statistics(metadata: &TableMetadata) -> Vec<(i64, String, u64)> {
+    let table = metadata.statistics_iter().map(|s| (s.snapshot_id, &s.statistics_path, s.file_size_in_bytes));
+    let partition = metadata
+        .partition_statistics_iter()
+        .map(|s| (s.snapshot_id, &s.statistics_path, s.file_size_in_bytes));
+    table.chain(partition).map(|(id, path, size)| (id, path.clone(), size.max(0) as u64)).collect()
+}
+
+fn kind_of(content: DataContentType, format: DataFileFormat) -> FileKind {
+    match (content, format) {
+        (DataContentType::Data, _) => FileKind::Data,
+        (DataContentType::EqualityDeletes, _) => FileKind::EqualityDeletes,
+        (DataContentType::PositionDeletes, DataFileFormat::Puffin) => FileKind::DeletionVectors,
+        (DataContentType::PositionDeletes, _) => FileKind::PositionDeletes,
+    }
+}
+
+/// `None` for a file that does not exist, where that is allowed.
+pub(crate) fn present<T>(loaded: Result<T>, missing: Missing) -> Result<Option<T>> {
+    match loaded {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if missing == Missing::Skip && e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,7 @@
+//! Maintenance on real catalogs and stores.
+
+mod expire;
+mod faults;
+mod histories;
+mod orphans;
+mod world;
