@@ -173,14 +173,14 @@ impl SchemaUpdate {
     /// Adds an optional column at the end. Dots lead into structs: `location.altitude`.
     pub fn add_column(self, path: impl Into<String>, column_type: Type) -> Self {
         let path = path.into();
-        self.add(match path.rsplit_once('.') {
+        self.add_column_with(match path.rsplit_once('.') {
             Some((parent, name)) => NewColumn::new(name, column_type).inside(parent),
             None => NewColumn::new(path, column_type),
         })
     }
 
     /// Adds a column with all that can be said of it.
-    pub fn add(self, column: NewColumn) -> Self {
+    pub fn add_column_with(self, column: NewColumn) -> Self {
         self.edit(Edit::Add(column))
     }
 

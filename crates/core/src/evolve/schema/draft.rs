@@ -389,7 +389,8 @@ impl<'a> Draft<'a> {
         let added = self.added.contains(&target.id);
         let allowed = self.allow_incompatible;
         let node = self.tree.get_mut(target.id)?;
-        if required && !node.required && !allowed && !(added && node.initial_default.is_some()) {
+        let defaulted = added && node.initial_default.is_some();
+        if required && !node.required && !allowed && !defaulted {
             return Err(Error::invalid_input(
                 "rows that are there may have nulls in the column; call allow_incompatible() when you know that none has",
             )

@@ -32,7 +32,7 @@ fn edit(rng: &mut StdRng, metadata: &TableMetadata) -> MetadataEdit {
     let own = |rng: &mut StdRng| format!("c{}", rng.random_range(0..12));
     let schema = SchemaUpdate::new();
     match rng.random_range(0..14) {
-        0 | 1 => schema.add(NewColumn::new(own(rng), column_type(rng)).first()).into(),
+        0 | 1 => schema.add_column_with(NewColumn::new(own(rng), column_type(rng)).first()).into(),
         2 => schema.add_column(format!("{}.{}", any(rng), own(rng)), column_type(rng)).into(),
         3 | 4 => schema.drop_column(any(rng)).into(),
         5 | 6 => schema.rename_column(any(rng), own(rng)).into(),
@@ -50,7 +50,7 @@ fn edit(rng: &mut StdRng, metadata: &TableMetadata) -> MetadataEdit {
             .into(),
         10 => {
             let name = any(rng);
-            schema.drop_column(&name).add(NewColumn::new(own(rng), leaf(rng))).into()
+            schema.drop_column(&name).add_column_with(NewColumn::new(own(rng), leaf(rng))).into()
         }
         11 => PartitionUpdate::new().add_field(bucket(any(rng), rng.random_range(1..4))).into(),
         12 => {

@@ -51,7 +51,7 @@ fn columns_are_added_inside_structs_lists_and_maps() {
             .add_column("stops.delay", int())
             .add_column("stops.element.gate", string())
             .add_column("attributes.source", string())
-            .add(NewColumn::new("a.b", int()).doc("a dot in its name")),
+            .add_column_with(NewColumn::new("a.b", int()).doc("a dot in its name")),
     );
     assert_eq!(order(&next, "point"), ["lat", "lon", "alt"]);
     assert_eq!(order(&next, "stops.element"), ["at", "note", "delay", "gate"]);
@@ -64,10 +64,10 @@ fn columns_go_where_they_are_put() {
     let next = evolve(
         &table(),
         update()
-            .add(NewColumn::new("first", int()).first())
-            .add(NewColumn::new("currency", string()).after("price"))
-            .add(NewColumn::new("alias", string()).before("name"))
-            .add(NewColumn::new("z", double()).inside("point").first()),
+            .add_column_with(NewColumn::new("first", int()).first())
+            .add_column_with(NewColumn::new("currency", string()).after("price"))
+            .add_column_with(NewColumn::new("alias", string()).before("name"))
+            .add_column_with(NewColumn::new("z", double()).inside("point").first()),
     );
     assert_eq!(order(&next, "")[..6], ["first", "id", "alias", "name", "price", "currency"]);
     assert_eq!(order(&next, "point"), ["z", "lat", "lon"]);
@@ -84,12 +84,15 @@ fn additions_that_break_a_rule_are_refused_by_name() {
         (update().add_column("tags.x", int()), &["tags", "only to structs"]),
         (update().add_column("attributes.key.x", int()), &["attributes.key", "key can't change"]),
         (update().add_column("", int()), &["empty"]),
-        (update().add(NewColumn::new("n", int()).required()), &["column: n", "needs a default"]),
+        (update().add_column_with(NewColumn::new("n", int()).required()), &["column: n", "needs a default"]),
         (
-            update().add(NewColumn::new("n", int()).default(Literal::int(1))),
+            update().add_column_with(NewColumn::new("n", int()).default(Literal::int(1))),
             &["column: n", "format version 3"],
         ),
-        (update().add(NewColumn::new("n", int()).after("nothing")), &["column: n", "beside: nothing"]),
+        (
+            update().add_column_with(NewColumn::new("n", int()).after("nothing")),
+            &["column: n", "beside: nothing"],
+        ),
         (update().add_column("at", timestamp_ns()), &["column: at", "nanoseconds", "format version 3"]),
         (update().add_column("n", decimal(39, 2)), &["column: n", "38"]),
         (update().add_column("n", decimal(3, 4)), &["column: n", "scale"]),
@@ -121,17 +124,25 @@ fn names_that_differ_in_case_are_two_columns_unless_case_is_ignored() {
 
 #[test]
 fn required_columns_come_with_a_default_or_when_incompatibility_is_allowed() {
-    let next = evolve(&v3(), update().add(NewColumn::new("n", int()).required().default(Literal::int(7))));
+    let next = evolve(
+        &v3(),
+        update().add_column_with(NewColumn::new("n", int()).required().default(Literal::int(7))),
+    );
     let n = field(&next, "n");
     assert!(n.required);
     assert_eq!(
         (n.initial_default.clone(), n.write_default.clone()),
         (Some(Literal::int(7)), Some(Literal::int(7)))
     );
-    let next = evolve(&table(), update().allow_incompatible().add(NewColumn::new("n", int()).required()));
+    let next = evolve(
+        &table(),
+        update().allow_incompatible().add_column_with(NewColumn::new("n", int()).required()),
+    );
     assert!(field(&next, "n").required);
-    let next =
-        evolve(&v3(), update().add(NewColumn::new("n", int()).default(Literal::int(7))).require_column("n"));
+    let next = evolve(
+        &v3(),
+        update().add_column_with(NewColumn::new("n", int()).default(Literal::int(7))).require_column("n"),
+    );
     assert!(field(&next, "n").required, "an added column with a default may be made required");
 }
 
@@ -154,7 +165,8 @@ fn defaults_of_each_type_survive_the_metadata_file_or_are_refused() {
         (binary(), Literal::binary([0xff])),
     ];
     for (ty, value) in kept {
-        let next = evolve(&v3(), update().add(NewColumn::new("n", ty.clone()).default(value.clone())));
+        let next =
+            evolve(&v3(), update().add_column_with(NewColumn::new("n", ty.clone()).default(value.clone())));
         assert_eq!(field(&next, "n").initial_default, Some(value), "{ty}");
     }
     let cases = [
@@ -164,13 +176,17 @@ fn defaults_of_each_type_survive_the_metadata_file_or_are_refused() {
         (list(int()), Literal::int(1), "fields defaults"),
     ];
     for (ty, value, part) in cases {
-        refused(&v3(), update().add(NewColumn::new("n", ty).default(value)), &["column: n", part]);
+        refused(
+            &v3(),
+            update().add_column_with(NewColumn::new("n", ty).default(value)),
+            &["column: n", part],
+        );
     }
 }
 
 #[test]
 fn the_write_default_changes_and_the_initial_one_never_does() {
-    let added = evolve(&v3(), update().add(NewColumn::new("n", int()).default(Literal::int(7))));
+    let added = evolve(&v3(), update().add_column_with(NewColumn::new("n", int()).default(Literal::int(7))));
     let next = evolve(&added, update().set_write_default("n", Literal::int(8)));
     let n = field(&next, "n");
     assert_eq!(
@@ -179,8 +195,10 @@ fn the_write_default_changes_and_the_initial_one_never_does() {
     );
     let next = evolve(&next, update().remove_write_default("n"));
     assert_eq!(field(&next, "n").write_default, None);
-    let required =
-        evolve(&v3(), update().add(NewColumn::new("n", int()).required().default(Literal::int(7))));
+    let required = evolve(
+        &v3(),
+        update().add_column_with(NewColumn::new("n", int()).required().default(Literal::int(7))),
+    );
     refused(&required, update().remove_write_default("n"), &["column: n", "required"]);
     refused(
         &table(),
@@ -423,9 +441,9 @@ fn defaults_are_promoted_with_their_column() {
     let table = evolve(
         &v3(),
         update()
-            .add(NewColumn::new("n", int()).default(Literal::int(7)))
-            .add(NewColumn::new("f", float()).default(Literal::float(0.5)))
-            .add(NewColumn::new("d", date()).default(Literal::date(-1))),
+            .add_column_with(NewColumn::new("n", int()).default(Literal::int(7)))
+            .add_column_with(NewColumn::new("f", float()).default(Literal::float(0.5)))
+            .add_column_with(NewColumn::new("d", date()).default(Literal::date(-1))),
     );
     let next = evolve(
         &table,
