@@ -164,7 +164,8 @@ impl SchemaUpdate {
     }
 
     /// Allows changes under which rows that are there may break the schema: required columns without a default, and
-    /// optional columns made required. The caller knows that no null is there.
+    /// optional columns made required, where the caller knows that no null is there; and dates that become timestamps, where
+    /// no other engine reads the table.
     pub fn allow_incompatible(mut self) -> Self {
         self.allow_incompatible = true;
         self
@@ -211,8 +212,10 @@ impl SchemaUpdate {
         self.edit(Edit::Move { column: column.into(), to: ColumnPosition::After(other.into()) })
     }
 
-    /// Widens a column's type: int to long, float to double, decimal to more digits of the same scale; in format version 3
-    /// also date to timestamp or timestamp_ns, which not every other engine can read yet.
+    /// Widens a column's type: int to long, float to double, decimal to more digits of the same scale.
+    ///
+    /// In format version 3 a date may become a timestamp or timestamp_ns, where [`allow_incompatible`](Self::allow_incompatible)
+    /// was called: Iceberg Java 1.10 and PyIceberg 0.12 fail on the files that are there.
     pub fn promote_column(self, column: impl Into<String>, to: Type) -> Self {
         self.edit(Edit::Promote { column: column.into(), to })
     }

@@ -364,6 +364,15 @@ impl<'a> Draft<'a> {
                 .with("from", &from)
                 .with("to", to));
         }
+        if from == PrimitiveType::Date && !self.allow_incompatible {
+            return Err(Error::invalid_input(
+                "the specification lets a date become a timestamp, but other engines fail on files that have it as a date; \
+                 call allow_incompatible() when none of them reads the table, or add a column of the new type",
+            )
+            .with("column", column)
+            .with("from", &from)
+            .with("to", to));
+        }
         promote::check_uses(self.metadata, target.id, column, &from, to)?;
         let node = self.tree.get_mut(target.id)?;
         for default in [&mut node.initial_default, &mut node.write_default].into_iter().flatten() {

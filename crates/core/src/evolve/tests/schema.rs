@@ -415,25 +415,45 @@ fn other_changes_of_type_are_refused_with_both_types_and_a_remedy() {
 
 #[test]
 fn dates_become_timestamps_in_version_3_where_no_partition_value_changes() {
+    refused(
+        &v3(),
+        update().promote_column("day", timestamp()),
+        &["column: day", "other engines", "allow_incompatible"],
+    );
     for ty in [timestamp(), timestamp_ns()] {
-        let next = evolve(&v3(), update().promote_column("day", ty.clone()));
+        let next = evolve(&v3(), update().allow_incompatible().promote_column("day", ty.clone()));
         assert_eq!(*field(&next, "day").field_type, ty);
-        refused(&v3(), update().promote_column("day", timestamptz()), &["column: day", "timestamptz"]);
+        refused(
+            &v3(),
+            update().allow_incompatible().promote_column("day", timestamptz()),
+            &["column: day", "timestamptz"],
+        );
     }
     let partitioned = |term: PartitionTerm| {
         Fixture { version: FormatVersion::V3, partition: vec![term], ..Fixture::default() }.build()
     };
     for term in [year("day"), month("day"), day("day")] {
-        evolve(&partitioned(term.named("p")), update().promote_column("day", timestamp()));
+        evolve(
+            &partitioned(term.named("p")),
+            update().allow_incompatible().promote_column("day", timestamp()),
+        );
     }
     for (term, name) in [(identity("day"), "day"), (bucket("day", 4), "p")] {
         let table = partitioned(term.named(name));
-        refused(&table, update().promote_column("day", timestamp()), &["column: day", "partition_field"]);
+        refused(
+            &table,
+            update().allow_incompatible().promote_column("day", timestamp()),
+            &["column: day", "partition_field"],
+        );
         let cleared = evolve(&table, PartitionUpdate::new().clear());
-        refused(&cleared, update().promote_column("day", timestamp()), &["column: day", "partition_field"]);
+        refused(
+            &cleared,
+            update().allow_incompatible().promote_column("day", timestamp()),
+            &["column: day", "partition_field"],
+        );
     }
     let bucketed = Fixture { partition: vec![bucket("quantity", 4).into()], ..Fixture::default() }.build();
-    evolve(&bucketed, update().promote_column("quantity", long()));
+    evolve(&bucketed, update().allow_incompatible().promote_column("quantity", long()));
 }
 
 #[test]
@@ -447,7 +467,11 @@ fn defaults_are_promoted_with_their_column() {
     );
     let next = evolve(
         &table,
-        update().promote_column("n", long()).promote_column("f", double()).promote_column("d", timestamp()),
+        update()
+            .allow_incompatible()
+            .promote_column("n", long())
+            .promote_column("f", double())
+            .promote_column("d", timestamp()),
     );
     assert_eq!(field(&next, "n").initial_default, Some(Literal::long(7)));
     assert_eq!(field(&next, "f").write_default, Some(Literal::double(0.5)));
