@@ -4,7 +4,9 @@
 //! the column's own type. The query engine makes them of its expressions; commit validation and maintenance carry them as
 //! the footprint of what an operation read.
 
+mod facts;
 mod matcher;
+mod projection;
 
 use iceberg::spec::Datum;
 

@@ -2,7 +2,7 @@
 
 mod manifest;
 mod metrics;
-mod partition;
+pub(crate) mod partition;
 mod schema;
 pub(crate) mod value;
 

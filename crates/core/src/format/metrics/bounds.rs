@@ -10,6 +10,7 @@ use parquet::schema::types::ColumnDescriptor;
 
 use super::MetricsMode;
 use crate::error::Result;
+use crate::format::partition::transform::next_string;
 use crate::format::value::{compare, datum};
 
 /// Above this many bytes a `fixed` value has a bound only in mode `full`: a cut one would not be of the type.
@@ -265,22 +266,7 @@ fn above_string(text: &str, length: usize) -> Option<String> {
     if cut.len() == text.len() {
         return Some(text.to_string());
     }
-    let mut points: Vec<char> = cut.chars().collect();
-    while let Some(last) = points.pop() {
-        if let Some(above) = next_char(last) {
-            points.push(above);
-            return Some(points.into_iter().collect());
-        }
-    }
-    None
-}
-
-/// The code point after this one; surrogates are none.
-fn next_char(point: char) -> Option<char> {
-    match point {
-        '\u{D7FF}' => Some('\u{E000}'),
-        point => char::from_u32(u32::from(point) + 1),
-    }
+    next_string(cut)
 }
 
 /// As [`above_string`], of bytes.

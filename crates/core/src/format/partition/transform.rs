@@ -252,6 +252,32 @@ pub(super) fn civil(days: i64) -> (i64, u32, u32) {
     (year, month as u32, day as u32)
 }
 
+/// The day since 1970 of a month's first day, by [`civil`]'s calendar.
+pub(crate) fn days_from_civil(year: i64, month: u32) -> i64 {
+    let (year, month) = (year - i64::from(month <= 2), i64::from(month));
+    let year_of_era = year.rem_euclid(400);
+    let from_march = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + (153 * from_march + 2) / 5;
+    year.div_euclid(400) * 146_097 + day_of_era - 719_468
+}
+
+/// The least string above every string that starts with this one; nothing when there is none.
+pub(crate) fn next_string(text: &str) -> Option<String> {
+    let mut points: Vec<char> = text.chars().collect();
+    while let Some(last) = points.pop() {
+        let next = match last {
+            // Surrogates are no code points.
+            '\u{D7FF}' => Some('\u{E000}'),
+            last => char::from_u32(u32::from(last) + 1),
+        };
+        if let Some(next) = next {
+            points.push(next);
+            return Some(points.into_iter().collect());
+        }
+    }
+    None
+}
+
 fn bucket_of(hash: i32, buckets: u32) -> Option<i32> {
     let count = i32::try_from(buckets).ok().filter(|count| *count > 0)?;
     Some((hash & i32::MAX) % count)
