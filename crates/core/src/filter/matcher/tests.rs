@@ -278,6 +278,74 @@ fn partition_values_decide_what_they_can() {
     }
 }
 
+/// The table with its column 1 of another type in its newest schema.
+fn retyped(metadata: TableMetadata, to: PrimitiveType) -> TableMetadata {
+    let schema = Schema::builder()
+        .with_fields([NestedField::optional(1, "c1", Type::Primitive(to)).into()])
+        .build()
+        .unwrap();
+    let mut builder = metadata.into_builder(None).add_schema(schema).unwrap();
+    builder = builder.set_current_schema(-1).unwrap();
+    builder.build().unwrap().metadata
+}
+
+#[test]
+fn bounds_and_partitions_of_before_a_promotion_serve_after_it() {
+    let table = retyped(metadata(&[PrimitiveType::Int], &[(1, Transform::Bucket(16))]), PrimitiveType::Long);
+    let mut old = bounded(0, None, Some((Datum::int(30), Datum::int(40))));
+    assert_eq!(says(&table, &is(Test::Gt(Datum::long(1_i64 << 40))), &old), NONE);
+    assert_eq!(says(&table, &is(Test::Lt(Datum::long(41))), &old), ALL);
+    let in_bucket = |bucket: i32| {
+        let metrics = FileMetrics { record_count: 1, ..FileMetrics::default() };
+        file(Struct::from_iter([Some(Literal::int(bucket))]), metrics)
+    };
+    old = in_bucket(3);
+    assert_eq!(says(&table, &is(Test::Eq(Datum::long(34))), &old), SOME);
+    assert_eq!(says(&table, &is(Test::Eq(Datum::long(34))), &in_bucket(4)), NONE);
+
+    let table =
+        retyped(metadata(&[PrimitiveType::Date], &[(1, Transform::Bucket(16))]), PrimitiveType::Timestamp);
+    for bucket in 0..16 {
+        let test = is(Test::Eq(Datum::timestamp_micros(86_400_000_000)));
+        assert_eq!(
+            says(&table, &test, &in_bucket(bucket)),
+            SOME,
+            "dates hash to other buckets than timestamps"
+        );
+    }
+    let dates = bounded(0, None, Some((Datum::date(0), Datum::date(1))));
+    assert_eq!(says(&table, &is(Test::Gt(Datum::timestamp_micros(i64::MAX))), &dates), SOME);
+}
+
+#[test]
+fn a_column_that_was_dropped_is_still_known_to_old_files_and_specs() {
+    let old = metadata(&[PrimitiveType::Int, PrimitiveType::Int], &[]);
+    let table = retyped(old, PrimitiveType::Int);
+    assert!(table.current_schema().field_by_id(2).is_none());
+    let mut metrics = FileMetrics { record_count: 1, ..FileMetrics::default() };
+    metrics.lower_bounds.insert(2, Datum::int(5));
+    let file = file(Struct::empty(), metrics);
+    assert_eq!(says(&table, &Filter::Test(2, Test::Lt(Datum::int(5))), &file), NONE);
+}
+
+#[test]
+fn of_a_delete_file_only_the_partition_counts() {
+    let table = metadata(&[PrimitiveType::Int, PrimitiveType::Int], &[(1, Transform::Identity)]);
+    let mut builder = iceberg::spec::DataFileBuilder::default();
+    let deletes = builder
+        .content(DataContentType::EqualityDeletes)
+        .file_path("memory:///t/d.parquet".into())
+        .file_format(iceberg::spec::DataFileFormat::Parquet)
+        .partition(Struct::from_iter([Some(Literal::int(1))]))
+        .record_count(0)
+        .file_size_in_bytes(1)
+        .upper_bounds(HashMap::from([(2, Datum::int(5))]))
+        .build()
+        .unwrap();
+    assert_eq!(says(&table, &Filter::Test(2, Test::Gt(Datum::int(7))), &deletes), SOME);
+    assert_eq!(says(&table, &Filter::Test(1, Test::Gt(Datum::int(7))), &deletes), NONE);
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // Random tables against a plain interpreter of filters.
 
