@@ -39,6 +39,8 @@ pub async fn run(catalog: Arc<dyn Catalog>) {
     an_update_that_cannot_be_applied_fails_and_changes_nothing(&*catalog).await;
     a_missing_or_corrupt_metadata_file_is_invalid_data(&*catalog).await;
     of_two_creators_one_wins(catalog.clone()).await;
+    commits_of_two_tables_in_either_order_get_along(catalog.clone()).await;
+    a_commit_that_is_dropped_half_way_leaves_a_catalog_that_works(catalog.clone()).await;
     contend(catalog, 16, 10).await;
 }
 
@@ -505,6 +507,69 @@ async fn of_two_creators_one_wins(catalog: Arc<dyn Catalog>) {
     }
 }
 
+async fn commits_of_two_tables_in_either_order_get_along(catalog: Arc<dyn Catalog>) {
+    let ns = fresh(&*catalog, "order").await;
+    let a = catalog.create_table(&ns, creation("a")).await.unwrap();
+    let b = catalog.create_table(&ns, creation("b")).await.unwrap();
+    let running: Vec<_> = (0..6)
+        .map(|task| {
+            let (catalog, mut pair) = (catalog.clone(), [a.clone(), b.clone()]);
+            if task % 2 == 1 {
+                pair.reverse();
+            }
+            tokio::spawn(async move {
+                let mut done = 0;
+                while done < 3 {
+                    let requests = pair.iter().map(|t| set_property(t, &format!("{task}-{done}"), "done"));
+                    match catalog.commit(requests.collect()).await {
+                        CommitOutcome::Done(_) => done += 1,
+                        CommitOutcome::Conflict(_) => pause(&*catalog).await,
+                        other => panic!("expected a commit or a conflict: {other:?}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in running {
+        task.await.expect("task");
+    }
+    for table in [&a, &b] {
+        let loaded = catalog.load_table(table.ident()).await.unwrap();
+        assert_eq!(loaded.metadata().properties().len(), 18, "{:?}", loaded.metadata().properties());
+        assert_eq!(loaded.metadata().metadata_log().len(), 18);
+    }
+}
+
+async fn a_commit_that_is_dropped_half_way_leaves_a_catalog_that_works(catalog: Arc<dyn Catalog>) {
+    let ns = fresh(&*catalog, "cancel").await;
+    let table = catalog.create_table(&ns, creation("t")).await.unwrap();
+    for round in 0..40_u64 {
+        let (catalog, table) = (catalog.clone(), table.clone());
+        let key = format!("round-{round}");
+        let task = {
+            let catalog = catalog.clone();
+            tokio::spawn(async move { catalog.commit(vec![set_property(&table, &key, "done")]).await })
+        };
+        // Later and later, from before the commit begins until after it ends.
+        catalog.clock().sleep(std::time::Duration::from_micros(round * 250)).await;
+        task.abort();
+        if let Ok(outcome) = task.await {
+            // A conflict with the one before, which may have gone on without its caller.
+            let fine = matches!(outcome, CommitOutcome::Done(_) | CommitOutcome::Conflict(_));
+            assert!(fine, "{outcome:?}");
+        }
+    }
+    bump(&*catalog, table.ident(), "last", 1).await.expect("the catalog works");
+    let loaded = catalog.load_table(table.ident()).await.expect("a table whose metadata is there");
+    assert_eq!(loaded.property("last-0"), Some("done"));
+}
+
+async fn pause(catalog: &dyn Catalog) {
+    // By chance, so that a crowd of writers gets on.
+    let wait = catalog.clock().random() % 20;
+    catalog.clock().sleep(std::time::Duration::from_millis(wait)).await;
+}
+
 /// `tasks` tasks, each with `commits` commits to one table, every one of which must be in the table at the end.
 pub async fn contend(catalog: Arc<dyn Catalog>, tasks: usize, commits: usize) {
     let ns = fresh(&*catalog, "contend").await;
@@ -533,11 +598,7 @@ pub async fn bump(catalog: &dyn Catalog, ident: &TableIdent, writer: &str, commi
             let request = set_property(&table, &format!("{writer}-{commit}"), "done");
             match catalog.commit(vec![request]).await {
                 CommitOutcome::Done(_) => break,
-                CommitOutcome::Conflict(_) => {
-                    // Apart from each other, so that a crowd of writers gets on.
-                    let wait = catalog.clock().random() % 20;
-                    catalog.clock().sleep(std::time::Duration::from_millis(wait)).await;
-                }
+                CommitOutcome::Conflict(_) => pause(catalog).await,
                 CommitOutcome::Failed(error) | CommitOutcome::Unknown(error) => return Err(error),
             }
         }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
@@ -37,6 +38,7 @@ pub struct SqlCatalogBuilder {
     storage: Option<Storage>,
     clock: Option<Arc<dyn Clock>>,
     max_connections: Option<u32>,
+    connect_timeout: Option<Duration>,
 }
 
 enum Place {
@@ -56,7 +58,15 @@ impl fmt::Debug for SqlCatalogBuilder {
 
 impl SqlCatalogBuilder {
     pub(super) fn new(name: String) -> Self {
-        Self { name, place: None, warehouse: None, storage: None, clock: None, max_connections: None }
+        Self {
+            name,
+            place: None,
+            warehouse: None,
+            storage: None,
+            clock: None,
+            max_connections: None,
+            connect_timeout: None,
+        }
     }
 
     /// Keeps the catalog in a SQLite file. The file and the folders above it are created where they are absent.
@@ -113,6 +123,13 @@ impl SqlCatalogBuilder {
         self
     }
 
+    /// How long a call waits for a connection, new or handed back by another call: by default 120 s for a SQLite file, whose
+    /// connections also wait for other processes' locks, and 30 s for a PostgreSQL server.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
     /// Opens the catalog, and creates its two tables in a database that does not have them.
     ///
     /// # Errors
@@ -132,12 +149,16 @@ impl SqlCatalogBuilder {
         let database: Box<dyn Database> = match self.place {
             #[cfg(feature = "sqlite")]
             Some(Place::Sqlite(path)) => {
-                Box::new(super::sqlite::SqliteDatabase::open(&path, self.max_connections.unwrap_or(4)).await?)
+                let connections = self.max_connections.unwrap_or(4);
+                let timeout = self.connect_timeout.unwrap_or(Duration::from_secs(120));
+                Box::new(super::sqlite::SqliteDatabase::open(&path, connections, timeout).await?)
             }
             #[cfg(feature = "postgres")]
-            Some(Place::Postgres(url)) => Box::new(
-                super::postgres::PostgresDatabase::open(&url, self.max_connections.unwrap_or(10)).await?,
-            ),
+            Some(Place::Postgres(url)) => {
+                let connections = self.max_connections.unwrap_or(10);
+                let timeout = self.connect_timeout.unwrap_or(Duration::from_secs(30));
+                Box::new(super::postgres::PostgresDatabase::open(&url, connections, timeout).await?)
+            }
             None => {
                 return Err(Error::invalid_input(
                     "say where the catalog is: a SQLite file or a PostgreSQL URL",

@@ -11,7 +11,7 @@ use icefield_core::{Error, ErrorKind, Result};
 
 use super::database::CommitError;
 use super::namespace::encode;
-use super::{ATTEMPTS, SqlCatalog};
+use super::{ATTEMPTS, PATIENCE_MS, SqlCatalog};
 
 /// How one try to swap the pointers ended.
 enum Swap {
@@ -76,6 +76,7 @@ impl SqlCatalog {
         // In one order for all: two commits never wait for each other's rows.
         let mut staged: Vec<&StagedMetadata> = staged.iter().collect();
         staged.sort_by_key(|next| next.table.ident().to_string());
+        let started = self.clock.now_ms();
         let mut attempt = 0;
         loop {
             let error = match self.swap_once(&staged).await {
@@ -92,7 +93,7 @@ impl SqlCatalog {
                 end => return end,
             };
             attempt += 1;
-            if attempt >= ATTEMPTS {
+            if attempt >= ATTEMPTS || self.clock.now_ms() - started > PATIENCE_MS {
                 return Swap::Failed(error);
             }
             self.clock.sleep(self.backoff(attempt)).await;

@@ -93,3 +93,12 @@ pub(super) fn error(
     };
     Error::new(kind, message).with("cause", &error).with_source(error)
 }
+
+/// Runs `work` to its end even when the caller's future is dropped. Beginning and ending a transaction go through here:
+/// dropped between the database's answer and its own note of it, `sqlx` would hand a connection back to the pool with the
+/// transaction, and its locks, still open.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = sqlx::Result<T>> + Send + 'static,
+) -> sqlx::Result<T> {
+    tokio::spawn(work).await.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed))
+}

@@ -42,6 +42,8 @@ use statements::Statements;
 
 /// How often a database operation is tried before its transient error is the caller's.
 const ATTEMPTS: u32 = 6;
+/// After this many milliseconds it is not tried again: what waited for locks or connections so long is down, not busy.
+const PATIENCE_MS: i64 = 60_000;
 
 /// A catalog in a SQL database. Share it in an `Arc`; it holds a pool of connections.
 #[derive(Debug)]
@@ -119,6 +121,7 @@ impl SqlCatalog {
     /// Runs `operation` until it gives something other than a passing failure. Its argument says whether an earlier try
     /// may have committed: then finding the work done is success.
     async fn retry<T, F: Future<Output = Result<T>>>(&self, operation: impl Fn(bool) -> F) -> Result<T> {
+        let started = self.clock.now_ms();
         let mut lost = None;
         for attempt in 0.. {
             let error = match operation(lost.is_some()).await {
@@ -136,7 +139,7 @@ impl SqlCatalog {
             } else {
                 Some(error)
             };
-            if attempt + 1 >= ATTEMPTS {
+            if attempt + 1 >= ATTEMPTS || self.clock.now_ms() - started > PATIENCE_MS {
                 // What is not known stays so, whatever failed after it.
                 let internal = || Error::internal("a retry ended without an error");
                 return Err(lost.or(error).unwrap_or_else(internal));

@@ -12,10 +12,8 @@ use icefield_core::{Error, ErrorKind, Result};
 use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgPool, PgPoolOptions, PgRow, PgSeverity};
 use sqlx::{Executor, Postgres, Row as _};
 
-use super::database::{self, CommitError, Database, Row, Transaction};
+use super::database::{self, CommitError, Database, Row, Transaction, to_its_end};
 
-/// How long a task waits for a connection, new or used.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one statement may take before the connection is taken for lost.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Waits for other transactions' locks end before the statement's time does, so that they are told apart.
@@ -25,12 +23,13 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL 
 pub(super) struct PostgresDatabase {
     /// `host/database`, for messages: the URL holds a password.
     place: String,
+    timeout: Duration,
     pool: PgPool,
 }
 
 impl PostgresDatabase {
     /// Connects to a server by URL.
-    pub(super) async fn open(url: &str, max_connections: u32) -> Result<Self> {
+    pub(super) async fn open(url: &str, max_connections: u32, timeout: Duration) -> Result<Self> {
         let options = PgConnectOptions::from_str(url).map_err(|_| {
             // The cause might quote the password.
             Error::invalid_input(
@@ -40,9 +39,9 @@ impl PostgresDatabase {
         let place = format!("{}/{}", options.get_host(), options.get_database().unwrap_or_default());
         let pool = PgPoolOptions::new()
             .max_connections(max_connections.max(1))
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_timeout(timeout)
             .connect_lazy_with(options.application_name("icefield"));
-        let this = Self { place, pool };
+        let this = Self { place, timeout, pool };
         // One connection at once: a wrong URL shows here, not at the first table.
         this.query("SELECT 'connected'", &[]).await?;
         Ok(this)
@@ -56,7 +55,7 @@ impl PostgresDatabase {
 #[async_trait]
 impl Database for PostgresDatabase {
     async fn query(&self, sql: &str, args: &[&str]) -> Result<Vec<Row>> {
-        let rows = in_time(bind(sql, args).fetch_all(&self.pool), ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT).await;
+        let rows = in_time(bind(sql, args).fetch_all(&self.pool), self.timeout + STATEMENT_TIMEOUT).await;
         rows.and_then(text).map_err(|e| self.about(e))
     }
 
@@ -67,8 +66,9 @@ impl Database for PostgresDatabase {
     }
 
     async fn begin(&self, lock: Option<&str>) -> Result<Box<dyn Transaction>> {
-        let begin = self.pool.begin_with(BEGIN);
-        let tx = in_time(begin, ACQUIRE_TIMEOUT + STATEMENT_TIMEOUT).await.map_err(|e| self.about(e))?;
+        let (pool, limit) = (self.pool.clone(), self.timeout + STATEMENT_TIMEOUT);
+        let begin = async move { in_time(pool.begin_with(BEGIN), limit).await };
+        let tx = to_its_end(begin).await.map_err(|e| self.about(e))?;
         let mut tx = Box::new(PostgresTransaction { tx, place: self.place.clone() });
         if let Some(lock) = lock {
             let sql = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))::text";
@@ -100,15 +100,16 @@ impl Transaction for PostgresTransaction {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), CommitError> {
-        in_time(self.tx.commit(), STATEMENT_TIMEOUT).await.map_err(|e| {
+        let Self { tx, place } = *self;
+        to_its_end(in_time(tx.commit(), STATEMENT_TIMEOUT)).await.map_err(|e| {
             let rolled_back = rolled_back(&e);
-            let error = about(e, &self.place);
+            let error = about(e, &place);
             if rolled_back { CommitError::NotCommitted(error) } else { CommitError::Unknown(error) }
         })
     }
 
     async fn rollback(self: Box<Self>) {
-        let _ = in_time(self.tx.rollback(), STATEMENT_TIMEOUT).await;
+        let _ = to_its_end(in_time(self.tx.rollback(), STATEMENT_TIMEOUT)).await;
     }
 }
 

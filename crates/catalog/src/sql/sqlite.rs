@@ -15,12 +15,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions, SqliteRo
 use sqlx::{Row as _, Sqlite};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::database::{self, CommitError, Database, Row, Transaction};
+use super::database::{self, CommitError, Database, Row, Transaction, to_its_end};
 
 /// How long SQLite itself waits for another process's lock before a statement fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a task waits for a connection: longer than a queue of statements that all wait for locks.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug)]
 pub(super) struct SqliteDatabase {
@@ -31,7 +29,7 @@ pub(super) struct SqliteDatabase {
 
 impl SqliteDatabase {
     /// Opens a file, and creates it and the folders above it where they are absent.
-    pub(super) async fn open(path: &Path, max_connections: u32) -> Result<Self> {
+    pub(super) async fn open(path: &Path, max_connections: u32, timeout: Duration) -> Result<Self> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             tokio::fs::create_dir_all(folder).await.map_err(|e| {
                 Error::new(ErrorKind::Io, "the folder of the catalog's database can't be created")
@@ -46,7 +44,7 @@ impl SqliteDatabase {
             .busy_timeout(BUSY_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(max_connections.max(1))
-            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .acquire_timeout(timeout)
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_with(options)
@@ -70,8 +68,10 @@ impl Database for SqliteDatabase {
 
     async fn begin(&self, _lock: Option<&str>) -> Result<Box<dyn Transaction>> {
         let writer = self.writer.clone().lock_owned().await;
-        let tx = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(|e| about(e, &self.path))?;
-        Ok(Box::new(SqliteTransaction { tx, path: self.path.clone(), _writer: writer }))
+        let pool = self.pool.clone();
+        let begin = async move { Ok((pool.begin_with("BEGIN IMMEDIATE").await?, writer)) };
+        let (tx, writer) = to_its_end(begin).await.map_err(|e| about(e, &self.path))?;
+        Ok(Box::new(SqliteTransaction { tx, path: self.path.clone(), writer }))
     }
 
     async fn close(&self) {
@@ -83,7 +83,7 @@ struct SqliteTransaction {
     // Before the guard: what drops first rolls back first.
     tx: sqlx::Transaction<'static, Sqlite>,
     path: PathBuf,
-    _writer: OwnedMutexGuard<()>,
+    writer: OwnedMutexGuard<()>,
 }
 
 #[async_trait]
@@ -99,16 +99,28 @@ impl Transaction for SqliteTransaction {
     }
 
     async fn commit(self: Box<Self>) -> Result<(), CommitError> {
-        self.tx.commit().await.map_err(|e| {
+        let Self { tx, path, writer } = *self;
+        let commit = async move {
+            let committed = tx.commit().await;
+            drop(writer);
+            committed
+        };
+        to_its_end(commit).await.map_err(|e| {
             // SQLite keeps a transaction open whose COMMIT found the file busy; `sqlx` then rolls it back.
             let busy = primary_code(&e) == Some(BUSY);
-            let error = about(e, &self.path);
+            let error = about(e, &path);
             if busy { CommitError::NotCommitted(error) } else { CommitError::Unknown(error) }
         })
     }
 
     async fn rollback(self: Box<Self>) {
-        let _ = self.tx.rollback().await;
+        let Self { tx, writer, .. } = *self;
+        let rollback = async move {
+            let rolled_back = tx.rollback().await;
+            drop(writer);
+            rolled_back
+        };
+        let _ = to_its_end(rollback).await;
     }
 }
 
