@@ -4,6 +4,9 @@
 //! shared memory, so the file may lie on a network share with working locks, and copying the one file copies the catalog.
 //! Every writing transaction takes the write lock when it begins (BEGIN IMMEDIATE), so that none can fail half-way for a
 //! lock; within a process writers queue on a mutex, which is fair, and only processes compete for the file's lock.
+//!
+//! A program that keeps a reading statement open holds up every writer until it is done. Some versions of Java's SQLite
+//! driver do so for as long as a `JdbcCatalog` is open.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The catalogs, against the suite that all of them pass, other programs that share their tables, and faults.
 
+mod bridge;
+mod interop;
 mod postgres;
 mod server;
 mod sqlite;
