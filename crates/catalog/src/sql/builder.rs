@@ -164,11 +164,12 @@ impl SqlCatalogBuilder {
                     "say where the catalog is: a SQLite file or a PostgreSQL URL",
                 ));
             }
-            #[allow(unreachable_patterns)] // with both features
-            Some(_) => {
-                return Err(Error::unsupported(
-                    "this build has no driver for the catalog's database; enable its feature: sqlite or postgres",
-                ));
+            #[cfg(not(feature = "sqlite"))]
+            Some(Place::Sqlite(path)) => return Err(no_driver("sqlite").with("database", path.display())),
+            #[cfg(not(feature = "postgres"))]
+            Some(Place::Postgres(url)) => {
+                drop(url); // not shown: it may hold a password
+                return Err(no_driver("postgres"));
             }
         };
         let mut catalog = SqlCatalog {
@@ -182,6 +183,12 @@ impl SqlCatalogBuilder {
         catalog.statements = catalog.retry(|_| prepare(&*catalog.database)).await?;
         Ok(catalog)
     }
+}
+
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+fn no_driver(feature: &'static str) -> Error {
+    Error::unsupported("this build has no driver for the catalog's database; enable its feature")
+        .with("feature", feature)
 }
 
 /// Creates what is missing, and finds which layout the tables have.
