@@ -1,0 +1,218 @@
+//! An archive's bytes on a blocking thread: from front to back, or by ranges.
+
+use std::io::{self, BufRead, Read, Seek, SeekFrom};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::{Buf, Bytes};
+use futures::StreamExt;
+use icefield_core::storage::Storage;
+use icefield_core::{Error, ErrorKind, Result};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::Failure;
+
+/// Chunks that may wait between the store and the decoder.
+const CHUNKS_AHEAD: usize = 16;
+/// Bytes that one ranged read asks for.
+const RANGE_BYTES: u64 = 1 << 20;
+
+/// Counts of an archive that is being read, and its run's wish to stop; shared between threads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Watch(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    run: Arc<RunCounts>,
+}
+
+/// Counts of all archives of a run.
+#[derive(Debug, Default)]
+pub(crate) struct RunCounts {
+    pub(crate) bytes_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    pub(crate) cancelled: AtomicBool,
+}
+
+impl Watch {
+    pub(crate) fn new(run: Arc<RunCounts>) -> Self {
+        Self(Arc::new(Counts { run, ..Counts::default() }))
+    }
+
+    /// Compressed bytes that were read.
+    pub(crate) fn bytes_in(&self) -> u64 {
+        self.0.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Decompressed bytes.
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.0.bytes_out.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn put_in(&self, n: u64) {
+        self.0.bytes_in.fetch_add(n, Ordering::Relaxed);
+        self.0.run.bytes_in.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn put_out(&self, n: u64) {
+        self.0.bytes_out.fetch_add(n, Ordering::Relaxed);
+        self.0.run.bytes_out.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.0.run.cancelled.load(Ordering::Relaxed) { Err(Failure::Cancelled.into()) } else { Ok(()) }
+    }
+}
+
+/// A file's bytes from front to back: one request, read ahead by a few chunks. Ends with an error unless as many bytes came
+/// as the file has.
+pub(crate) struct Download {
+    chunks: mpsc::Receiver<Result<Bytes>>,
+    current: Bytes,
+    expected: u64,
+    watch: Watch,
+    location: String,
+}
+
+impl Download {
+    pub(crate) fn start(storage: &Storage, location: &str, size: u64, watch: Watch, handle: &Handle) -> Self {
+        let (sender, chunks) = mpsc::channel(CHUNKS_AHEAD);
+        let (storage, from) = (storage.clone(), location.to_string());
+        // Ends by itself when the receiver is dropped.
+        handle.spawn(async move {
+            match storage.read_stream(&from).await {
+                Ok(mut stream) => {
+                    while let Some(chunk) = stream.next().await {
+                        if sender.send(chunk).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Err(error) => drop(sender.send(Err(error)).await),
+            }
+        });
+        Self { chunks, current: Bytes::new(), expected: size, watch, location: location.to_string() }
+    }
+
+    pub(crate) fn watch(&self) -> Watch {
+        self.watch.clone()
+    }
+}
+
+impl BufRead for Download {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() {
+            self.watch.check()?;
+            match self.chunks.blocking_recv() {
+                Some(Ok(chunk)) => {
+                    self.watch.put_in(chunk.len() as u64);
+                    self.current = chunk;
+                }
+                Some(Err(error)) => return Err(Failure::Storage(error).into()),
+                None => {
+                    let (came, expected) = (self.watch.bytes_in(), self.expected);
+                    if came != expected {
+                        let error = Error::new(
+                            ErrorKind::Transient,
+                            "the file's size is not the one that was listed; list it again",
+                        )
+                        .with("file", &self.location)
+                        .with("listed", expected)
+                        .with("read", came);
+                        return Err(Failure::Storage(error).into());
+                    }
+                    break;
+                }
+            }
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.current.advance(n.min(self.current.len()));
+    }
+}
+
+impl Read for Download {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let n = available.len().min(into.len());
+        into[..n].copy_from_slice(&available[..n]);
+        self.consume(n);
+        Ok(n)
+    }
+}
+
+/// A file's bytes by ranges, one block held at a time.
+pub(crate) struct Ranges {
+    storage: Storage,
+    location: String,
+    size: u64,
+    at: u64,
+    block: Bytes,
+    block_at: u64,
+    watch: Watch,
+    handle: Handle,
+}
+
+impl Ranges {
+    pub(crate) fn new(storage: &Storage, location: &str, size: u64, watch: Watch, handle: &Handle) -> Self {
+        Self {
+            storage: storage.clone(),
+            location: location.to_string(),
+            size,
+            at: 0,
+            block: Bytes::new(),
+            block_at: 0,
+            watch,
+            handle: handle.clone(),
+        }
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(crate) fn watch(&self) -> Watch {
+        self.watch.clone()
+    }
+}
+
+impl Read for Ranges {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.at >= self.size || into.is_empty() {
+            return Ok(0);
+        }
+        let held = self.block_at..self.block_at + self.block.len() as u64;
+        if !held.contains(&self.at) {
+            self.watch.check()?;
+            let range = self.at..self.size.min(self.at + RANGE_BYTES);
+            let read = self.storage.read_range(&self.location, range);
+            self.block = self.handle.block_on(read).map_err(Failure::Storage)?;
+            self.block_at = self.at;
+            self.watch.put_in(self.block.len() as u64);
+        }
+        let from = (self.at - self.block_at) as usize;
+        let available = self.block.get(from..).unwrap_or_default();
+        let n = available.len().min(into.len());
+        into[..n].copy_from_slice(&available[..n]);
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for Ranges {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let to = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.size.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at =
+            to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the file's start"))?;
+        Ok(self.at)
+    }
+}

@@ -1,0 +1,302 @@
+//! Archives as streams of members: `.tar` with or without gzip or zstd, `.zip`, and plain files.
+//!
+//! [`walk`] reads an archive once, front to back, and gives each plain file in it to a [`Members`]; what is no plain file, or
+//! has a path that leaves the folder, is named to it as refused. It returns without error only when the archive was read to
+//! its end, checksums included. Nothing is held but one decoder's window. `zip` alone is read by its directory, at its end.
+
+mod download;
+mod tar;
+mod zip;
+
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read};
+
+use icefield_core::{Error, ErrorKind};
+
+pub(crate) use download::{Download, Ranges, RunCounts, Watch};
+
+use crate::options::Limits;
+use crate::quarantine::Reason;
+
+/// What takes an archive's members.
+pub(crate) trait Members {
+    /// A plain file. What is not read of `data` is passed over. Errors of `data` carry a [`Failure`].
+    fn member(&mut self, path: &str, data: &mut dyn Read) -> Result<(), Failure>;
+
+    /// A member that is not for reading.
+    fn refused(&mut self, path: String, reason: Reason, detail: String) -> Result<(), Failure>;
+}
+
+/// What ends the reading of an archive or, at [`Failure::Member`], of one member.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The archive's content is at fault: reading it again would end the same way.
+    Archive(Reason, String),
+    /// The member's content is at fault.
+    Member(Reason, String),
+    /// The store, or the machine.
+    Storage(Error),
+    /// The run was dropped.
+    Cancelled,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Archive(reason, detail) | Self::Member(reason, detail) => write!(f, "{reason}: {detail}"),
+            Self::Storage(error) => error.fmt(f),
+            Self::Cancelled => f.write_str("cancelled"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Failure> for io::Error {
+    fn from(failure: Failure) -> Self {
+        io::Error::other(failure)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<Failure>() {
+            Ok(failure) => failure,
+            Err(error) => Self::Storage(Error::new(ErrorKind::Io, error.to_string()).with_source(error)),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Codec {
+    None,
+    Gzip,
+    Zstd,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Tar(Codec),
+    Zip,
+    /// One file, and no folder around it.
+    Plain(Codec),
+}
+
+impl Format {
+    /// The format that a file's name says it has.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        let name = name.to_ascii_lowercase();
+        let (stem, codec) = split_codec(&name);
+        let ends = |suffixes: &[&str]| suffixes.iter().any(|s| stem.ends_with(s));
+        if ends(&[".tar"]) {
+            Some(Self::Tar(codec))
+        } else if ends(&[".csv", ".tsv", ".jsonl", ".ndjson"]) {
+            Some(Self::Plain(codec))
+        } else if name.ends_with(".tgz") {
+            Some(Self::Tar(Codec::Gzip))
+        } else if name.ends_with(".tzst") {
+            Some(Self::Tar(Codec::Zstd))
+        } else {
+            name.ends_with(".zip").then_some(Self::Zip)
+        }
+    }
+}
+
+/// A name without its compression's suffix.
+pub(crate) fn split_codec(name: &str) -> (&str, Codec) {
+    let lower = name.to_ascii_lowercase();
+    for (suffix, codec) in [(".gz", Codec::Gzip), (".zst", Codec::Zstd)] {
+        if lower.ends_with(suffix) {
+            return (&name[..name.len() - suffix.len()], codec);
+        }
+    }
+    (name, Codec::None)
+}
+
+/// Reads an archive (not a zip: see [`walk_zip`]) to its end.
+pub(crate) fn walk(
+    format: Format,
+    name: &str,
+    source: Download,
+    limits: &Limits,
+    members: &mut dyn Members,
+) -> Result<(), Failure> {
+    match format {
+        Format::Tar(codec) => {
+            let bytes_in = source.watch();
+            let data = decoded(source, codec, Failure::Archive)?;
+            let data = Metered::new(data, codec, bytes_in, limits);
+            tar::walk(&mut BufReader::with_capacity(64 << 10, data), limits, members)
+        }
+        Format::Plain(codec) => {
+            let bytes_in = source.watch();
+            let data = decoded(source, codec, Failure::Archive)?;
+            let mut data = Metered::new(data, codec, bytes_in, limits);
+            members.member(split_codec(name).0, &mut data)?;
+            drain(&mut data)
+        }
+        Format::Zip => Err(Error::internal("a zip archive is read by ranges").into()),
+    }
+}
+
+pub(crate) use zip::walk as walk_zip;
+
+/// Reads to the end: what follows the last member is checked too.
+fn drain(data: &mut dyn Read) -> Result<(), Failure> {
+    io::copy(data, &mut io::sink())?;
+    Ok(())
+}
+
+/// The decompressed bytes, any fault in them as the failure that `at` makes.
+pub(crate) fn decoded<'a>(
+    source: impl BufRead + 'a,
+    codec: Codec,
+    at: fn(Reason, String) -> Failure,
+) -> Result<Box<dyn Read + 'a>, Failure> {
+    Ok(match codec {
+        Codec::None => Box::new(source),
+        Codec::Gzip => {
+            let inner = flate2::bufread::MultiGzDecoder::new(source);
+            Box::new(Checked { inner, what: "gzip", at })
+        }
+        Codec::Zstd => {
+            let inner = zstd::stream::read::Decoder::with_buffer(source)?;
+            Box::new(Checked { inner, what: "zstd", at })
+        }
+    })
+}
+
+/// Says what a decoder's errors mean.
+struct Checked<R> {
+    inner: R,
+    what: &'static str,
+    at: fn(Reason, String) -> Failure,
+}
+
+impl<R: Read> Read for Checked<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(into).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            _ if error.get_ref().is_some_and(|e| e.is::<Failure>()) => error,
+            io::ErrorKind::UnexpectedEof => {
+                (self.at)(Reason::Truncated, format!("unexpected end of {} stream", self.what)).into()
+            }
+            _ => (self.at)(Reason::Corrupt, format!("corrupt {} stream: {error}", self.what)).into(),
+        })
+    }
+}
+
+/// Holds a decoder to the limit on its ratio.
+pub(crate) struct Metered<R> {
+    inner: R,
+    bytes_in: Watch,
+    out: u64,
+    floor: u64,
+    ratio: u64,
+}
+
+impl<R: Read> Metered<R> {
+    pub(crate) fn new(inner: R, codec: Codec, bytes_in: Watch, limits: &Limits) -> Self {
+        let floor = if codec == Codec::None { u64::MAX } else { limits.ratio_floor_bytes };
+        Self { inner, bytes_in, out: 0, floor, ratio: limits.ratio }
+    }
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(into)?;
+        self.out += n as u64;
+        self.bytes_in.put_out(n as u64);
+        if self.out > self.floor && self.out / self.ratio.max(1) > self.bytes_in.bytes_in().max(1) {
+            let detail = format!("more than {} bytes for each compressed one", self.ratio);
+            return Err(Failure::Archive(Reason::RatioExceeded, detail).into());
+        }
+        Ok(n)
+    }
+}
+
+/// A member's path as text, or why it can't be used: parts joined by single slashes, none of them `..`.
+fn safe_path(raw: &[u8]) -> Result<String, String> {
+    let Ok(path) = std::str::from_utf8(raw) else { return Err("the path is not UTF-8 text".into()) };
+    if path.len() > 4096 {
+        return Err("the path is longer than 4096 bytes".into());
+    }
+    if path.starts_with(['/', '\\']) || path.as_bytes().get(1) == Some(&b':') {
+        return Err("the path is absolute".into());
+    }
+    if path.contains(['\0', '\n']) {
+        return Err("the path holds control characters".into());
+    }
+    let parts = || path.split(['/', '\\']);
+    if parts().any(|part| part == "..") {
+        return Err("the path leaves the archive's folder".into());
+    }
+    let parts: Vec<&str> = parts().filter(|part| !part.is_empty() && *part != ".").collect();
+    if parts.is_empty() { Err("the path is empty".into()) } else { Ok(parts.join("/")) }
+}
+
+/// Gives a member on, under its path or as refused.
+fn give(raw_path: &[u8], data: &mut dyn Read, members: &mut dyn Members) -> Result<(), Failure> {
+    match safe_path(raw_path) {
+        Ok(path) => members.member(&path, data),
+        Err(why) => members.refused(shown_path(raw_path), Reason::UnsafePath, why),
+    }
+}
+
+fn shown_path(raw: &[u8]) -> String {
+    crate::rows::shown(raw, 1024)
+}
+
+fn too_many(limits: &Limits) -> Failure {
+    Failure::Archive(Reason::TooManyMembers, format!("more than {} members", limits.members))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_known_by_name() {
+        let cases = [
+            ("a.tar.gz", Some(Format::Tar(Codec::Gzip))),
+            ("a.TGZ", Some(Format::Tar(Codec::Gzip))),
+            ("a.tar", Some(Format::Tar(Codec::None))),
+            ("a.tar.zst", Some(Format::Tar(Codec::Zstd))),
+            ("a.zip", Some(Format::Zip)),
+            ("a.csv", Some(Format::Plain(Codec::None))),
+            ("a.csv.gz", Some(Format::Plain(Codec::Gzip))),
+            ("a.jsonl.zst", Some(Format::Plain(Codec::Zstd))),
+            ("a.gz", None),
+            ("a.parquet", None),
+        ];
+        for (name, format) in cases {
+            assert_eq!(Format::of(name), format, "{name}");
+        }
+    }
+
+    #[test]
+    fn paths_stay_within_the_folder() {
+        assert_eq!(safe_path(b"./a//b.csv"), Ok("a/b.csv".to_string()));
+        assert_eq!(safe_path("données/é.csv".as_bytes()), Ok("données/é.csv".to_string()));
+        for bad in [
+            &b"../a.csv"[..],
+            b"a/../b",
+            b"a\\..\\b",
+            b"/etc/x",
+            b"\\x",
+            b"C:\\x",
+            b"",
+            b".",
+            b"a\xff",
+            b"a\0b",
+        ] {
+            assert!(safe_path(bad).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! The builder, and the run: list, stage every archive in parallel, merge.
+
+use std::future::IntoFuture;
+use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use icefield_core::storage::{Storage, join};
+use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use tokio::runtime::Handle;
+
+use crate::Pattern;
+use crate::archive::{Download, Failure, Format, Ranges, RunCounts, Watch, walk, walk_zip};
+use crate::merge::{Merge, unreadable};
+use crate::options::{BrokenArchive, Conversion, Csv, Limits, ManifestUse, Settings};
+use crate::quarantine::Reason;
+use crate::source::{self, Archive};
+use crate::stage::{self, Outcome, Stager};
+use crate::staging::Staging;
+use crate::table::Ingested;
+
+type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
+
+/// Brings archives of CSV and JSON lines into tables.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use icefield_core::storage::Storage;
+/// use icefield_ingest::{Conversion, Ingest};
+///
+/// let storage = Storage::new();
+/// storage.write("memory://drop/calendar_2024-06-22_1.csv", "id,price\n1,\"$5,150.00\"\n2,\n3\n").await?;
+///
+/// let ingested = Ingest::from_url("memory://drop")
+///     .storage(storage)
+///     .pattern("{table}_{date}_{batch}.csv")
+///     .convert("calendar", "price", Conversion::Money { precision: 12, scale: 2 })
+///     .await?;
+///
+/// let calendar = ingested.table("calendar").unwrap();
+/// assert_eq!(calendar.rows(), 2);
+/// assert_eq!(calendar.schema().field(0).data_type().to_string(), "Int64");
+/// assert_eq!(ingested.quarantine.items()[0].raw.as_deref(), Some("3"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What is all or nothing
+///
+/// A row is taken whole or set aside. A member is taken, less its bad rows, or set aside when it can't be read as a file of
+/// its table. An archive is taken when it was read to its end, checksums included, or set aside with all that is in it
+/// ([`BrokenArchive`] may keep what came before the break). None of these stops another: [`Ingest::run`] fails only when the
+/// settings are wrong, a source can't be listed, or the staging folder can't be written.
+///
+/// # Staging
+///
+/// Each archive is read once, streamed, into Parquet files in the staging folder; a marker is written when they are
+/// complete. A later run with the same settings and staging folder takes up marked archives without reading them, so that a
+/// run that was stopped goes on where it was. An archive that changed (size or time of change) is read anew. Archives that
+/// the store did not give are not marked: the next run tries them again.
+///
+/// # Memory
+///
+/// For each archive that is read at a time, at most about one row group (16 MiB), one row of the largest size
+/// ([`Limits::row_bytes`], where there is such a row), and the store's write buffer (8 MiB).
+///
+/// # Cancel safety
+///
+/// Dropping the future stops reading soon after; staged archives stay staged, half-read ones leave files that no marker names.
+#[derive(Clone)]
+#[must_use = "an ingest does nothing until it is awaited"]
+pub struct Ingest {
+    sources: Vec<String>,
+    storage: Storage,
+    clock: Arc<dyn Clock>,
+    staging: Option<String>,
+    parallelism: Option<usize>,
+    retries: u32,
+    manifest_name: String,
+    manifest_use: ManifestUse,
+    patterns: Vec<String>,
+    ignored: Vec<String>,
+    source_column: Option<String>,
+    progress: Option<OnProgress>,
+    settings: Settings,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Archives that there are.
+    pub archives: u64,
+    /// Archives done with, whatever came of them.
+    pub archives_done: u64,
+    /// Their compressed bytes.
+    pub bytes: u64,
+    /// Compressed bytes read, or not needed to be.
+    pub bytes_done: u64,
+    /// Decompressed bytes, of the archives that were read.
+    pub bytes_decompressed: u64,
+    /// Rows taken from archives done with.
+    pub rows: u64,
+    /// Archives, members and rows set aside.
+    pub quarantined: u64,
+}
+
+impl Ingest {
+    /// An ingest of a folder's archives, those of its subfolders included, or of one file.
+    ///
+    /// Files whose names start with `_` or `.` are left alone; others that are no `.tar`, `.tar.gz`, `.tgz`, `.tar.zst`,
+    /// `.zip`, or `.csv`, `.tsv`, `.jsonl`, `.ndjson` with or without `.gz` or `.zst` are quarantined.
+    pub fn from_url(url: impl Into<String>) -> Self {
+        Self {
+            sources: vec![url.into()],
+            storage: Storage::new(),
+            clock: SystemClock::shared(),
+            staging: None,
+            parallelism: None,
+            retries: 3,
+            manifest_name: "_manifest.json".into(),
+            manifest_use: ManifestUse::default(),
+            patterns: Vec::new(),
+            ignored: Vec::new(),
+            source_column: None,
+            progress: None,
+            settings: Settings::default(),
+        }
+    }
+
+    /// Another folder or file.
+    pub fn and_url(mut self, url: impl Into<String>) -> Self {
+        self.sources.push(url.into());
+        self
+    }
+
+    /// The stores to read from and to stage in.
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.storage = storage;
+        self
+    }
+
+    /// The source of time.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The folder for staged files. Without one it is a new folder in the system's temporary one, removed with the result.
+    pub fn staging(mut self, url: impl Into<String>) -> Self {
+        self.staging = Some(url.into());
+        self
+    }
+
+    /// Which table a member goes to, by its name ([`Pattern`]). Several patterns are tried in the order in which they
+    /// are given. Without any, a file goes to the table of its name less the suffix.
+    pub fn pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.patterns.push(pattern.into());
+        self
+    }
+
+    /// Members that may be left out in silence, such as `README*`.
+    pub fn ignore(mut self, pattern: impl Into<String>) -> Self {
+        self.ignored.push(pattern.into());
+        self
+    }
+
+    /// One table for all members; where patterns are given, for all that match one.
+    pub fn table(mut self, name: impl Into<String>) -> Self {
+        self.settings.table = Some(name.into());
+        self
+    }
+
+    /// A table's columns and types. Files may have them in any order, lack some, and have others, whose types are inferred.
+    /// A row with a value that does not parse, or without one where the field is not nullable, is quarantined.
+    ///
+    /// Booleans, integers, floats, `Decimal128`, `Date32`, `Time64` in microseconds, timestamps and `Utf8`.
+    pub fn schema(mut self, table: impl Into<String>, schema: SchemaRef) -> Self {
+        self.settings.tables.entry(table.into()).or_default().set_schema(schema);
+        self
+    }
+
+    /// How a column's text becomes a value.
+    pub fn convert(
+        mut self,
+        table: impl Into<String>,
+        column: impl Into<String>,
+        conversion: Conversion,
+    ) -> Self {
+        self.settings.tables.entry(table.into()).or_default().set_conversion(column.into(), conversion);
+        self
+    }
+
+    /// Another name that files have for a column: a file's `from` is the table's `to`.
+    pub fn alias(mut self, table: impl Into<String>, from: impl Into<String>, to: impl Into<String>) -> Self {
+        self.settings.tables.entry(table.into()).or_default().set_alias(from.into(), to.into());
+        self
+    }
+
+    /// How CSV is written.
+    pub fn csv(mut self, csv: Csv) -> Self {
+        self.settings.csv = csv;
+        self
+    }
+
+    /// The bounds on what an archive may hold.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// What is taken of an archive that can't be read to its end.
+    pub fn broken_archives(mut self, broken: BrokenArchive) -> Self {
+        self.settings.broken = broken;
+        self
+    }
+
+    /// What manifests are for.
+    pub fn manifest(mut self, manifest: ManifestUse) -> Self {
+        self.manifest_use = manifest;
+        self
+    }
+
+    /// The manifests' file name; `_manifest.json` by default.
+    pub fn manifest_name(mut self, name: impl Into<String>) -> Self {
+        self.manifest_name = name.into();
+        self
+    }
+
+    /// Archives read at a time, a thread each. By default as many as there are processors.
+    pub fn parallelism(mut self, archives: usize) -> Self {
+        self.parallelism = Some(archives.max(1));
+        self
+    }
+
+    /// How often an archive that the store fails to give is tried again. 3 by default; waits double from 100 ms.
+    pub fn retries(mut self, retries: u32) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Adds a column that names each row's archive and member.
+    pub fn source_column(mut self, name: impl Into<String>) -> Self {
+        self.source_column = Some(name.into());
+        self
+    }
+
+    /// Called from time to time, and after each archive. It must not block.
+    pub fn progress(mut self, call: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
+        self.progress = Some(Arc::new(call));
+        self
+    }
+
+    /// Runs the ingest. So does awaiting the builder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] or [`ErrorKind::Unsupported`] for settings, [`ErrorKind::NotFound`] for a source with no
+    /// files, and whatever the store says when a source can't be listed or the staging folder can't be written.
+    pub async fn run(mut self) -> Result<Ingested> {
+        let started = self.clock.now_ms();
+        self.prepare()?;
+        let staging = Arc::new(Staging::new(self.storage.clone(), self.staging.clone(), &*self.clock));
+        let fingerprint = self.settings.fingerprint();
+        // A staging folder that can't be written is no archive's fault.
+        self.storage.write(&join(staging.location(), "_settings.txt"), fingerprint.clone()).await?;
+        let found =
+            source::find(&self.storage, &self.sources, &self.manifest_name, self.manifest_use).await?;
+
+        let counts = Arc::new(RunCounts::default());
+        let _cancel = CancelOnDrop(counts.clone());
+        let mut merge = Merge::default();
+        let mut progress = Progress {
+            archives: found.archives.len() as u64,
+            bytes: found.archives.iter().map(|a| a.entry.size).sum(),
+            ..Progress::default()
+        };
+        let mut reused_bytes = 0;
+        let folders: Vec<String> =
+            found.archives.iter().map(|a| staging.folder(&a.entry, &fingerprint)).collect();
+        let worker = Arc::new(Worker {
+            settings: Arc::new(self.settings.clone()),
+            storage: self.storage.clone(),
+            clock: self.clock.clone(),
+            retries: self.retries,
+            counts: counts.clone(),
+        });
+        let processors = || std::thread::available_parallelism().map_or(2, NonZero::get);
+        let parallelism = self.parallelism.unwrap_or_else(processors);
+        let mut jobs = Vec::with_capacity(found.archives.len());
+        for (at, (archive, folder)) in found.archives.iter().zip(&folders).enumerate() {
+            let (worker, archive, folder) = (worker.clone(), archive.clone(), folder.clone());
+            jobs.push(async move { (at, worker.archive(&archive, &folder).await) });
+        }
+        let mut done = futures::stream::iter(jobs).buffer_unordered(parallelism);
+        loop {
+            let tick = if self.progress.is_some() {
+                self.clock.sleep(Duration::from_millis(200)).boxed()
+            } else {
+                futures::future::pending().boxed()
+            };
+            let next = tokio::select! {
+                next = done.next() => Some(next),
+                () = tick => None,
+            };
+            match next {
+                None => {}
+                Some(None) => break,
+                Some(Some((at, outcome))) => {
+                    let archive = &found.archives[at];
+                    progress.archives_done += 1;
+                    match outcome {
+                        Ok((outcome, reused)) => {
+                            reused_bytes += if reused { archive.entry.size } else { 0 };
+                            merge.outcome(at, archive, outcome, reused);
+                        }
+                        Err(error) => {
+                            let (at_location, promised) =
+                                (&archive.entry.location, archive.promised.as_ref());
+                            merge.not_read(at, at_location, promised, Reason::Unreadable, unreadable(&error));
+                        }
+                    }
+                    progress.rows = merge.rows();
+                    progress.quarantined = merge.quarantine.counts().values().sum();
+                }
+            }
+            if let Some(call) = &self.progress {
+                progress.bytes_done = reused_bytes + counts.bytes_in.load(Ordering::Relaxed);
+                progress.bytes_decompressed = counts.bytes_out.load(Ordering::Relaxed);
+                call(&progress);
+            }
+        }
+        drop(done);
+
+        let after = found.archives.len();
+        for (i, (location, promised)) in found.missing.iter().enumerate() {
+            let detail = "the manifest promises it, and it is not there".to_string();
+            merge.not_read(after + i, location, Some(promised), Reason::Missing, detail);
+        }
+        for (i, entry) in found.unknown.iter().enumerate() {
+            let detail = "no archive and no file of a kind that is known by its name".to_string();
+            merge.not_read(
+                after + found.missing.len() + i,
+                &entry.location,
+                None,
+                Reason::UnknownFormat,
+                detail,
+            );
+        }
+        merge.report.archives_expected = (after + found.missing.len()) as u64;
+        merge.report.archives_unlisted = found.unlisted;
+        merge.report.incomplete_folders = found.incomplete;
+        merge.report.errors = found.errors;
+        if !merge.own.is_empty() {
+            let items = std::mem::take(&mut merge.own);
+            let part = worker.quarantine(staging.location(), items).await?;
+            merge.quarantine.parts.push(part);
+        }
+        merge.report.elapsed_ms = u64::try_from(self.clock.now_ms() - started).unwrap_or(0);
+        let (tables, quarantine, report) =
+            merge.finish(&self.settings, self.source_column.as_deref(), &self.storage, &staging);
+        Ok(Ingested { tables, quarantine, report, staging, folders })
+    }
+
+    fn prepare(&mut self) -> Result<()> {
+        if self.patterns.is_empty() && self.settings.table.is_none() {
+            self.patterns.push("{table}.{format}".into());
+        }
+        let parse =
+            |patterns: &[String]| patterns.iter().map(|p| Pattern::parse(p)).collect::<Result<Vec<_>>>();
+        self.settings.patterns = parse(&self.patterns)?;
+        self.settings.ignored = parse(&self.ignored)?;
+        self.settings.check()
+    }
+}
+
+impl IntoFuture for Ingest {
+    type Output = Result<Ingested>;
+    type IntoFuture = BoxFuture<'static, Result<Ingested>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.run().boxed()
+    }
+}
+
+impl std::fmt::Debug for Ingest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ingest")
+            .field("sources", &self.sources)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Threads can't be stopped from outside: they look at this.
+struct CancelOnDrop(Arc<RunCounts>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Worker {
+    settings: Arc<Settings>,
+    storage: Storage,
+    clock: Arc<dyn Clock>,
+    retries: u32,
+    counts: Arc<RunCounts>,
+}
+
+impl Worker {
+    /// An archive's outcome, and whether an earlier run had it.
+    async fn archive(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool)> {
+        let mut tries = 0;
+        loop {
+            match self.once(archive, folder).await {
+                Err(error) if tries < self.retries && error.is_retryable() => {
+                    tracing::warn!(archive = archive.entry.location, %error, tries, "an archive is read again");
+                    self.clock.sleep(Duration::from_millis(100 << tries.min(10))).await;
+                    tries += 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn once(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool)> {
+        if let Some(outcome) = stage::marker(&self.storage, folder).await? {
+            return Ok((outcome, true));
+        }
+        let job = Job {
+            settings: self.settings.clone(),
+            storage: self.storage.clone(),
+            folder: folder.to_string(),
+            archive: archive.clone(),
+            watch: Watch::new(self.counts.clone()),
+            handle: Handle::current(),
+        };
+        let outcome = tokio::task::spawn_blocking(move || job.run()).await;
+        let outcome =
+            outcome.map_err(|e| Error::internal("reading the archive panicked").with_source(e))??;
+        stage::mark(&self.storage, folder, &outcome).await?;
+        Ok((outcome, false))
+    }
+
+    /// Writes entries of the quarantine that belong to no archive that was read.
+    async fn quarantine(&self, folder: &str, items: Vec<crate::Quarantined>) -> Result<crate::Part> {
+        let (storage, location, handle) =
+            (self.storage.clone(), join(folder, "_quarantine.parquet"), Handle::current());
+        let write = move || stage::quarantine_file(&storage, &handle, location, &items);
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(|e| Error::internal("writing the quarantine panicked").with_source(e))?
+    }
+}
+
+/// One archive, on its thread.
+struct Job {
+    settings: Arc<Settings>,
+    storage: Storage,
+    folder: String,
+    archive: Archive,
+    watch: Watch,
+    handle: Handle,
+}
+
+impl Job {
+    fn run(self) -> Result<Outcome> {
+        let Self { settings, storage, folder, archive, watch, handle } = &self;
+        let (location, size, limits) = (&archive.entry.location, archive.entry.size, &settings.limits);
+        let mut stager = Stager::new(settings, storage, handle, folder, location, watch.clone());
+        let walked = match archive.format {
+            Format::Zip => {
+                walk_zip(Ranges::new(storage, location, size, watch.clone(), handle), limits, &mut stager)
+            }
+            format => {
+                let source = Download::start(storage, location, size, watch.clone(), handle);
+                walk(format, icefield_core::storage::file_name(location), source, limits, &mut stager)
+            }
+        };
+        let outcome = match walked {
+            Ok(()) => stager.complete(),
+            Err(Failure::Archive(reason, detail)) => stager.broken(reason, detail),
+            Err(failure) => Err(failure),
+        };
+        outcome.map_err(|failure| match failure {
+            Failure::Storage(error) => error,
+            Failure::Cancelled => Error::new(ErrorKind::Io, "the run was dropped"),
+            other => Error::internal(other.to_string()),
+        })
+    }
+}

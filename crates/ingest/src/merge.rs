@@ -1,0 +1,363 @@
+//! Archives' outcomes into tables: columns united, types settled, reports made.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use icefield_core::Error;
+use icefield_core::storage::{Storage, file_name};
+
+use crate::infer::Candidates;
+use crate::manifest::Promised;
+use crate::options::{Settings, TableOptions};
+use crate::quarantine::{Level, Quarantine, Quarantined, Reason};
+use crate::read::{Part, Projected, Projection};
+use crate::report::{ColumnReport, HeaderReport, Report, TableReport};
+use crate::source::Archive;
+use crate::stage::{Outcome, StagedFile};
+use crate::staging::Staging;
+use crate::table::{IngestedTable, identity};
+
+/// Entries of the quarantine that are kept in memory.
+const LISTED: usize = 10_000;
+
+/// What is known so far, in whatever order archives end.
+#[derive(Default)]
+pub(crate) struct Merge {
+    tables: BTreeMap<String, Table>,
+    pub(crate) quarantine: Quarantine,
+    pub(crate) report: Report,
+    /// Entries that no archive's own quarantine file holds.
+    pub(crate) own: Vec<Quarantined>,
+    quarantine_parts: BTreeMap<usize, Part>,
+    listed: BTreeMap<usize, Vec<Quarantined>>,
+    errors: BTreeMap<usize, Vec<(BTreeSet<String>, String)>>,
+}
+
+#[derive(Default)]
+struct Table {
+    report: TableReport,
+    /// Headers, with the first archive and member that has each.
+    headers: HashMap<Vec<String>, (u64, usize, String)>,
+    columns: HashMap<String, Column>,
+    /// By archive: its size, and the parts in their order.
+    parts: BTreeMap<usize, (u64, Vec<Part>)>,
+}
+
+#[derive(Default)]
+struct Column {
+    nulls: u64,
+    rows: u64,
+    files: u64,
+    candidates: Candidates,
+}
+
+impl Merge {
+    /// Rows taken so far.
+    pub(crate) fn rows(&self) -> u64 {
+        self.tables.values().map(|t| t.report.rows).sum()
+    }
+
+    fn table(&mut self, name: &str) -> &mut Table {
+        self.tables.entry(name.to_string()).or_insert_with(|| Table {
+            report: TableReport { table: name.to_string(), ..TableReport::default() },
+            ..Table::default()
+        })
+    }
+
+    fn expect(&mut self, promised: &Promised) {
+        for (table, rows) in &promised.rows {
+            let report = &mut self.table(table).report;
+            *report.rows_expected.get_or_insert(0) += rows;
+            *report.files_expected.get_or_insert(0) += promised.files_of_a_table();
+        }
+    }
+
+    /// An archive that was read, whatever came of it.
+    pub(crate) fn outcome(&mut self, at: usize, archive: &Archive, outcome: Outcome, reused: bool) {
+        if let Some(promised) = &archive.promised {
+            self.expect(promised);
+        }
+        let promised = archive.promised.as_ref();
+        let name = file_name(&outcome.archive).to_string();
+        let mut seen: BTreeSet<String> = outcome.files.iter().map(|f| f.table.clone()).collect();
+        seen.extend(promised.iter().flat_map(|p| p.rows.keys().cloned()));
+        for (level, reason, n) in &outcome.counts {
+            self.quarantine.count_up(*level, *reason, *n);
+        }
+        for item in &outcome.listed {
+            let tables = match &item.table {
+                Some(table) => BTreeSet::from([table.clone()]),
+                None => seen.clone(),
+            };
+            match item.level {
+                Level::Row => continue,
+                Level::Member => {
+                    if item.table.is_none() && tables.len() == 1 {
+                        for table in &tables {
+                            self.table(table).report.files_quarantined += 1;
+                        }
+                    }
+                }
+                Level::Archive => {}
+            }
+            self.errors.entry(at).or_default().push((tables, item.to_string()));
+        }
+        self.report.archives_received += 1;
+        self.report.members_ignored += outcome.ignored;
+        if reused {
+            self.report.archives_reused += 1;
+        }
+        match &outcome.broken {
+            None => {
+                self.report.archives_taken += 1;
+                self.report.bytes += archive.entry.size;
+                self.report.bytes_decompressed += outcome.bytes;
+                self.compare(at, &name, promised, &outcome);
+            }
+            Some(_) => {
+                // Files that were never reached are counted as the manifest has them.
+                for table in &seen {
+                    let read = outcome.files.iter().any(|f| f.table == *table);
+                    if !read {
+                        self.table(table).report.files_quarantined += 1;
+                    }
+                }
+            }
+        }
+        if let Some(part) = outcome.quarantine {
+            self.quarantine_parts.insert(at, part);
+        }
+        if !outcome.listed.is_empty() {
+            self.listed.insert(at, outcome.listed);
+        }
+        for (number, file) in outcome.files.into_iter().enumerate() {
+            self.file(at, archive.entry.size, number, &name, file);
+        }
+    }
+
+    fn file(&mut self, at: usize, archive_bytes: u64, number: usize, archive: &str, file: StagedFile) {
+        let table = self.table(&file.table);
+        table.report.rows_quarantined += file.bad_rows;
+        if !file.taken {
+            table.report.files_quarantined += 1;
+            return;
+        }
+        table.report.files += 1;
+        table.report.rows += file.rows;
+        for (name, (nulls, candidates)) in file.header.iter().zip(file.nulls.iter().zip(&file.candidates)) {
+            let column = table.columns.entry(name.clone()).or_default();
+            column.nulls += nulls;
+            column.rows += file.rows;
+            column.files += 1;
+            column.candidates.merge(candidates.unwrap_or_default());
+        }
+        // Markers of archives end in any order: the first in the archives' order names a header.
+        let place = at << 24 | number.min((1 << 24) - 1);
+        let first = || {
+            if archive.starts_with(&file.member) {
+                archive.to_string()
+            } else {
+                format!("{archive}/{}", file.member)
+            }
+        };
+        let header = table.headers.entry(file.header).or_insert_with(|| (0, place, first()));
+        header.0 += 1;
+        if place < header.1 {
+            (header.1, header.2) = (place, first());
+        }
+        if !file.parts.is_empty() {
+            table.parts.entry(at).or_insert_with(|| (archive_bytes, Vec::new())).1.extend(file.parts);
+        }
+    }
+
+    /// Holds what came against what was promised.
+    fn compare(&mut self, at: usize, name: &str, promised: Option<&Promised>, outcome: &Outcome) {
+        let Some(promised) = promised else { return };
+        let errors = self.errors.entry(at).or_default();
+        let members =
+            outcome.counts.iter().filter(|(level, ..)| *level == Level::Member).map(|(.., n)| n).sum::<u64>();
+        let taken = outcome.files.iter().filter(|f| f.taken).count() as u64;
+        if let Some(files) = promised.files
+            && files != taken + members
+        {
+            let tables = promised.rows.keys().cloned().collect();
+            let error = format!("archive {name}: {files} files promised, {} received", taken + members);
+            errors.push((tables, error));
+        }
+        for (table, promised) in &promised.rows {
+            let files = || outcome.files.iter().filter(|f| f.table == *table);
+            let taken: u64 = files().map(|f| f.rows).sum();
+            let bad: u64 = files().map(|f| f.bad_rows).sum();
+            if *promised != taken && *promised != taken + bad && files().all(|f| f.taken) {
+                let error =
+                    format!("archive {name}: {promised} rows promised, {taken} received, {bad} quarantined");
+                errors.push((BTreeSet::from([table.clone()]), error));
+            }
+        }
+    }
+
+    /// An archive, or something in its place, that could not be read at all.
+    pub(crate) fn not_read(
+        &mut self,
+        at: usize,
+        location: &str,
+        promised: Option<&Promised>,
+        reason: Reason,
+        detail: String,
+    ) {
+        let mut tables = BTreeSet::new();
+        if let Some(promised) = promised {
+            self.expect(promised);
+            tables.extend(promised.rows.keys().cloned());
+        }
+        if reason != Reason::Missing {
+            self.report.archives_received += 1;
+            for table in &tables {
+                self.table(table).report.files_quarantined += promised.map_or(1, Promised::files_of_a_table);
+            }
+        }
+        let item = Quarantined {
+            level: Level::Archive,
+            archive: location.to_string(),
+            member: None,
+            table: None,
+            line: None,
+            reason,
+            detail,
+            raw: None,
+        };
+        self.quarantine.count_up(Level::Archive, reason, 1);
+        self.errors.entry(at).or_default().push((tables, item.to_string()));
+        self.listed.entry(at).or_default().push(item.clone());
+        self.own.push(item);
+    }
+
+    /// The tables, once all is known. A column of the given types stays as it is staged, another is cast to its inferred type.
+    pub(crate) fn finish(
+        mut self,
+        settings: &Settings,
+        source_column: Option<&str>,
+        storage: &Storage,
+        staging: &Arc<Staging>,
+    ) -> (Vec<IngestedTable>, Quarantine, Report) {
+        for (tables, error) in std::mem::take(&mut self.errors).into_values().flatten() {
+            if tables.is_empty() {
+                self.report.errors.push(error);
+            } else {
+                for table in tables {
+                    self.table(&table).report.error(error.clone());
+                }
+            }
+        }
+        self.quarantine.storage = storage.clone();
+        self.quarantine._staging = Some(staging.clone());
+        self.quarantine.parts.extend(self.quarantine_parts.into_values());
+        self.quarantine.listed = self.listed.into_values().flatten().collect();
+        // Archives and members before rows: a flood of bad rows does not push them out.
+        self.quarantine.listed.sort_by_key(|q| q.level);
+        self.quarantine.listed.truncate(LISTED);
+        let mut tables = Vec::new();
+        for (name, table) in self.tables {
+            let unset = TableOptions::default();
+            let options = settings.tables.get(&name).unwrap_or(&unset);
+            let had_files = table.report.files > 0;
+            let (projection, report) = table.united(options, source_column);
+            if had_files {
+                let parts =
+                    || table.parts.values().flat_map(|(bytes, parts)| parts.iter().map(|p| (*bytes, p)));
+                tables.push(IngestedTable {
+                    identity: identity(&name, parts()),
+                    parts: parts().map(|(_, p)| p.clone()).collect(),
+                    projection: Arc::new(projection),
+                    name,
+                    storage: storage.clone(),
+                    _staging: staging.clone(),
+                });
+            }
+            self.report.tables.push(report);
+        }
+        (tables, self.quarantine, self.report)
+    }
+}
+
+impl Table {
+    fn united(&self, options: &TableOptions, source_column: Option<&str>) -> (Projection, TableReport) {
+        let mut report = self.report.clone();
+        let mut headers: Vec<(&Vec<String>, &(u64, usize, String))> = self.headers.iter().collect();
+        headers.sort_by_key(|(_, (_, place, _))| *place);
+        let mut names: Vec<&str> = options.given().map(|f| f.name().as_str()).collect();
+        let given = names.len();
+        let mut known: BTreeSet<&str> = names.iter().copied().collect();
+        for name in headers.iter().flat_map(|(header, _)| header.iter()) {
+            if known.insert(name) {
+                names.push(name);
+            }
+        }
+        headers.sort_by_key(|(_, (files, place, _))| (std::cmp::Reverse(*files), *place));
+        let reference: Vec<&str> = match headers.first() {
+            Some((header, _)) if given == 0 => header.iter().map(String::as_str).collect(),
+            _ => names[..given].to_vec(),
+        };
+        let unseen = Column::default();
+        let (mut fields, mut columns) = (Vec::new(), Vec::new());
+        for name in &names {
+            let column = self.columns.get(*name).unwrap_or(&unseen);
+            let (field, projected) = match options.field(name) {
+                Some(field) => {
+                    (nullable_where_missing(field, column.files < report.files), Projected::Staged)
+                }
+                None => {
+                    let to = column.candidates.data_type();
+                    let projected = if to == DataType::Utf8 {
+                        Projected::Staged
+                    } else {
+                        Projected::Cast { empty_as_null: column.candidates.empty_as_null() }
+                    };
+                    (Field::new(*name, to, true).into(), projected)
+                }
+            };
+            let mut nulls = column.nulls + report.rows.saturating_sub(column.rows);
+            if projected == (Projected::Cast { empty_as_null: true }) {
+                nulls += column.candidates.empty_count();
+            }
+            let files_missing = report.files - column.files;
+            if files_missing > 0 && reference.contains(name) {
+                report.missing_fields.push(name.to_string());
+            }
+            if !reference.contains(name) {
+                report.additional_fields.push(name.to_string());
+            }
+            report.columns.push(ColumnReport {
+                name: name.to_string(),
+                data_type: field.data_type().to_string(),
+                nulls,
+                null_ratio: if report.rows == 0 { 0.0 } else { nulls as f64 / report.rows as f64 },
+                files_missing,
+            });
+            fields.push(field);
+            columns.push(projected);
+        }
+        let described = |(columns, (files, _, first)): &(&Vec<String>, &(u64, usize, String))| HeaderReport {
+            columns: columns.to_vec(),
+            files: *files,
+            first: first.clone(),
+        };
+        report.headers = headers.iter().map(described).collect();
+        if let Some(name) = source_column.filter(|name| !known.contains(name)) {
+            fields.push(Field::new(name, DataType::Utf8, false).into());
+            columns.push(Projected::Source);
+        }
+        (Projection { schema: Schema::new(fields).into(), columns }, report)
+    }
+}
+
+/// A required column is in every file that was taken; its field stays required.
+fn nullable_where_missing(field: FieldRef, missing: bool) -> FieldRef {
+    if missing && !field.is_nullable() { field.as_ref().clone().with_nullable(true).into() } else { field }
+}
+
+/// An archive's failure in the words of a report.
+pub(crate) fn unreadable(error: &Error) -> String {
+    format!("could not be read and staged: {error}")
+}

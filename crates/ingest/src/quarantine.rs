@@ -1,0 +1,241 @@
+//! What could not be taken, set aside with its source and reason: archives, members, rows.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringBuilder};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::stream::BoxStream;
+use icefield_core::Result;
+use icefield_core::storage::Storage;
+use serde::{Deserialize, Serialize};
+
+use crate::read::{self, Part};
+use crate::staging::Staging;
+
+/// What was set aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// A whole archive: none of it was taken (or, when so chosen, none after the break).
+    Archive,
+    /// One file of an archive.
+    Member,
+    /// One row of a file.
+    Row,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// Why something was set aside.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        #[non_exhaustive]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $name,)+
+        }
+
+        impl Reason {
+            /// The reason in words, as the quarantine table has it.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The archive ends before its end.
+    Truncated = "truncated",
+    /// The archive's or the member's compressed bytes are damaged.
+    Corrupt = "corrupt",
+    /// The manifest promises the archive; it is not there.
+    Missing = "missing",
+    /// The store did not give the archive, retries included.
+    Unreadable = "unreadable",
+    /// Not an archive or a file of a kind that is known by its name.
+    UnknownFormat = "unknown format",
+    /// More decompressed bytes for a compressed one than the limit: a bomb.
+    RatioExceeded = "ratio exceeded",
+    /// More members than the limit.
+    TooManyMembers = "too many members",
+    /// A member's path leaves the archive's folder, is absolute, or no text.
+    UnsafePath = "unsafe path",
+    /// A member is a symbolic or hard link.
+    Link = "link",
+    /// A member is a device, a pipe, sparse, or encrypted.
+    NotAFile = "not a plain file",
+    /// A member's name matches no pattern.
+    NoPattern = "no pattern",
+    /// A member's path occurs twice in its archive.
+    DuplicateMember = "duplicate member",
+    /// A member has more bytes than the limit.
+    MemberTooLarge = "member too large",
+    /// A file has no header: it is empty.
+    NoHeader = "no header",
+    /// A file's header can't be used: a name twice, too many columns, a quote that is not closed.
+    BadHeader = "bad header",
+    /// A file lacks a column that the given schema requires.
+    MissingColumn = "missing column",
+    /// Bytes that are not UTF-8 text.
+    NotUtf8 = "not utf-8",
+    /// A row has more fields than the header.
+    TooManyFields = "too many fields",
+    /// A row has fewer fields than the header.
+    TooFewFields = "too few fields",
+    /// The file ends in the middle of the row.
+    CutRow = "cut row",
+    /// Text follows a closing quote.
+    BadQuote = "bad quote",
+    /// A field has more bytes than the limit.
+    FieldTooLarge = "field too large",
+    /// A row has more bytes than the limit.
+    RowTooLarge = "row too large",
+    /// A value does not parse as its column's type.
+    BadValue = "bad value",
+    /// A required column is empty.
+    NullValue = "null value",
+    /// A line is not a JSON object.
+    BadJson = "bad json",
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One archive, member or row that was set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Quarantined {
+    /// What it is.
+    pub level: Level,
+    /// The archive's location.
+    pub archive: String,
+    /// The member's path in the archive; for a plain file its name.
+    pub member: Option<String>,
+    /// The table that it would have gone to, where that is known.
+    pub table: Option<String>,
+    /// The line on which the row starts, from 1, the header being 1.
+    pub line: Option<u64>,
+    /// Why.
+    pub reason: Reason,
+    /// Why, in particular.
+    pub detail: String,
+    /// The row as it was written, cut at [`crate::Limits::raw_bytes`], bytes that are not UTF-8 replaced.
+    pub raw: Option<String>,
+}
+
+impl fmt::Display for Quarantined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let archive = icefield_core::storage::file_name(&self.archive);
+        write!(f, "archive {archive}: ")?;
+        if let Some(member) = &self.member {
+            write!(f, "member {member}: ")?;
+        }
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        f.write_str(&self.detail)
+    }
+}
+
+/// Everything that was set aside in a run: counts, the first ones as a list, and all of them as a table.
+#[derive(Debug, Clone, Default)]
+pub struct Quarantine {
+    pub(crate) listed: Vec<Quarantined>,
+    pub(crate) counts: BTreeMap<(Level, Reason), u64>,
+    pub(crate) parts: Vec<Part>,
+    pub(crate) storage: Storage,
+    /// Keeps a temporary staging folder.
+    pub(crate) _staging: Option<Arc<Staging>>,
+}
+
+impl Quarantine {
+    /// Archives, then members, then rows: of each archive the first 1,000 members and rows, and 10,000 in all. The rest is
+    /// in [`Quarantine::read`].
+    pub fn items(&self) -> &[Quarantined] {
+        &self.listed
+    }
+
+    /// How many there are of each level and reason.
+    pub fn counts(&self) -> &BTreeMap<(Level, Reason), u64> {
+        &self.counts
+    }
+
+    /// How many there are of a level.
+    pub fn count(&self, level: Level) -> u64 {
+        self.counts.iter().filter(|((l, _), _)| *l == level).map(|(_, n)| n).sum()
+    }
+
+    /// Whether nothing was set aside.
+    pub fn is_empty(&self) -> bool {
+        self.counts.is_empty()
+    }
+
+    /// The quarantine's columns: level, archive, member, table, line, reason, detail, raw.
+    pub fn schema() -> SchemaRef {
+        let text = |name: &str, nullable| Field::new(name, DataType::Utf8, nullable);
+        Arc::new(Schema::new(vec![
+            text("level", false),
+            text("archive", false),
+            text("member", true),
+            text("table", true),
+            Field::new("line", DataType::Int64, true),
+            text("reason", false),
+            text("detail", false),
+            text("raw", true),
+        ]))
+    }
+
+    /// The staged Parquet files that hold the quarantine, all of [`Quarantine::schema`].
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    /// All of it, in batches, file after file.
+    pub fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
+        read::parts(self.storage.clone(), self.parts.clone(), Arc::new(read::AsStaged))
+    }
+
+    pub(crate) fn count_up(&mut self, level: Level, reason: Reason, n: u64) {
+        *self.counts.entry((level, reason)).or_default() += n;
+    }
+}
+
+/// A batch of the quarantine's columns.
+pub(crate) fn batch(items: &[Quarantined]) -> Result<RecordBatch> {
+    let text = || StringBuilder::with_capacity(items.len(), items.len() * 32);
+    let (mut level, mut archive, mut member, mut table) = (text(), text(), text(), text());
+    let (mut reason, mut detail, mut raw) = (text(), text(), text());
+    let mut line = Int64Builder::with_capacity(items.len());
+    for item in items {
+        level.append_value(match item.level {
+            Level::Archive => "archive",
+            Level::Member => "member",
+            Level::Row => "row",
+        });
+        archive.append_value(&item.archive);
+        member.append_option(item.member.as_deref());
+        table.append_option(item.table.as_deref());
+        line.append_option(item.line.and_then(|l| i64::try_from(l).ok()));
+        reason.append_value(item.reason.as_str());
+        detail.append_value(&item.detail);
+        raw.append_option(item.raw.as_deref());
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(level.finish()),
+        Arc::new(archive.finish()),
+        Arc::new(member.finish()),
+        Arc::new(table.finish()),
+        Arc::new(line.finish()),
+        Arc::new(reason.finish()),
+        Arc::new(detail.finish()),
+        Arc::new(raw.finish()),
+    ];
+    Ok(RecordBatch::try_new(Quarantine::schema(), columns)?)
+}

@@ -1,0 +1,563 @@
+//! One archive into staged Parquet parts.
+//!
+//! Each member becomes parts of its own, so that a member that turns out bad leaves nothing behind, and an archive's parts
+//! count only once its marker is written, after its last byte was read: nothing reads a part that no marker names. Parts have
+//! fixed names below a folder that the archive's name, size, time of change and the settings decide; a run that was cut off
+//! is simply run again and writes the same files.
+
+mod part;
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{BufReader, Read};
+
+use arrow::datatypes::{DataType, Field, Schema};
+use icefield_core::storage::{Storage, join};
+use icefield_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use crate::archive::{self, Codec, Failure, Members, Metered, Watch, decoded, split_codec};
+use crate::columns::{Column, Flaw, arrays};
+use crate::csv::Splitter;
+use crate::infer::Candidates;
+use crate::json::Objects;
+use crate::options::{Settings, TableOptions};
+use crate::quarantine::{self, Level, Quarantine, Quarantined, Reason};
+use crate::read::Part;
+use crate::rows::{BadRow, Chunk, shown};
+use part::PartWriter;
+
+/// Entries that a marker lists itself, beside the quarantine's file.
+const LISTED: usize = 1000;
+/// Entries of the quarantine that wait in memory, and their bytes.
+const WAITING: usize = 1024;
+const WAITING_BYTES: usize = 1 << 20;
+
+/// What became of one archive: its marker's content.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    pub(crate) archive: String,
+    /// Why nothing, or not all, was taken.
+    pub(crate) broken: Option<(Reason, String)>,
+    pub(crate) files: Vec<StagedFile>,
+    /// Members that were passed over because the settings say so.
+    pub(crate) ignored: u64,
+    pub(crate) counts: Vec<(Level, Reason, u64)>,
+    pub(crate) listed: Vec<Quarantined>,
+    pub(crate) quarantine: Option<Part>,
+    /// Decompressed bytes.
+    pub(crate) bytes: u64,
+}
+
+/// A member that was taken, or of which rows were set aside.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StagedFile {
+    pub(crate) member: String,
+    pub(crate) table: String,
+    /// Whether it was taken; when not, the quarantine has it.
+    pub(crate) taken: bool,
+    /// The columns' names as the table has them.
+    pub(crate) header: Vec<String>,
+    pub(crate) rows: u64,
+    pub(crate) bad_rows: u64,
+    pub(crate) nulls: Vec<u64>,
+    pub(crate) candidates: Vec<Option<Candidates>>,
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Takes an archive's members to parts.
+pub(crate) struct Stager<'a> {
+    settings: &'a Settings,
+    storage: &'a Storage,
+    handle: &'a Handle,
+    folder: &'a str,
+    archive_name: &'a str,
+    watch: Watch,
+    outcome: Outcome,
+    counts: BTreeMap<(Level, Reason), u64>,
+    listed: BTreeMap<Level, usize>,
+    paths: HashSet<String>,
+    parts: usize,
+    waiting: Vec<Quarantined>,
+    waiting_bytes: usize,
+    quarantine: Option<PartWriter>,
+    /// The rows that the member being read lost.
+    bad_rows: u64,
+}
+
+impl<'a> Stager<'a> {
+    pub(crate) fn new(
+        settings: &'a Settings,
+        storage: &'a Storage,
+        handle: &'a Handle,
+        folder: &'a str,
+        archive: &'a str,
+        watch: Watch,
+    ) -> Self {
+        Self {
+            settings,
+            storage,
+            handle,
+            folder,
+            archive_name: icefield_core::storage::file_name(archive),
+            watch,
+            outcome: Outcome { archive: archive.to_string(), ..Outcome::default() },
+            counts: BTreeMap::new(),
+            listed: BTreeMap::new(),
+            paths: HashSet::new(),
+            parts: 0,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            quarantine: None,
+            bad_rows: 0,
+        }
+    }
+
+    /// The outcome of an archive that was read to its end.
+    pub(crate) fn complete(mut self) -> Result<Outcome, Failure> {
+        self.close_quarantine()?;
+        self.outcome.counts = self.counts.into_iter().map(|((l, r), n)| (l, r, n)).collect();
+        self.outcome.bytes = self.watch.bytes_out();
+        Ok(self.outcome)
+    }
+
+    /// The outcome of an archive that could not be read to its end, for a fault of its own.
+    pub(crate) fn broken(mut self, reason: Reason, detail: String) -> Result<Outcome, Failure> {
+        if self.settings.broken == crate::BrokenArchive::Reject {
+            self.waiting.clear();
+            self.quarantine = None;
+            self.counts.clear();
+            self.outcome.listed.clear();
+            self.listed.clear();
+            for file in &mut self.outcome.files {
+                let parts = std::mem::take(&mut file.parts);
+                for part in parts {
+                    self.handle.block_on(self.storage.delete(&part.location))?;
+                }
+                file.taken = false;
+                (file.rows, file.bad_rows) = (0, 0);
+            }
+        }
+        self.outcome.broken = Some((reason, detail.clone()));
+        self.put_aside(Level::Archive, None, None, None, reason, detail, None)?;
+        self.complete()
+    }
+
+    #[allow(clippy::too_many_arguments)] // the quarantine's columns
+    fn put_aside(
+        &mut self,
+        level: Level,
+        member: Option<&str>,
+        table: Option<&str>,
+        line: Option<u64>,
+        reason: Reason,
+        detail: String,
+        raw: Option<String>,
+    ) -> Result<(), Failure> {
+        let item = Quarantined {
+            level,
+            archive: self.outcome.archive.clone(),
+            member: member.map(str::to_string),
+            table: table.map(str::to_string),
+            line,
+            reason,
+            detail,
+            raw,
+        };
+        *self.counts.entry((level, reason)).or_default() += 1;
+        // A flood of bad rows does not keep members out of the list.
+        let listed = self.listed.entry(level).or_default();
+        if level == Level::Archive || *listed < LISTED {
+            *listed += 1;
+            self.outcome.listed.push(item.clone());
+        }
+        self.waiting_bytes += 128 + item.raw.as_ref().map_or(0, String::len);
+        self.waiting.push(item);
+        if self.waiting.len() >= WAITING || self.waiting_bytes >= WAITING_BYTES {
+            self.flush_quarantine()?;
+        }
+        Ok(())
+    }
+
+    fn flush_quarantine(&mut self) -> Result<(), Failure> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let batch = quarantine::batch(&self.waiting)?;
+        self.waiting.clear();
+        self.waiting_bytes = 0;
+        let writer = match &mut self.quarantine {
+            Some(writer) => writer,
+            None => {
+                let location = join(self.folder, "quarantine.parquet");
+                let writer = PartWriter::open(self.storage, self.handle, location, Quarantine::schema())?;
+                self.quarantine.insert(writer)
+            }
+        };
+        writer.write(&batch)?;
+        Ok(())
+    }
+
+    fn close_quarantine(&mut self) -> Result<(), Failure> {
+        self.flush_quarantine()?;
+        if let Some(writer) = self.quarantine.take() {
+            self.outcome.quarantine = Some(writer.close(self.archive_name.to_string())?);
+        }
+        Ok(())
+    }
+
+    /// Reads a file of a table. What was staged of it goes when it fails.
+    fn file(&mut self, path: &str, table: &str, data: &mut dyn Read, codec: Codec) -> Result<(), Failure> {
+        self.bad_rows = 0;
+        let settings = self.settings;
+        let unset = TableOptions::default();
+        let options = settings.tables.get(table).unwrap_or(&unset);
+        let mut file = StagedFile {
+            member: path.to_string(),
+            table: table.to_string(),
+            taken: false,
+            header: Vec::new(),
+            rows: 0,
+            bad_rows: 0,
+            nulls: Vec::new(),
+            candidates: Vec::new(),
+            parts: Vec::new(),
+        };
+        let mut sized = Sized { inner: data, out: 0, most: settings.limits.member_bytes };
+        let mut run = || -> Result<(), Failure> {
+            // What a codec within the archive makes of its bytes has a ratio of its own.
+            let inner_watch = Watch::default();
+            let mut data: Box<dyn Read + '_> = if codec == Codec::None {
+                Box::new(&mut sized)
+            } else {
+                let counted = Counted { inner: &mut sized, watch: inner_watch.clone() };
+                let data = decoded(BufReader::with_capacity(64 << 10, counted), codec, Failure::Member)?;
+                let data = Metered::new(data, codec, inner_watch, &settings.limits);
+                Box::new(data)
+            };
+            let lower = split_codec(path).0.to_ascii_lowercase();
+            if lower.ends_with(".jsonl") || lower.ends_with(".ndjson") {
+                self.json(&mut file, options, &mut *data)
+            } else {
+                let delimiter = if lower.ends_with(".tsv") { b'\t' } else { settings.csv.delimiter };
+                self.csv(&mut file, options, &mut *data, delimiter)
+            }
+        };
+        let ran = run();
+        file.bad_rows = self.bad_rows;
+        let result = match ran {
+            Ok(()) => {
+                file.taken = true;
+                Ok(())
+            }
+            Err(failure) => {
+                for part in std::mem::take(&mut file.parts) {
+                    self.handle.block_on(self.storage.delete(&part.location))?;
+                }
+                file.rows = 0;
+                match failure {
+                    Failure::Member(reason, detail) => {
+                        self.put_aside(Level::Member, Some(path), Some(table), None, reason, detail, None)
+                    }
+                    other => Err(other),
+                }
+            }
+        };
+        self.outcome.files.push(file);
+        result
+    }
+
+    fn csv(
+        &mut self,
+        file: &mut StagedFile,
+        options: &TableOptions,
+        data: &mut dyn Read,
+        delimiter: u8,
+    ) -> Result<(), Failure> {
+        let settings = self.settings;
+        let mut splitter = Splitter::new(data, &settings.csv, delimiter, &settings.limits);
+        let mut bad = Vec::new();
+        if !splitter.header(&mut bad)? {
+            return Err(Failure::Member(Reason::NoHeader, "the file is empty: it has no header".into()));
+        }
+        if let Some(row) = bad.first() {
+            return Err(Failure::Member(
+                Reason::BadHeader,
+                format!("the header can't be used: {}", row.detail),
+            ));
+        }
+        file.header = header(&splitter.chunk(None), options)?;
+        let mut columns = columns(&file.header, options)?;
+        let width = columns.len();
+        let mut writer = None;
+        while splitter.next(width, &mut bad)? {
+            self.bad_rows(file, &mut bad)?;
+            self.rows(file, &splitter.chunk(Some(width)), &mut columns, &mut writer)?;
+        }
+        self.close_part(file, writer)?;
+        file.nulls = columns.iter().map(|c| c.nulls).collect();
+        file.candidates = columns.iter().map(|c| c.candidates).collect();
+        Ok(())
+    }
+
+    fn json(
+        &mut self,
+        file: &mut StagedFile,
+        options: &TableOptions,
+        data: &mut dyn Read,
+    ) -> Result<(), Failure> {
+        let mut objects = Objects::new(data, &self.settings.limits);
+        let (mut bad, mut writer) = (Vec::new(), None);
+        let mut known: Vec<Column> = Vec::new();
+        while objects.next(&mut bad)? {
+            self.bad_rows(file, &mut bad)?;
+            if known.len() < objects.columns().len() {
+                // New columns: a part has one schema, so that another part begins.
+                self.close_part(file, writer.take())?;
+                let names: Vec<String> =
+                    objects.columns()[known.len()..].iter().map(|n| options.name(n).to_string()).collect();
+                for mut column in columns_of(&names, options) {
+                    if known.iter().any(|c| c.field.name() == column.field.name()) {
+                        let detail = format!("the column {:?} occurs twice", column.field.name());
+                        return Err(Failure::Member(Reason::BadHeader, detail));
+                    }
+                    column.nulls = file.rows;
+                    known.push(column);
+                }
+                file.header.extend(names);
+            }
+            self.rows(file, &objects.chunk(), &mut known, &mut writer)?;
+        }
+        self.close_part(file, writer)?;
+        file.nulls = known.iter().map(|c| c.nulls).collect();
+        file.candidates = known.iter().map(|c| c.candidates).collect();
+        Ok(())
+    }
+
+    fn bad_rows(&mut self, file: &StagedFile, bad: &mut Vec<BadRow>) -> Result<(), Failure> {
+        for row in bad.drain(..) {
+            self.bad_rows += 1;
+            let (member, table) = (Some(file.member.as_str()), Some(file.table.as_str()));
+            self.put_aside(Level::Row, member, table, Some(row.line), row.reason, row.detail, Some(row.raw))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a chunk's good rows and sets the others aside.
+    fn rows(
+        &mut self,
+        file: &mut StagedFile,
+        chunk: &Chunk<'_>,
+        columns: &mut [Column],
+        writer: &mut Option<PartWriter>,
+    ) -> Result<(), Failure> {
+        if chunk.rows.is_empty() {
+            return Ok(());
+        }
+        let mut flaws = Vec::new();
+        let arrays = arrays(chunk, columns, &mut flaws)?;
+        let (limit, mut scratch) = (self.settings.limits.raw_bytes, Vec::new());
+        for flaw in &flaws {
+            self.bad_rows += 1;
+            let detail = described(chunk, columns, flaw, &mut scratch);
+            let (member, table) = (Some(file.member.as_str()), Some(file.table.as_str()));
+            let line = Some(chunk.rows[flaw.row].line);
+            let raw = Some(shown(chunk.raw(flaw.row), limit));
+            self.put_aside(Level::Row, member, table, line, flaw.reason, detail, raw)?;
+        }
+        let good = chunk.rows.len() - flaws.len();
+        if good == 0 || columns.is_empty() {
+            return Ok(());
+        }
+        let writer = match writer {
+            Some(writer) => writer,
+            None => {
+                let fields: Vec<_> = columns.iter().map(|c| c.field.clone()).collect();
+                let location = join(self.folder, &format!("{:05}.parquet", self.parts));
+                self.parts += 1;
+                let schema = Schema::new(fields).into();
+                writer.insert(PartWriter::open(self.storage, self.handle, location, schema)?)
+            }
+        };
+        writer.write_columns(arrays)?;
+        file.rows += good as u64;
+        Ok(())
+    }
+
+    fn close_part(&mut self, file: &mut StagedFile, writer: Option<PartWriter>) -> Result<(), Failure> {
+        if let Some(writer) = writer {
+            let source = if self.archive_name.starts_with(&file.member) {
+                self.archive_name.to_string()
+            } else {
+                format!("{}/{}", self.archive_name, file.member)
+            };
+            file.parts.push(writer.close(source)?);
+        }
+        Ok(())
+    }
+}
+
+impl Members for Stager<'_> {
+    fn member(&mut self, path: &str, data: &mut dyn Read) -> Result<(), Failure> {
+        if !self.paths.insert(path.to_string()) {
+            return self.refused(
+                path.to_string(),
+                Reason::DuplicateMember,
+                "the path occurs twice in the archive".into(),
+            );
+        }
+        let settings = self.settings;
+        let (plain, codec) = split_codec(path);
+        let fields = settings.patterns.iter().find_map(|p| p.matches(plain).or_else(|| p.matches(path)));
+        let known = matches!(archive::Format::of(path), Some(archive::Format::Plain(_)));
+        let table = match (&settings.table, fields) {
+            (Some(table), fields) if settings.patterns.is_empty() || fields.is_some() => Some(table.clone()),
+            (_, fields) => fields.and_then(|mut f| f.remove("table")),
+        };
+        match table {
+            Some(table) if known => self.file(path, &table, data, codec),
+            _ if settings.ignored.iter().any(|p| p.matches(path).is_some()) => {
+                self.outcome.ignored += 1;
+                Ok(())
+            }
+            Some(_) => self.refused(
+                path.to_string(),
+                Reason::UnknownFormat,
+                "the file is named neither .csv, .tsv, .jsonl nor .ndjson".into(),
+            ),
+            None => self.refused(path.to_string(), Reason::NoPattern, "the name matches no pattern".into()),
+        }
+    }
+
+    fn refused(&mut self, path: String, reason: Reason, detail: String) -> Result<(), Failure> {
+        self.put_aside(Level::Member, Some(&path), None, None, reason, detail, None)
+    }
+}
+
+/// The header's names, as the table knows them.
+fn header(chunk: &Chunk<'_>, options: &TableOptions) -> Result<Vec<String>, Failure> {
+    let bad =
+        |detail: String| Failure::Member(Reason::BadHeader, format!("the header can't be used: {detail}"));
+    let mut names: Vec<String> = Vec::with_capacity(chunk.width);
+    let mut known = HashSet::with_capacity(chunk.width);
+    let mut scratch = Vec::new();
+    for (at, span) in chunk.fields.iter().enumerate() {
+        let text = chunk.text(*span, &mut scratch).unwrap_or_default();
+        let Ok(text) = std::str::from_utf8(text) else {
+            return Err(Failure::Member(Reason::NotUtf8, "the header is not UTF-8 text".into()));
+        };
+        let name = match text.trim() {
+            "" => format!("column_{}", at + 1),
+            name => options.name(name).to_string(),
+        };
+        if !known.insert(name.clone()) {
+            return Err(bad(format!("the column {name:?} occurs twice")));
+        }
+        names.push(name);
+    }
+    Ok(names)
+}
+
+fn columns(names: &[String], options: &TableOptions) -> Result<Vec<Column>, Failure> {
+    let required = options.given().find(|f| !f.is_nullable() && !names.contains(f.name()));
+    if let Some(field) = required {
+        let detail = format!("the required column {:?} is not in the file", field.name());
+        return Err(Failure::Member(Reason::MissingColumn, detail));
+    }
+    Ok(columns_of(names, options))
+}
+
+fn columns_of(names: &[String], options: &TableOptions) -> Vec<Column> {
+    let column = |name: &String| {
+        let given = options.field(name);
+        Column {
+            candidates: given.is_none().then(Candidates::default),
+            field: given.unwrap_or_else(|| Field::new(name, DataType::Utf8, true).into()),
+            conversion: options.conversion(name).cloned(),
+            nulls: 0,
+        }
+    };
+    names.iter().map(column).collect()
+}
+
+fn described(chunk: &Chunk<'_>, columns: &[Column], flaw: &Flaw, scratch: &mut Vec<u8>) -> String {
+    let field = &columns[flaw.column].field;
+    match flaw.reason {
+        Reason::NotUtf8 => "the row is not UTF-8 text".to_string(),
+        Reason::NullValue => format!("the required column {:?} is empty", field.name()),
+        _ => {
+            let span = chunk.fields[flaw.row * chunk.width + flaw.column];
+            let text = shown(chunk.text(span, scratch).unwrap_or_default(), 64);
+            format!("{text:?} in column {:?} is no {}", field.name(), field.data_type())
+        }
+    }
+}
+
+/// Holds a member to the limit on its size.
+struct Sized<'a> {
+    inner: &'a mut dyn Read,
+    out: u64,
+    most: u64,
+}
+
+impl Read for Sized<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(into)?;
+        self.out += n as u64;
+        if self.out > self.most {
+            let detail = format!("more than {} bytes", self.most);
+            return Err(Failure::Member(Reason::MemberTooLarge, detail).into());
+        }
+        Ok(n)
+    }
+}
+
+/// Counts the bytes that go into a codec within an archive.
+struct Counted<'a, 'b> {
+    inner: &'a mut Sized<'b>,
+    watch: Watch,
+}
+
+impl Read for Counted<'_, '_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(into)?;
+        self.watch.put_in(n as u64);
+        Ok(n)
+    }
+}
+
+/// Reads a marker; `None` where there is none, or one of another version of the library.
+pub(crate) async fn marker(storage: &Storage, folder: &str) -> Result<Option<Outcome>> {
+    match storage.read(&join(folder, MARKER)).await {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(e) if e.kind() == icefield_core::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes an archive's marker: from now on its parts count.
+pub(crate) async fn mark(storage: &Storage, folder: &str, outcome: &Outcome) -> Result<()> {
+    let bytes = serde_json::to_vec(outcome)
+        .map_err(|e| Error::internal("an outcome that is no JSON").with_source(e))?;
+    storage.write(&join(folder, MARKER), bytes).await
+}
+
+const MARKER: &str = "_staged.json";
+
+/// Writes entries of the quarantine to a file of their own.
+pub(crate) fn quarantine_file(
+    storage: &Storage,
+    handle: &Handle,
+    location: String,
+    items: &[Quarantined],
+) -> Result<Part> {
+    let write = || -> Result<Part, Failure> {
+        let mut writer = PartWriter::open(storage, handle, location, Quarantine::schema())?;
+        writer.write(&quarantine::batch(items)?)?;
+        writer.close(String::new())
+    };
+    write().map_err(|failure| match failure {
+        Failure::Storage(error) => error,
+        other => Error::internal(other.to_string()),
+    })
+}

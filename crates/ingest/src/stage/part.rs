@@ -1,0 +1,92 @@
+//! A Parquet file that is written from a blocking thread.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use icefield_core::Result;
+use icefield_core::storage::Storage;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::runtime::Handle;
+
+use crate::archive::Failure;
+use crate::read::Part;
+
+/// Encoded bytes of a row group: what an open part holds in memory, at most.
+const ROW_GROUP_BYTES: usize = 16 << 20;
+
+pub(super) struct PartWriter {
+    writer: ArrowWriter<Upload>,
+    schema: SchemaRef,
+    location: String,
+    rows: u64,
+}
+
+impl PartWriter {
+    pub(super) fn open(
+        storage: &Storage,
+        handle: &Handle,
+        location: String,
+        schema: SchemaRef,
+    ) -> Result<Self> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            .build();
+        let upload = Upload { inner: Box::pin(storage.writer(&location)?), handle: handle.clone() };
+        let writer = ArrowWriter::try_new(upload, schema.clone(), Some(properties))?;
+        Ok(Self { writer, schema, location, rows: 0 })
+    }
+
+    pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).map_err(failed)
+    }
+
+    pub(super) fn write_columns(&mut self, columns: Vec<ArrayRef>) -> Result<(), Failure> {
+        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(icefield_core::Error::from)?;
+        self.write(&batch)
+    }
+
+    pub(super) fn close(mut self, source: String) -> Result<Part, Failure> {
+        self.writer.finish().map_err(failed)?;
+        let size = self.writer.bytes_written() as u64;
+        let upload = self.writer.inner_mut();
+        let handle = upload.handle.clone();
+        handle.block_on(upload.inner.shutdown())?;
+        Ok(Part { location: self.location, size, rows: self.rows, source })
+    }
+}
+
+fn failed(error: parquet::errors::ParquetError) -> Failure {
+    use parquet::errors::ParquetError;
+    match error {
+        ParquetError::External(source) => match source.downcast::<io::Error>() {
+            Ok(error) => Failure::from(*error),
+            Err(source) => Failure::Storage(ParquetError::External(source).into()),
+        },
+        other => Failure::Storage(other.into()),
+    }
+}
+
+/// The store's writer, from a blocking thread.
+struct Upload {
+    inner: Pin<Box<dyn AsyncWrite + Send>>,
+    handle: Handle,
+}
+
+impl Write for Upload {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.handle.block_on(self.inner.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

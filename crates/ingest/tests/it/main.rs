@@ -1,0 +1,7 @@
+//! Ingests of whole drops, good and bad, on real files and real archives.
+
+mod archives;
+mod bad_input;
+mod drops;
+mod support;
+mod types;
