@@ -224,7 +224,8 @@ fn partition_values_decide_what_they_can() {
     use Transform as F;
     let day = |text: &str| Datum::timestamp_from_str(format!("{text}T00:00:00.000000")).unwrap();
     let int = |value: i32| Some(Literal::int(value));
-    let cases: Vec<(T, F, Option<Literal>, Test, (bool, bool))> = vec![
+    type Case = (T, F, Option<Literal>, Test, (bool, bool));
+    let cases: Vec<Case> = vec![
         (T::Int, F::Identity, int(5), Test::Eq(Datum::int(5)), ALL),
         (T::Int, F::Identity, int(5), Test::Eq(Datum::int(6)), NONE),
         (T::Int, F::Identity, None, Test::IsNull, ALL),

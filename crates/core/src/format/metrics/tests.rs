@@ -220,7 +220,9 @@ fn nan_and_zeros_widen_bounds_and_never_appear_in_them() {
         Some(PrimitiveLiteral::Double(value)) => Some(value.0.to_bits()),
         _ => None,
     };
-    let cases: Vec<(Vec<Vec<Option<f64>>>, u64, Option<(f64, f64)>)> = vec![
+    /// Row groups, NaNs, and the bounds to be found.
+    type Case = (Vec<Vec<Option<f64>>>, u64, Option<(f64, f64)>);
+    let cases: Vec<Case> = vec![
         (vec![vec![Some(0.0)]], 0, Some((-0.0, 0.0))),
         (vec![vec![Some(-0.0)], vec![Some(0.0)]], 0, Some((-0.0, 0.0))),
         (vec![vec![Some(nan), Some(1.0)]], 1, Some((1.0, 1.0))),
