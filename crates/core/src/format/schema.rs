@@ -129,7 +129,7 @@ pub fn iceberg_schema(schema: &ArrowSchema, version: FormatVersion) -> Result<Sc
 }
 
 /// The Iceberg type of one Arrow field, for a column that is added to a table. Ids inside nested types count up from
-/// `next_id`, which is left at the last one used.
+/// the one after `last_id`, which is left at the last one used.
 ///
 /// # Errors
 /// As [`iceberg_schema`].

@@ -19,7 +19,7 @@ pub enum MetricsMode {
     Counts,
     /// Counts and bounds, of which strings are cut to so many code points and binary values to so many bytes.
     Truncate(usize),
-    /// Counts and whole bounds.
+    /// Counts and bounds as whole as the Parquet footer has them: its writer may cut them, at 64 bytes by default.
     Full,
 }
 

@@ -4,7 +4,7 @@ use arrow_array::builder::{Int32Builder, ListBuilder};
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, FixedSizeBinaryArray, Float32Array,
     Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, StructArray, Time64MicrosecondArray,
-    TimestampMicrosecondArray, TimestampNanosecondArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt32Array,
 };
 use bytes::Bytes;
 use iceberg::spec::{ListType, NestedField, NestedFieldRef, PrimitiveLiteral, StructType};
@@ -413,4 +413,70 @@ fn a_data_files_entry_has_its_metrics() {
     );
     assert_eq!(entry.file.lower_bounds(), &metrics.lower_bounds);
     assert_eq!(entry.file.split_offsets(), Some(&[4][..]));
+}
+
+/// The metrics of a file of one column that another writer made, with its own form of the table's type.
+fn foreign(of: PrimitiveType, values: ArrayRef) -> FileMetrics {
+    let schema = schema_of(&[("c", of)]);
+    let id = HashMap::from([(parquet::arrow::PARQUET_FIELD_ID_META_KEY.to_string(), "1".to_string())]);
+    let field = arrow_schema::Field::new("other name", values.data_type().clone(), true).with_metadata(id);
+    let arrow = Arc::new(arrow_schema::Schema::new(vec![field]));
+    let mut writer = ArrowWriter::try_new(Vec::new(), arrow.clone(), None).unwrap();
+    writer.write(&RecordBatch::try_new(arrow, vec![values]).unwrap()).unwrap();
+    let metadata = writer.close().unwrap();
+    data_file_metrics(&metadata, &schema, &MetricsConfig::default(), &HashMap::new()).unwrap()
+}
+
+#[test]
+fn files_of_other_writers_have_the_bounds_of_their_values_or_none() {
+    use PrimitiveType as T;
+    let cases: Vec<(T, ArrayRef, Option<(Datum, Datum)>)> = vec![
+        (T::Long, Arc::new(Int32Array::from(vec![-1, 2])), Some((Datum::long(-1), Datum::long(2)))),
+        (
+            T::Long,
+            Arc::new(UInt32Array::from(vec![1, u32::MAX])),
+            Some((Datum::long(1), Datum::long(i64::from(u32::MAX)))),
+        ),
+        (T::Int, Arc::new(UInt32Array::from(vec![1, u32::MAX])), None),
+        (T::Double, Arc::new(Float32Array::from(vec![0.5])), Some((Datum::double(0.5), Datum::double(0.5)))),
+        (
+            T::Timestamp,
+            Arc::new(TimestampMillisecondArray::from(vec![-1, 2])),
+            Some((Datum::timestamp_micros(-1000), Datum::timestamp_micros(2000))),
+        ),
+        (T::Timestamp, Arc::new(TimestampMillisecondArray::from(vec![i64::MAX])), None),
+        (T::Timestamp, Arc::new(TimestampNanosecondArray::from(vec![1])), None),
+        (T::Timestamp, Arc::new(Int64Array::from(vec![1])), None),
+        (T::String, Arc::new(Int64Array::from(vec![1])), None),
+        (
+            T::Decimal { precision: 9, scale: 3 },
+            Arc::new(Decimal128Array::from(vec![1]).with_precision_and_scale(9, 2).unwrap()),
+            None,
+        ),
+        (T::Fixed(3), Arc::new(FixedSizeBinaryArray::try_from_iter([[1_u8, 2]].into_iter()).unwrap()), None),
+    ];
+    for (of, values, expected) in cases {
+        let name = format!("{} as {of}", values.data_type());
+        let metrics = foreign(of, values);
+        let found = metrics.lower_bounds.get(&1).cloned().zip(metrics.upper_bounds.get(&1).cloned());
+        assert_eq!(found, expected, "{name}");
+        assert_eq!(metrics.null_value_counts[&1], 0, "{name}");
+    }
+}
+
+#[test]
+fn a_minimum_in_the_footers_deprecated_fields_is_not_believed() {
+    use parquet::file::statistics::{Statistics, ValueStatistics};
+    let schema = schema_of(&[("i", PrimitiveType::Int)]);
+    let [metadata, _] =
+        write(&schema, &[vec![Arc::new(Int32Array::from(vec![1, 2]))]], |properties| properties);
+    let mut builder = metadata.into_builder();
+    let group = builder.take_row_groups().pop().unwrap();
+    let old = Statistics::Int32(ValueStatistics::new(Some(1), Some(2), None, Some(0), true));
+    let column = group.column(0).clone().into_builder().set_statistics(old).build().unwrap();
+    let group = group.into_builder().set_column_metadata(vec![column]).build().unwrap();
+    let metadata = builder.set_row_groups(vec![group]).build();
+    let metrics = data_file_metrics(&metadata, &schema, &MetricsConfig::default(), &HashMap::new()).unwrap();
+    assert!(metrics.lower_bounds.is_empty() && metrics.upper_bounds.is_empty());
+    assert_eq!(metrics.null_value_counts[&1], 0);
 }
