@@ -430,7 +430,8 @@ fn foreign(of: PrimitiveType, values: ArrayRef) -> FileMetrics {
 #[test]
 fn files_of_other_writers_have_the_bounds_of_their_values_or_none() {
     use PrimitiveType as T;
-    let cases: Vec<(T, ArrayRef, Option<(Datum, Datum)>)> = vec![
+    type Case = (T, ArrayRef, Option<(Datum, Datum)>);
+    let cases: Vec<Case> = vec![
         (T::Long, Arc::new(Int32Array::from(vec![-1, 2])), Some((Datum::long(-1), Datum::long(2)))),
         (
             T::Long,
