@@ -22,6 +22,7 @@ pub struct ScanCaches {
     pub(super) manifests: ByteCache<ManifestContent>,
     /// Parquet footers by location.
     pub(super) footers: ByteCache<ParquetMetaData>,
+    view_types: bool,
 }
 
 impl ScanCaches {
@@ -31,7 +32,19 @@ impl ScanCaches {
             lists: ByteCache::new(bytes / 8),
             manifests: ByteCache::new(bytes / 8 * 3),
             footers: ByteCache::new(bytes / 2),
+            view_types: true,
         }
+    }
+
+    /// Whether scans produce strings and binary columns as view types (the default), which DataFusion filters and groups
+    /// faster, or as plain ones.
+    pub fn with_view_types(mut self, views: bool) -> Self {
+        self.view_types = views;
+        self
+    }
+
+    pub(super) fn view_types(&self) -> bool {
+        self.view_types
     }
 
     /// Bytes held now, as estimated.

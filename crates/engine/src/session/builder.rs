@@ -158,13 +158,14 @@ impl SessionBuilder {
         if let Some(partitions) = self.parallelism {
             config = config.with_target_partitions(partitions.max(1));
         }
+        let views = config.options().execution.parquet.schema_force_view_types;
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
             .build();
         let context = SessionContext::new_with_state(state);
-        let caches = Arc::new(ScanCaches::new(memory_budget / CACHE_SHARE));
+        let caches = Arc::new(ScanCaches::new(memory_budget / CACHE_SHARE).with_view_types(views));
         let names = Arc::<sql_catalog::Names>::default();
         let inner = Arc::new_cyclic(|session| {
             let provider = sql_catalog::SqlCatalog::new(session.clone(), names.clone());

@@ -1,0 +1,187 @@
+//! Expressions over a table's columns as expressions over a file's.
+//!
+//! DataFusion's Parquet source asks for this once a file's schema is known, for the projection, the filters and the
+//! dynamic filters alike, and prunes row groups and pages with the result. So a renamed column is a plain column of
+//! another name, a promoted one a cast (which DataFusion turns into a cast of the literal), and an absent one a constant.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Fields, Schema as ArrowSchema, SchemaRef};
+use datafusion::common::metadata::FieldMetadata;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DataFusionError, Result, exec_err};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
+use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
+use iceberg::spec::MappedField;
+use icefield_core::Error;
+use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
+
+use super::reshape::{Reshaped, Shape, constant, plan};
+use super::schema::{ReadSchema, field_id};
+use crate::error::to_datafusion;
+
+/// The key in a file's schema metadata under which the reader leaves the file's location, for errors.
+pub(super) const FILE_KEY: &str = "icefield.file";
+
+/// Makes an adapter for each file of a scan.
+#[derive(Debug)]
+pub(super) struct FieldIdAdapterFactory {
+    schema: Arc<ReadSchema>,
+}
+
+impl FieldIdAdapterFactory {
+    pub(super) fn new(schema: Arc<ReadSchema>) -> Self {
+        Self { schema }
+    }
+}
+
+impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
+    fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
+        let file = || physical.metadata().get(FILE_KEY).cloned().unwrap_or_default();
+        // Of a file without ids a copy that has them, so that the rest knows one kind of file.
+        let own_ids = has_ids(physical.fields());
+        let identified = if own_ids {
+            physical.clone()
+        } else {
+            match &self.schema.mapping {
+                Some(mapping) => {
+                    let fields = mapped(physical.fields(), &mapping.fields().iter().collect::<Vec<_>>());
+                    Arc::new(ArrowSchema::new(fields))
+                }
+                None if physical.fields().is_empty() => physical.clone(),
+                None => {
+                    return Err(to_datafusion(
+                        Error::data_invalid(
+                            "the file has no field ids and the table no name mapping; set schema.name-mapping.default",
+                        )
+                        .with("file", file()),
+                    ));
+                }
+            }
+        };
+        let by_id = identified
+            .fields()
+            .iter()
+            .enumerate()
+            .filter_map(|(index, field)| Some((field_id(field)?, index)))
+            .collect();
+        Ok(Arc::new(FieldIdAdapter {
+            schema: self.schema.clone(),
+            logical,
+            physical,
+            identified,
+            own_ids,
+            by_id,
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct FieldIdAdapter {
+    schema: Arc<ReadSchema>,
+    logical: SchemaRef,
+    physical: SchemaRef,
+    /// The physical schema with field ids, given by the name mapping where the file has none.
+    identified: SchemaRef,
+    /// Whether the ids are the file's own.
+    own_ids: bool,
+    by_id: HashMap<i32, usize>,
+}
+
+impl PhysicalExprAdapter for FieldIdAdapter {
+    fn rewrite(&self, expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+        let rewritten = expr.transform_up(|expr| match expr.downcast_ref::<Column>() {
+            Some(column) => Ok(Transformed::yes(self.column(column)?)),
+            None => Ok(Transformed::no(expr)),
+        })?;
+        Ok(rewritten.data)
+    }
+}
+
+impl FieldIdAdapter {
+    fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
+        let to = self.logical.field_with_name(column.name())?;
+        let id = field_id(to);
+        let Some(&index) = id.and_then(|id| self.by_id.get(&id)) else {
+            let value = constant(to, id, &self.schema.defaults).map_err(|e| self.about(to, e))?;
+            return Ok(Arc::new(Literal::new_with_metadata(value, Some(FieldMetadata::from(to)))));
+        };
+        let (Some(physical), Some(from)) =
+            (self.physical.fields().get(index), self.identified.fields().get(index))
+        else {
+            return exec_err!("a column of the file is out of place");
+        };
+        let column: Arc<dyn PhysicalExpr> = Arc::new(Column::new(physical.name(), index));
+        if physical.data_type() == to.data_type() {
+            return Ok(column);
+        }
+        let shape = plan(from, to, &self.schema.defaults, self.own_ids).map_err(|e| self.about(to, e))?;
+        let target = Arc::new(to.clone());
+        Ok(match shape {
+            Shape::Same => column,
+            Shape::Cast(_) => Arc::new(CastExpr::new_with_target_field(column, target, None)),
+            shape => Arc::new(Reshaped::new(column, shape, target)),
+        })
+    }
+
+    fn about(&self, column: &Field, error: DataFusionError) -> DataFusionError {
+        let file = self.physical.metadata().get(FILE_KEY).map(String::as_str).unwrap_or_default();
+        to_datafusion(
+            Error::data_invalid(format!(
+                "the file can't be read in the table's schema: {}",
+                error.strip_backtrace()
+            ))
+            .with("column", column.name())
+            .with("file", file),
+        )
+    }
+}
+
+fn has_ids(fields: &Fields) -> bool {
+    fields.iter().any(|field| {
+        field_id(field).is_some()
+            || match field.data_type() {
+                DataType::Struct(fields) => has_ids(fields),
+                DataType::List(element) => has_ids(&Fields::from(vec![element.clone()])),
+                DataType::Map(entries, _) => has_ids(&Fields::from(vec![entries.clone()])),
+                _ => false,
+            }
+    })
+}
+
+/// Fields with the ids that a name mapping gives them. Those that it does not name stay without.
+fn mapped(fields: &Fields, mapping: &[&MappedField]) -> Fields {
+    fields.iter().map(|field| Arc::new(mapped_field(field, field.name(), mapping))).collect()
+}
+
+fn mapped_field(field: &Field, name: &str, mapping: &[&MappedField]) -> Field {
+    let Some(entry) = mapping.iter().find(|entry| entry.names().iter().any(|n| n == name)) else {
+        return field.clone();
+    };
+    let inner: Vec<&MappedField> = entry.fields().iter().map(AsRef::as_ref).collect();
+    let data_type = match field.data_type() {
+        DataType::Struct(fields) => DataType::Struct(mapped(fields, &inner)),
+        DataType::List(element) => DataType::List(Arc::new(mapped_field(element, "element", &inner))),
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(fields) if fields.len() == 2 => {
+                let fields = Fields::from(vec![
+                    mapped_field(&fields[0], "key", &inner),
+                    mapped_field(&fields[1], "value", &inner),
+                ]);
+                let entries = entries.as_ref().clone().with_data_type(DataType::Struct(fields));
+                DataType::Map(Arc::new(entries), *sorted)
+            }
+            _ => field.data_type().clone(),
+        },
+        other => other.clone(),
+    };
+    let field = field.clone().with_data_type(data_type);
+    match entry.field_id() {
+        Some(id) => {
+            field.with_metadata(HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_string(), id.to_string())]))
+        }
+        None => field,
+    }
+}

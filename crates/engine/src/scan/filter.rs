@@ -1,0 +1,254 @@
+//! DataFusion's expressions as [`Filter`]s, for pruning.
+//!
+//! A translation may match more rows than its expression, never fewer: what has no translation is left out of an AND and
+//! takes an OR with it. It may be negated only where it is exact.
+
+use std::sync::Arc;
+
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
+use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
+use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
+use icefield_core::filter::{Filter, Test};
+
+use super::value::datum;
+
+/// A filter, and whether it matches just what its expression matches.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Translated {
+    pub(super) filter: Filter,
+    pub(super) exact: bool,
+}
+
+impl Translated {
+    fn exact(filter: Filter) -> Option<Self> {
+        Some(Self { filter, exact: true })
+    }
+
+    fn wider(filter: Filter) -> Option<Self> {
+        Some(Self { filter, exact: false })
+    }
+}
+
+/// The conjunction of expressions as a filter; what has no translation is left out.
+pub(super) fn conjunction(exprs: &[Expr], schema: &Arc<Schema>) -> Filter {
+    let mut filters: Vec<Filter> =
+        exprs.iter().filter_map(|expr| Some(translate(expr, schema)?.filter)).collect();
+    match filters.len() {
+        0 => Filter::True,
+        1 => filters.remove(0),
+        _ => Filter::And(filters),
+    }
+}
+
+/// One expression as a filter on the columns of `schema`.
+pub(super) fn translate(expr: &Expr, schema: &Schema) -> Option<Translated> {
+    match expr {
+        Expr::Alias(alias) => translate(&alias.expr, schema),
+        Expr::Literal(ScalarValue::Boolean(Some(true)), _) => Translated::exact(Filter::True),
+        Expr::Literal(ScalarValue::Boolean(Some(false)), _) => Translated::exact(Filter::False),
+        Expr::Column(_) => is_bool(expr, true, schema),
+        Expr::Not(inner) => match inner.as_ref() {
+            Expr::Column(_) => is_bool(inner, false, schema),
+            inner => negated(translate(inner, schema)?),
+        },
+        Expr::IsNull(inner) => test(inner, schema, |_| Some(Test::IsNull)),
+        Expr::IsNotNull(inner) => test(inner, schema, |_| Some(Test::NotNull)),
+        Expr::IsTrue(inner) => {
+            // True where the inner one is true, and never unknown.
+            translate(inner, schema).and_then(|inner| Translated::wider(inner.filter))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => binary(left, *op, right, schema),
+        Expr::Between(Between { expr, negated: not, low, high }) => {
+            let low = comparison(expr, Operator::GtEq, low, schema);
+            let high = comparison(expr, Operator::LtEq, high, schema);
+            let both = and(low, high)?;
+            if *not { negated(both) } else { Some(both) }
+        }
+        Expr::InList(InList { expr, list, negated: not }) => in_list(expr, list, *not, schema),
+        Expr::Like(like) => starts_like(like, schema),
+        Expr::ScalarFunction(ScalarFunction { func, args }) => match (func.name(), args.as_slice()) {
+            ("starts_with", [column, Expr::Literal(prefix, _)]) => {
+                let prefix = prefix.try_as_str().flatten()?.to_string();
+                string_test(column, schema, Test::StartsWith(prefix))
+            }
+            ("isnan", [column]) => test(column, schema, |of| {
+                matches!(of, PrimitiveType::Float | PrimitiveType::Double).then_some(Test::IsNan)
+            }),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn negated(of: Translated) -> Option<Translated> {
+    if of.exact { Translated::exact(Filter::Not(Box::new(of.filter))) } else { None }
+}
+
+fn and(left: Option<Translated>, right: Option<Translated>) -> Option<Translated> {
+    match (left, right) {
+        (Some(l), Some(r)) => {
+            Some(Translated { filter: Filter::And(vec![l.filter, r.filter]), exact: l.exact && r.exact })
+        }
+        (Some(one), None) | (None, Some(one)) => Translated::wider(one.filter),
+        (None, None) => None,
+    }
+}
+
+fn binary(left: &Expr, op: Operator, right: &Expr, schema: &Schema) -> Option<Translated> {
+    match op {
+        Operator::And => and(translate(left, schema), translate(right, schema)),
+        Operator::Or => {
+            let (l, r) = (translate(left, schema)?, translate(right, schema)?);
+            Some(Translated { filter: Filter::Or(vec![l.filter, r.filter]), exact: l.exact && r.exact })
+        }
+        _ => comparison(left, op, right, schema).or_else(|| comparison(right, op.swap()?, left, schema)),
+    }
+}
+
+fn comparison(column: &Expr, op: Operator, value: &Expr, schema: &Schema) -> Option<Translated> {
+    let Expr::Literal(value, _) = value else { return None };
+    test(column, schema, |of| {
+        let value = datum(value, of)?;
+        Some(match op {
+            Operator::Eq => Test::Eq(value),
+            Operator::NotEq => Test::NotEq(value),
+            Operator::Lt => Test::Lt(value),
+            Operator::LtEq => Test::LtEq(value),
+            Operator::Gt => Test::Gt(value),
+            Operator::GtEq => Test::GtEq(value),
+            _ => return None,
+        })
+    })
+}
+
+fn in_list(column: &Expr, list: &[Expr], not: bool, schema: &Schema) -> Option<Translated> {
+    // A NULL among the values is never equal to anything, but makes every NOT IN unknown.
+    let nulls = list.iter().any(|item| matches!(item, Expr::Literal(value, _) if value.is_null()));
+    let translated = test(column, schema, |of| {
+        let values = list.iter().filter(|item| !matches!(item, Expr::Literal(value, _) if value.is_null()));
+        let values: Option<Vec<_>> = values
+            .map(|item| match item {
+                Expr::Literal(value, _) => datum(value, of),
+                _ => None,
+            })
+            .collect();
+        let values = values?;
+        Some(if not { Test::NotIn(values) } else { Test::In(values) })
+    })?;
+    if nulls { Translated::wider(translated.filter) } else { Some(translated) }
+}
+
+fn starts_like(like: &Like, schema: &Schema) -> Option<Translated> {
+    let Expr::Literal(pattern, _) = like.pattern.as_ref() else { return None };
+    let pattern = pattern.try_as_str().flatten()?;
+    if like.case_insensitive || like.escape_char.is_some() || pattern.contains('\\') {
+        return None;
+    }
+    let end = pattern.find(['%', '_']).unwrap_or(pattern.len());
+    let (prefix, rest) = pattern.split_at(end);
+    // Just a prefix, as opposed to a prefix and more.
+    let whole = rest == "%";
+    if prefix.is_empty() || rest.is_empty() || (like.negated && !whole) {
+        return None;
+    }
+    let start = prefix.to_string();
+    let starts = if like.negated { Test::NotStartsWith(start) } else { Test::StartsWith(start) };
+    let translated = string_test(&like.expr, schema, starts)?;
+    if whole { Some(translated) } else { Translated::wider(translated.filter) }
+}
+
+fn string_test(column: &Expr, schema: &Schema, of_string: Test) -> Option<Translated> {
+    test(column, schema, |of| (*of == PrimitiveType::String).then_some(of_string))
+}
+
+fn is_bool(column: &Expr, value: bool, schema: &Schema) -> Option<Translated> {
+    comparison(column, Operator::Eq, &Expr::Literal(ScalarValue::Boolean(Some(value)), None), schema)
+}
+
+fn test(
+    column: &Expr,
+    schema: &Schema,
+    of_type: impl FnOnce(&PrimitiveType) -> Option<Test>,
+) -> Option<Translated> {
+    let field = column_of(column, schema)?;
+    let Type::Primitive(of) = field.field_type.as_ref() else { return None };
+    Translated::exact(Filter::Test(field.id, of_type(of)?))
+}
+
+fn column_of<'a>(expr: &Expr, schema: &'a Schema) -> Option<&'a NestedFieldRef> {
+    match expr {
+        Expr::Column(column) => schema.as_struct().fields().iter().find(|field| field.name == column.name),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::prelude::{col, lit};
+    use iceberg::spec::{Datum, NestedField};
+
+    use super::*;
+
+    fn schema() -> Schema {
+        Schema::builder()
+            .with_fields(vec![
+                NestedField::optional(1, "n", Type::Primitive(PrimitiveType::Int)).into(),
+                NestedField::optional(2, "s", Type::Primitive(PrimitiveType::String)).into(),
+                NestedField::optional(3, "b", Type::Primitive(PrimitiveType::Boolean)).into(),
+            ])
+            .build()
+            .unwrap()
+    }
+
+    fn exact(filter: Filter) -> Option<Translated> {
+        Some(Translated { filter, exact: true })
+    }
+
+    fn wider(filter: Filter) -> Option<Translated> {
+        Some(Translated { filter, exact: false })
+    }
+
+    #[test]
+    fn expressions_become_filters_that_match_no_fewer_rows() {
+        let n = |test| Filter::Test(1, test);
+        let s = |test| Filter::Test(2, test);
+        let seven = || Datum::int(7);
+        let opaque = || (col("n") + lit(1)).eq(lit(2));
+        let cases = [
+            (col("n").eq(lit(7)), exact(n(Test::Eq(seven())))),
+            (lit(7_i64).lt(col("n")), exact(n(Test::Gt(seven())))),
+            (col("n").gt(lit(5_000_000_000_i64)), None),
+            (col("n").eq(lit(ScalarValue::Int32(None))), None),
+            (opaque(), None),
+            (col("n").eq(lit(7)).and(opaque()), wider(n(Test::Eq(seven())))),
+            (col("n").eq(lit(7)).or(opaque()), None),
+            (Expr::Not(Box::new(col("n").eq(lit(7)).and(opaque()))), None),
+            (Expr::Not(Box::new(col("n").eq(lit(7)))), exact(Filter::Not(Box::new(n(Test::Eq(seven())))))),
+            (col("b"), exact(Filter::Test(3, Test::Eq(Datum::bool(true))))),
+            (Expr::Not(Box::new(col("b"))), exact(Filter::Test(3, Test::Eq(Datum::bool(false))))),
+            (col("n").is_null(), exact(n(Test::IsNull))),
+            (
+                col("n").between(lit(7), lit(7)),
+                exact(Filter::And(vec![n(Test::GtEq(seven())), n(Test::LtEq(seven()))])),
+            ),
+            (col("n").in_list(vec![lit(7)], true), exact(n(Test::NotIn(vec![seven()])))),
+            (
+                col("n").in_list(vec![lit(7), lit(ScalarValue::Int32(None))], false),
+                wider(n(Test::In(vec![seven()]))),
+            ),
+            (col("s").like(lit("ab%")), exact(s(Test::StartsWith("ab".into())))),
+            (col("s").like(lit("ab%c_")), wider(s(Test::StartsWith("ab".into())))),
+            (col("s").not_like(lit("ab%c")), None),
+            (col("s").not_like(lit("ab%")), exact(s(Test::NotStartsWith("ab".into())))),
+            (col("s").like(lit("%ab")), None),
+            (col("s").like(lit("a\\%%")), None),
+            (col("s").like(lit("ab")), None),
+            (col("s").ilike(lit("ab%")), None),
+            (col("other").eq(lit(7)), None),
+        ];
+        for (expr, expected) in cases {
+            assert_eq!(translate(&expr, &schema()), expected, "{expr}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! [`IcebergTable`]: a table at one snapshot as DataFusion's `TableProvider`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{Result as DfResult, Statistics};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::TableType;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+use iceberg::spec::{PrimitiveType, Transform, Type};
+use icefield_core::filter::{FileMatcher, Filter, Test};
+use icefield_core::format::LiveFile;
+use icefield_core::{AsOf, Error, Result, Table};
+
+use super::ScanCaches;
+use super::exec::{ScanRequest, df, target_partitions};
+use super::filter::{conjunction, translate};
+use super::plan::{Entry, check_format, check_readable, plan_entries};
+use super::schema::ReadSchema;
+use super::statistics::FileStatistics;
+
+/// A table at one snapshot as DataFusion's table provider.
+#[derive(Debug)]
+pub struct IcebergTable {
+    table: Table,
+    as_of: AsOf,
+    caches: Arc<ScanCaches>,
+    schema: Arc<ReadSchema>,
+}
+
+impl IcebergTable {
+    /// A table at a snapshot, read through the session's caches. Makes no request.
+    ///
+    /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) when the table has no such snapshot,
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a column of a type that can't be carried.
+    pub fn new(table: &Table, as_of: AsOf, caches: Arc<ScanCaches>) -> Result<Self> {
+        let schema = table.schema_as_of(&as_of)?;
+        let schema = Arc::new(ReadSchema::new(table, &schema, caches.view_types())?);
+        Ok(Self { table: table.clone(), as_of, caches, schema })
+    }
+
+    /// The table.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// Which snapshot is read.
+    pub fn as_of(&self) -> &AsOf {
+        &self.as_of
+    }
+
+    /// Whether the partition values of all files decide a filter, so that nothing need be evaluated on rows: it is
+    /// translated without loss, and tests only columns that every spec of the table partitions by identity.
+    fn is_decided_by_partitions(&self, expr: &Expr) -> bool {
+        let Some(translated) = translate(expr, &self.schema.iceberg) else { return false };
+        let mut columns = HashSet::new();
+        translated.exact
+            && tested_columns(&translated.filter, &mut columns)
+            && !columns.is_empty()
+            && columns.into_iter().all(|id| self.is_identity_everywhere(id))
+    }
+
+    fn is_identity_everywhere(&self, id: i32) -> bool {
+        let compares_alike = match self.schema.iceberg.field_by_id(id).map(|field| field.field_type.as_ref())
+        {
+            // Floating point has several NaNs and two zeros.
+            Some(Type::Primitive(of)) => !matches!(of, PrimitiveType::Float | PrimitiveType::Double),
+            _ => false,
+        };
+        compares_alike
+            && self.table.metadata().partition_specs_iter().all(|spec| {
+                let mut fields = spec.fields().iter();
+                fields.any(|field| field.source_id == id && field.transform == Transform::Identity)
+            })
+    }
+
+    async fn plan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut entries = match self.table.snapshot_as_of(&self.as_of)? {
+            Some(snapshot) => {
+                let filter = conjunction(filters, &self.schema.iceberg);
+                let planned = plan_entries(&self.table, &snapshot, &filter, &self.caches).await?;
+                check_readable(&self.table, &planned)?;
+                planned.data
+            }
+            None => Vec::new(),
+        };
+        for expr in filters.iter().filter(|expr| self.is_decided_by_partitions(expr)) {
+            self.keep_matching(&mut entries, expr)?;
+        }
+        // Limits come down only where no filter is left to be evaluated above.
+        let limit = limit.filter(|_| filters.iter().all(|expr| self.is_decided_by_partitions(expr)));
+        if let Some(limit) = limit {
+            keep_enough(&mut entries, limit);
+        }
+        let used: HashSet<usize> = match projection {
+            Some(projection) => {
+                let filtered = filters.iter().flat_map(Expr::column_refs);
+                let filtered = filtered.filter_map(|c| self.schema.arrow.index_of(&c.name).ok());
+                projection.iter().copied().chain(filtered).collect()
+            }
+            None => (0..self.schema.arrow.fields().len()).collect(),
+        };
+        let statistics = FileStatistics::new(&self.table, &self.schema, |column| used.contains(&column));
+        let files: Vec<(&LiveFile, Statistics)> =
+            entries.iter().map(|entry| (&**entry, statistics.of(entry))).collect();
+        let request = ScanRequest {
+            schema: &self.schema,
+            storage: self.table.storage(),
+            caches: &self.caches,
+            projection: projection.cloned(),
+            limit,
+            partitions: target_partitions(state),
+        };
+        request.plan(&files, state.config_options())
+    }
+
+    /// Drops the files whose partition says that none of their rows matches.
+    fn keep_matching(&self, entries: &mut Vec<Entry>, expr: &Expr) -> Result<()> {
+        let Some(translated) = translate(expr, &self.schema.iceberg) else { return Ok(()) };
+        let matcher = FileMatcher::new(&translated.filter, self.table.metadata())?;
+        let mut undecided = None;
+        entries.retain(|entry| match matcher.partition_decides(entry.spec_id, &entry.file) {
+            Some(matches) => matches,
+            None => {
+                undecided = Some(entry.path().to_string());
+                true
+            }
+        });
+        match undecided {
+            Some(file) => {
+                Err(Error::internal("a filter on partitions was not decided by one").with("file", file))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Collects the columns that a filter tests. False where it tests one in a way that partitions may not decide.
+fn tested_columns(filter: &Filter, into: &mut HashSet<i32>) -> bool {
+    match filter {
+        Filter::True | Filter::False => true,
+        Filter::And(all) | Filter::Or(all) => all.iter().all(|filter| tested_columns(filter, into)),
+        Filter::Not(filter) => tested_columns(filter, into),
+        Filter::Test(id, test) => {
+            into.insert(*id);
+            !matches!(test, Test::IsNan | Test::NotNan)
+        }
+    }
+}
+
+/// Drops files once those before them have `limit` rows.
+fn keep_enough(entries: &mut Vec<Entry>, limit: usize) {
+    let mut rows = 0_u64;
+    entries.retain(|entry| {
+        let wanted = rows < limit as u64;
+        rows += entry.file.record_count();
+        wanted
+    });
+}
+
+#[async_trait]
+impl TableProvider for IcebergTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.arrow.clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        let support = |expr: &&Expr| {
+            if self.is_decided_by_partitions(expr) {
+                TableProviderFilterPushDown::Exact
+            } else {
+                TableProviderFilterPushDown::Inexact
+            }
+        };
+        Ok(filters.iter().map(support).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        df(self.plan(state, projection, filters, limit).await)
+    }
+}
+
+/// A plan that reads exactly these files of a table, whole, in the table's current schema: what compaction rewrites.
+/// Files are spread over at most `partitions` partitions.
+///
+/// # Errors
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for files that are not Parquet and for columns that can't be
+/// carried.
+pub fn scan_files(
+    table: &Table,
+    files: &[LiveFile],
+    caches: &Arc<ScanCaches>,
+    config: &ConfigOptions,
+    partitions: usize,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = Arc::new(ReadSchema::new(table, table.schema(), caches.view_types())?);
+    let statistics = FileStatistics::new(table, &schema, |_| true);
+    let files: Vec<(&LiveFile, Statistics)> = files
+        .iter()
+        .map(|file| check_format(file).map(|()| (file, statistics.of(file))))
+        .collect::<Result<_>>()?;
+    let request = ScanRequest {
+        schema: &schema,
+        storage: table.storage(),
+        caches,
+        projection: None,
+        limit: None,
+        partitions,
+    };
+    request.plan(&files, config)
+}

@@ -1,0 +1,143 @@
+//! How a scan reads the bytes of Parquet files: through the table's own stores, with footers cached for the session.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::common::{Result, exec_datafusion_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::future::BoxFuture;
+use object_store::ObjectStore;
+use parquet::arrow::ARROW_SCHEMA_META_KEY;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder};
+
+use super::ScanCaches;
+use super::adapter::FILE_KEY;
+
+/// How much of a file's end is read at first, in bytes: the footers of most files are shorter.
+const FOOTER_BYTES: usize = 64 * 1024;
+
+/// Where a scanned file is, attached to its `PartitionedFile`: one scan may read from several stores.
+pub(super) struct FileLocation {
+    pub(super) location: String,
+    pub(super) store: Arc<dyn ObjectStore>,
+}
+
+/// Opens the files of a scan.
+pub(super) struct ReaderFactory {
+    caches: Arc<ScanCaches>,
+}
+
+impl ReaderFactory {
+    pub(super) fn new(caches: Arc<ScanCaches>) -> Self {
+        Self { caches }
+    }
+}
+
+impl fmt::Debug for ReaderFactory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReaderFactory").finish_non_exhaustive()
+    }
+}
+
+impl ParquetFileReaderFactory for ReaderFactory {
+    fn create_reader(
+        &self,
+        partition: usize,
+        file: PartitionedFile,
+        _: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let at = file
+            .extensions
+            .get_arc::<FileLocation>()
+            .ok_or_else(|| exec_datafusion_err!("a scanned file without a store"))?;
+        let inner = ParquetObjectReader::new(at.store.clone(), file.object_meta.location.clone())
+            .with_file_size(file.object_meta.size)
+            .with_footer_size_hint(FOOTER_BYTES);
+        let metrics = ParquetFileMetrics::new(partition, &at.location, metrics);
+        Ok(Box::new(Reader { inner, at, size: file.object_meta.size, metrics, caches: self.caches.clone() }))
+    }
+}
+
+struct Reader {
+    inner: ParquetObjectReader,
+    at: Arc<FileLocation>,
+    size: u64,
+    metrics: ParquetFileMetrics,
+    caches: Arc<ScanCaches>,
+}
+
+impl AsyncFileReader for Reader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        self.metrics.bytes_scanned.add((range.end - range.start) as usize);
+        Box::pin(async move { self.inner.get_bytes(range).await.map_err(|e| about(e, &self.at.location)) })
+    }
+
+    fn get_byte_ranges(
+        &mut self,
+        ranges: Vec<Range<u64>>,
+    ) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        self.metrics.bytes_scanned.add(total as usize);
+        Box::pin(
+            async move { self.inner.get_byte_ranges(ranges).await.map_err(|e| about(e, &self.at.location)) },
+        )
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        Box::pin(async move {
+            let location = &self.at.location;
+            if let Some(footer) = self.caches.footers.get(location) {
+                return Ok(footer);
+            }
+            let footer = self.inner.get_metadata(options).await.map_err(|e| about(e, location))?;
+            let footer = Arc::new(prepared(Arc::unwrap_or_clone(footer), location));
+            let bytes = footer.memory_size();
+            self.caches.footers.put(location, footer.clone(), bytes);
+            Ok(footer)
+        })
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.metrics.scan_efficiency_ratio.add_part(self.metrics.bytes_scanned.value());
+        self.metrics.scan_efficiency_ratio.set_total(self.size as usize);
+    }
+}
+
+/// A footer without the writer's Arrow schema, which hides field ids and prefers types of its own, and with the file's
+/// location for errors to name.
+fn prepared(footer: ParquetMetaData, location: &str) -> ParquetMetaData {
+    let file = footer.file_metadata();
+    let kept = file.key_value_metadata().into_iter().flatten();
+    let mut pairs: Vec<KeyValue> = kept.filter(|pair| pair.key != ARROW_SCHEMA_META_KEY).cloned().collect();
+    pairs.push(KeyValue::new(FILE_KEY.to_string(), location.to_string()));
+    let file = FileMetaData::new(
+        file.version(),
+        file.num_rows(),
+        file.created_by().map(str::to_string),
+        Some(pairs),
+        file.schema_descr_ptr(),
+        file.column_orders().cloned(),
+    );
+    let mut old = footer.into_builder();
+    let mut new = ParquetMetaDataBuilder::new(file).set_row_groups(old.take_row_groups());
+    new = new.set_column_index(old.take_column_index());
+    new.set_offset_index(old.take_offset_index()).build()
+}
+
+fn about(error: ParquetError, location: &str) -> ParquetError {
+    let error = icefield_core::Error::from(error).with("file", location);
+    ParquetError::External(Box::new(error))
+}

@@ -1,0 +1,188 @@
+//! What manifests say of files, as statistics for the optimizer.
+//!
+//! Row counts and NULL counts are exact. Bounds are exact for types that writers store whole; those of strings and binary
+//! may be cut short, and those of floating point leave NaN out and may blur the sign of zero, so they are inexact.
+
+use std::collections::HashMap;
+
+use arrow::datatypes::{DataType, Field};
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
+use iceberg::spec::{Datum, Literal, PartitionSpec, PrimitiveType, Transform, Type};
+use icefield_core::Table;
+use icefield_core::format::LiveFile;
+
+use super::schema::{ReadSchema, field_id};
+use super::value::scalar;
+
+/// Makes statistics of a scan's files, for the columns that the scan uses.
+pub(super) struct FileStatistics<'a> {
+    schema: &'a ReadSchema,
+    /// For each column whether it is used, and its id.
+    used: Vec<Option<i32>>,
+    /// For each spec, the identity-partitioned columns: their place in the schema and in the partition value.
+    identities: HashMap<i32, Vec<(usize, usize, PrimitiveType)>>,
+}
+
+impl<'a> FileStatistics<'a> {
+    pub(super) fn new(table: &Table, schema: &'a ReadSchema, is_used: impl Fn(usize) -> bool) -> Self {
+        let used: Vec<Option<i32>> = schema
+            .arrow
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(index, field)| if is_used(index) { field_id(field) } else { None })
+            .collect();
+        let specs = table.metadata().partition_specs_iter();
+        let identities = specs.map(|spec| (spec.spec_id(), identities(spec, schema, &used))).collect();
+        Self { schema, used, identities }
+    }
+
+    /// A file's statistics.
+    pub(super) fn of(&self, live: &LiveFile) -> Statistics {
+        let file = &live.file;
+        let rows = file.record_count();
+        let fields = self.schema.arrow.fields();
+        let mut columns: Vec<ColumnStatistics> = self
+            .used
+            .iter()
+            .zip(fields)
+            .map(|(id, field)| match id {
+                Some(id) if !field.data_type().is_nested() => column(live, *id, field, rows),
+                _ => ColumnStatistics::new_unknown(),
+            })
+            .collect();
+        for (at, place, of) in self.identities.get(&live.spec_id).into_iter().flatten() {
+            let (Some(column), Some(field)) = (columns.get_mut(*at), fields.get(*at)) else { continue };
+            let Some(value) = file.partition().fields().get(*place) else { continue };
+            if let Some(constant) = identity(value.as_ref(), of, field, rows) {
+                *column = constant;
+            }
+        }
+        Statistics {
+            num_rows: Precision::Exact(rows as usize),
+            total_byte_size: Precision::Inexact(file.file_size_in_bytes() as usize),
+            column_statistics: columns,
+        }
+    }
+}
+
+fn identities(
+    spec: &PartitionSpec,
+    schema: &ReadSchema,
+    used: &[Option<i32>],
+) -> Vec<(usize, usize, PrimitiveType)> {
+    let fields = spec.fields().iter().enumerate();
+    let identities = fields.filter(|(_, field)| field.transform == Transform::Identity);
+    identities
+        .filter_map(|(place, field)| {
+            let at = used.iter().position(|id| *id == Some(field.source_id))?;
+            match schema.iceberg.field_by_id(field.source_id)?.field_type.as_ref() {
+                Type::Primitive(of) => Some((at, place, of.clone())),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// A column of which a file holds one value, that of its partition. The reader takes the value from here, whether the
+/// file has the column or (as files that were added from elsewhere) has not.
+fn identity(
+    value: Option<&Literal>,
+    of: &PrimitiveType,
+    field: &Field,
+    rows: u64,
+) -> Option<ColumnStatistics> {
+    let mut statistics = ColumnStatistics::new_unknown();
+    match value {
+        None => statistics.null_count = Precision::Exact(rows as usize),
+        Some(Literal::Primitive(literal)) => {
+            let value = as_column(scalar(of, literal).ok()?, field)?;
+            statistics.null_count = Precision::Exact(0);
+            statistics.min_value = Precision::Exact(value.clone());
+            statistics.max_value = Precision::Exact(value);
+        }
+        Some(_) => return None,
+    }
+    Some(statistics)
+}
+
+fn column(live: &LiveFile, id: i32, field: &Field, rows: u64) -> ColumnStatistics {
+    let file = &live.file;
+    let mut statistics = ColumnStatistics::new_unknown();
+    // A count of NULLs that does not fit the values was made by a writer that counted something else.
+    let nulls = file.null_value_counts().get(&id).copied();
+    let values = file.value_counts().get(&id).copied();
+    if let Some(nulls) = nulls.filter(|nulls| *nulls <= rows && values.is_none_or(|values| values == rows)) {
+        statistics.null_count = Precision::Exact(nulls as usize);
+    }
+    let bound = |datum: Option<&Datum>| {
+        let Some(datum) = datum else { return Precision::Absent };
+        let value = scalar(datum.data_type(), datum.literal()).ok().and_then(|value| as_column(value, field));
+        match value {
+            Some(value) if stored_whole(field.data_type()) => Precision::Exact(value),
+            Some(value) => Precision::Inexact(value),
+            None => Precision::Absent,
+        }
+    };
+    statistics.min_value = bound(file.lower_bounds().get(&id));
+    statistics.max_value = bound(file.upper_bounds().get(&id));
+    statistics
+}
+
+/// A value in a column's own type, or nothing where that would lose something.
+fn as_column(value: ScalarValue, field: &Field) -> Option<ScalarValue> {
+    if value.data_type() == *field.data_type() { Some(value) } else { value.cast_to(field.data_type()).ok() }
+}
+
+/// Whether bounds of this type are values that a file holds.
+fn stored_whole(of: &DataType) -> bool {
+    matches!(
+        of,
+        DataType::Boolean
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::Date32
+            | DataType::Time64(_)
+            | DataType::Timestamp(..)
+            | DataType::Decimal128(..)
+    )
+}
+
+/// The statistics of all files together.
+pub(super) fn total<'a>(columns: usize, files: impl IntoIterator<Item = &'a Statistics>) -> Statistics {
+    let mut sum = Statistics {
+        num_rows: Precision::Exact(0),
+        total_byte_size: Precision::Exact(0),
+        column_statistics: vec![
+            ColumnStatistics {
+                null_count: Precision::Exact(0),
+                ..ColumnStatistics::new_unknown()
+            };
+            columns
+        ],
+    };
+    // Whether a column's bounds are begun: files of NULLs alone have none, and change none.
+    let mut begun = vec![false; columns];
+    for file in files {
+        sum.num_rows = sum.num_rows.add(&file.num_rows);
+        sum.total_byte_size = sum.total_byte_size.add(&file.total_byte_size);
+        for ((column, other), begun) in
+            sum.column_statistics.iter_mut().zip(&file.column_statistics).zip(&mut begun)
+        {
+            column.null_count = column.null_count.add(&other.null_count);
+            if other.null_count.is_exact() == Some(true) && other.null_count == file.num_rows {
+                continue;
+            }
+            if *begun {
+                column.min_value = column.min_value.min(&other.min_value);
+                column.max_value = column.max_value.max(&other.max_value);
+            } else {
+                *begun = true;
+                column.min_value = other.min_value.clone();
+                column.max_value = other.max_value.clone();
+            }
+        }
+    }
+    sum
+}
