@@ -12,3 +12,4 @@ pub mod transform;
 pub use error::{from_datafusion, to_datafusion};
 pub use session::{Session, SessionBuilder};
 pub use table::{IntoAsOf, Table};
+pub use transform::{Pipeline, Transform};

@@ -4,26 +4,31 @@
 //! dynamic filters alike, and prunes row groups and pages with the result. So a renamed column is a plain column of
 //! another name, a promoted one a cast (which DataFusion turns into a cast of the literal), and an absent one a constant.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, Schema as ArrowSchema, SchemaRef};
 use datafusion::common::metadata::FieldMetadata;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DataFusionError, Result, exec_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
+use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
+use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use iceberg::spec::MappedField;
 use icefield_core::Error;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
+use super::hidden::Hidden;
 use super::reshape::{Reshaped, Shape, constant, plan};
 use super::schema::{ReadSchema, field_id};
 use crate::error::to_datafusion;
 
 /// The key in a file's schema metadata under which the reader leaves the file's location, for errors.
 pub(super) const FILE_KEY: &str = "icefield.file";
+
+/// The key under which the reader leaves the ids of floating-point columns that may hold NaN.
+pub(super) const NAN_KEY: &str = "icefield.may-be-nan";
 
 /// Makes an adapter for each file of a scan.
 #[derive(Debug)]
@@ -67,14 +72,13 @@ impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
             .enumerate()
             .filter_map(|(index, field)| Some((field_id(field)?, index)))
             .collect();
-        Ok(Arc::new(FieldIdAdapter {
-            schema: self.schema.clone(),
-            logical,
-            physical,
-            identified,
-            own_ids,
-            by_id,
-        }))
+        let may_be_nan = physical
+            .metadata()
+            .get(NAN_KEY)
+            .map(|ids| ids.split(',').filter_map(|id| id.parse().ok()).collect())
+            .unwrap_or_default();
+        let schema = self.schema.clone();
+        Ok(Arc::new(FieldIdAdapter { schema, logical, physical, identified, own_ids, by_id, may_be_nan }))
     }
 }
 
@@ -88,19 +92,59 @@ struct FieldIdAdapter {
     /// Whether the ids are the file's own.
     own_ids: bool,
     by_id: HashMap<i32, usize>,
+    may_be_nan: HashSet<i32>,
 }
 
 impl PhysicalExprAdapter for FieldIdAdapter {
     fn rewrite(&self, expr: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
+        // A column that is only produced, or compared in a way in which NaN does not matter, stays plain.
+        if expr.is::<Column>() || self.may_be_nan.is_empty() {
+            return self.rewrite_columns(expr, false);
+        }
+        if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+            let (left, op, right) = (binary.left(), *binary.op(), binary.right());
+            if matches!(op, Operator::And | Operator::Or) {
+                let (left, right) = (self.rewrite(left.clone())?, self.rewrite(right.clone())?);
+                return Ok(Arc::new(BinaryExpr::new(left, op, right)));
+            }
+            if ignores_nan(left, op, right) || op.swap().is_some_and(|op| ignores_nan(right, op, left)) {
+                return self.rewrite_columns(expr, false);
+            }
+        }
+        self.rewrite_columns(expr, true)
+    }
+}
+
+/// Whether a comparison is false of NaN, as the statistics that it is pruned by suppose: those of a Parquet file leave NaN
+/// out, while DataFusion has it equal to itself and above every number.
+fn ignores_nan(column: &Arc<dyn PhysicalExpr>, op: Operator, value: &Arc<dyn PhysicalExpr>) -> bool {
+    let is_number = value.downcast_ref::<Literal>().is_some_and(|literal| match literal.value() {
+        ScalarValue::Float32(Some(v)) => !v.is_nan(),
+        ScalarValue::Float64(Some(v)) => !v.is_nan(),
+        ScalarValue::Float32(None) | ScalarValue::Float64(None) => false,
+        _ => true,
+    });
+    column.is::<Column>() && is_number && matches!(op, Operator::Eq | Operator::Lt | Operator::LtEq)
+}
+
+impl FieldIdAdapter {
+    fn rewrite_columns(&self, expr: Arc<dyn PhysicalExpr>, hide: bool) -> Result<Arc<dyn PhysicalExpr>> {
         let rewritten = expr.transform_up(|expr| match expr.downcast_ref::<Column>() {
-            Some(column) => Ok(Transformed::yes(self.column(column)?)),
+            Some(column) => {
+                let found = self.column(column)?;
+                let id = self.logical.field_with_name(column.name()).ok().and_then(field_id);
+                let hidden = hide && id.is_some_and(|id| self.may_be_nan.contains(&id));
+                Ok(Transformed::yes(if hidden && !found.is::<Literal>() {
+                    Hidden::around(found)
+                } else {
+                    found
+                }))
+            }
             None => Ok(Transformed::no(expr)),
         })?;
         Ok(rewritten.data)
     }
-}
 
-impl FieldIdAdapter {
     fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
         let to = self.logical.field_with_name(column.name())?;
         let id = field_id(to);

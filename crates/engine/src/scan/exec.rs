@@ -95,7 +95,11 @@ impl ScanRequest<'_> {
             e_tag: None,
             version: None,
         };
-        let location = FileLocation { location: live.path().to_string(), store: at.store };
+        let location = FileLocation {
+            location: live.path().to_string(),
+            store: at.store,
+            may_be_nan: self.schema.may_be_nan(&live.file),
+        };
         let mut file = PartitionedFile::new_from_meta(meta).with_extension(location);
         file.statistics = Some(Arc::new(statistics.clone()));
         Ok(file)

@@ -8,6 +8,7 @@ mod adapter;
 mod cache;
 mod exec;
 mod filter;
+mod hidden;
 mod plan;
 mod provider;
 mod reader;

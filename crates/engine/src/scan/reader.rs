@@ -18,7 +18,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder};
 
 use super::ScanCaches;
-use super::adapter::FILE_KEY;
+use super::adapter::{FILE_KEY, NAN_KEY};
 
 /// How much of a file's end is read at first, in bytes: the footers of most files are shorter.
 const FOOTER_BYTES: usize = 64 * 1024;
@@ -27,6 +27,8 @@ const FOOTER_BYTES: usize = 64 * 1024;
 pub(super) struct FileLocation {
     pub(super) location: String,
     pub(super) store: Arc<dyn ObjectStore>,
+    /// The ids of the floating-point columns that may hold NaN, as the adapter reads them.
+    pub(super) may_be_nan: String,
 }
 
 /// Opens the files of a scan.
@@ -101,7 +103,7 @@ impl AsyncFileReader for Reader {
                 return Ok(footer);
             }
             let footer = self.inner.get_metadata(options).await.map_err(|e| about(e, location))?;
-            let footer = Arc::new(prepared(Arc::unwrap_or_clone(footer), location));
+            let footer = Arc::new(prepared(Arc::unwrap_or_clone(footer), &self.at));
             let bytes = footer.memory_size();
             self.caches.footers.put(location, footer.clone(), bytes);
             Ok(footer)
@@ -116,13 +118,14 @@ impl Drop for Reader {
     }
 }
 
-/// A footer without the writer's Arrow schema, which hides field ids and prefers types of its own, and with the file's
-/// location for errors to name.
-fn prepared(footer: ParquetMetaData, location: &str) -> ParquetMetaData {
+/// A footer without the writer's Arrow schema, which hides field ids and prefers types of its own, and with what the
+/// adapter is to know of the file.
+fn prepared(footer: ParquetMetaData, at: &FileLocation) -> ParquetMetaData {
     let file = footer.file_metadata();
     let kept = file.key_value_metadata().into_iter().flatten();
     let mut pairs: Vec<KeyValue> = kept.filter(|pair| pair.key != ARROW_SCHEMA_META_KEY).cloned().collect();
-    pairs.push(KeyValue::new(FILE_KEY.to_string(), location.to_string()));
+    pairs.push(KeyValue::new(FILE_KEY.to_string(), at.location.clone()));
+    pairs.push(KeyValue::new(NAN_KEY.to_string(), at.may_be_nan.clone()));
     let file = FileMetaData::new(
         file.version(),
         file.num_rows(),

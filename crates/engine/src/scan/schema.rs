@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaRef};
-use iceberg::spec::{DEFAULT_SCHEMA_NAME_MAPPING, Literal, NameMapping, NestedFieldRef, Schema, Type};
+use iceberg::spec::{
+    DEFAULT_SCHEMA_NAME_MAPPING, DataFile, Literal, NameMapping, NestedFieldRef, PrimitiveType, Schema, Type,
+};
 use icefield_core::format::arrow_schema;
 use icefield_core::{Error, Result, Table};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
@@ -49,6 +51,18 @@ impl ReadSchema {
         let mut defaults = HashMap::new();
         collect_defaults(schema.as_struct().fields(), &mut defaults)?;
         Ok(Self { iceberg: schema.clone(), arrow, mapping, defaults })
+    }
+
+    /// The ids, joined by commas, of the floating-point columns of a file that may hold NaN: those whose NaNs nobody
+    /// counted, too.
+    pub(super) fn may_be_nan(&self, file: &DataFile) -> String {
+        let float = |field: &&NestedFieldRef| match field.field_type.as_ref() {
+            Type::Primitive(of) => matches!(of, PrimitiveType::Float | PrimitiveType::Double),
+            _ => false,
+        };
+        let fields = self.iceberg.as_struct().fields().iter().filter(float);
+        let ids = fields.map(|field| field.id).filter(|id| file.nan_value_counts().get(id) != Some(&0));
+        ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
     }
 }
 

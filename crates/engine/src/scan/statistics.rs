@@ -127,7 +127,34 @@ fn column(live: &LiveFile, id: i32, field: &Field, rows: u64) -> ColumnStatistic
     };
     statistics.min_value = bound(file.lower_bounds().get(&id));
     statistics.max_value = bound(file.upper_bounds().get(&id));
+    if field.data_type().is_floating() {
+        // NaN is above every bound, and writers do not agree on the sign of a zero bound.
+        if file.nan_value_counts().get(&id) == Some(&0) {
+            statistics.min_value =
+                statistics.min_value.map(|v| if is_zero(&v) { signed_zero(&v, true) } else { v });
+            statistics.max_value =
+                statistics.max_value.map(|v| if is_zero(&v) { signed_zero(&v, false) } else { v });
+        } else {
+            statistics.min_value = Precision::Absent;
+            statistics.max_value = Precision::Absent;
+        }
+    }
     statistics
+}
+
+fn is_zero(value: &ScalarValue) -> bool {
+    match value {
+        ScalarValue::Float32(Some(v)) => *v == 0.0,
+        ScalarValue::Float64(Some(v)) => *v == 0.0,
+        _ => false,
+    }
+}
+
+fn signed_zero(like: &ScalarValue, negative: bool) -> ScalarValue {
+    match like {
+        ScalarValue::Float32(_) => ScalarValue::Float32(Some(if negative { -0.0 } else { 0.0 })),
+        _ => ScalarValue::Float64(Some(if negative { -0.0 } else { 0.0 })),
+    }
 }
 
 /// A value in a column's own type, or nothing where that would lose something.
@@ -184,5 +211,16 @@ pub(super) fn total<'a>(columns: usize, files: impl IntoIterator<Item = &'a Stat
             }
         }
     }
+    sum.column_statistics.iter_mut().for_each(drop_endless_bounds);
     sum
+}
+
+/// Drops bounds that span all of 64 bits: DataFusion counts the values between them in 64 bits, and overflows.
+fn drop_endless_bounds(column: &mut ColumnStatistics) {
+    if let (Some(min), Some(max)) = (column.min_value.get_value(), column.max_value.get_value())
+        && max.distance(min) == Some(usize::MAX)
+    {
+        column.min_value = Precision::Absent;
+        column.max_value = Precision::Absent;
+    }
 }

@@ -22,6 +22,8 @@ use crate::scan::ScanCaches;
 const DEFAULT_MEMORY_BUDGET: usize = 1 << 30;
 /// How much of the memory budget the caches of manifests and footers may take.
 const CACHE_SHARE: usize = 8;
+/// The name of the embedded catalog, in its database and in SQL.
+const EMBEDDED_CATALOG: &str = "icefield";
 /// The schema in which tables registered by hand are found without a prefix.
 pub(super) const DEFAULT_SCHEMA: &str = "public";
 
@@ -115,7 +117,13 @@ impl SessionBuilder {
         let warehouse = self.warehouse.take().unwrap_or_else(|| format!("file://{folder}"));
         let clock = self.clock.take().unwrap_or_else(SystemClock::shared);
         let storage = self.storage.take().unwrap_or_default();
-        let catalog = MemoryCatalog::with_clock(warehouse, storage, clock);
+        let catalog = icefield_catalog::sql::SqlCatalog::builder(EMBEDDED_CATALOG)
+            .sqlite(format!("{folder}/catalog.db"))
+            .warehouse(warehouse)
+            .storage(storage)
+            .clock(clock)
+            .open()
+            .await?;
         self.catalog = Some(Arc::new(catalog));
         self.build()
     }

@@ -93,6 +93,10 @@ impl Session {
         Ok(Table::new(self.clone(), self.0.catalog.load_table(ident).await?))
     }
 
+    fn names(&self) -> &sql_catalog::Names {
+        &self.0.names
+    }
+
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
         Self(inner)
     }

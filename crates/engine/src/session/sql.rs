@@ -1,18 +1,108 @@
 //! SQL over the catalog's tables.
 
-use datafusion::dataframe::DataFrame;
-use icefield_core::Result;
+use std::collections::{BTreeMap, HashMap};
 
-use super::Session;
+use datafusion::common::{SchemaReference, TableReference};
+use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan, LogicalPlanBuilder};
+use icefield_core::catalog::{NamespaceIdent, TableIdent};
+use icefield_core::{Error, ErrorKind, Result};
+
+use super::builder::DEFAULT_SCHEMA;
+use super::{Session, time_travel};
 use crate::error::from_datafusion;
 
 impl Session {
-    /// Plans a SQL statement; its tables are the catalog's (`namespace.table`), as they are now, and those registered in
+    /// Plans a SQL statement. Its tables are the catalog's (`namespace.table`), as they are now, and those registered in
     /// the context.
+    ///
+    /// A table may be followed by `FOR VERSION AS OF` a snapshot id, branch or tag, or `FOR TIMESTAMP AS OF` a time; see
+    /// [`Table::as_of`](crate::Table::as_of) for their forms. `CREATE SCHEMA`, `DROP SCHEMA`, `CREATE TABLE`,
+    /// `CREATE TABLE AS` and `DROP TABLE` act on the catalog at once where they name a namespace, on the context where
+    /// they do not. `DROP TABLE` keeps the table's files.
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
-        self.context().sql(query).await.map_err(from_datafusion)
+        let query = time_travel::rewrite(query)?;
+        if lists_names(&query) {
+            self.refresh_names().await?;
+        }
+        let plan = self.context().state().create_logical_plan(&query).await.map_err(from_datafusion)?;
+        match self.change_catalog(&plan).await? {
+            true => {
+                let nothing = LogicalPlanBuilder::empty(false).build().map_err(from_datafusion)?;
+                Ok(DataFrame::new(self.context().state(), nothing))
+            }
+            false => self.context().execute_logical_plan(plan).await.map_err(from_datafusion),
+        }
+    }
+
+    /// Lists the catalog's namespaces and tables anew, for `SHOW TABLES` and `information_schema`. [`Session::sql`] does it
+    /// for queries that use them.
+    pub async fn refresh_names(&self) -> Result<()> {
+        let mut names = BTreeMap::new();
+        let mut open = self.catalog().list_namespaces(None).await?;
+        while let Some(namespace) = open.pop() {
+            let tables = self.catalog().list_tables(&namespace).await?;
+            open.extend(self.catalog().list_namespaces(Some(&namespace)).await?);
+            names.insert(
+                namespace.as_ref().join("."),
+                tables.iter().map(|table| table.name().to_string()).collect(),
+            );
+        }
+        self.names().set(names);
+        Ok(())
+    }
+
+    /// Does what a statement asks of the catalog; false when it asks nothing of it.
+    async fn change_catalog(&self, plan: &LogicalPlan) -> Result<bool> {
+        let LogicalPlan::Ddl(statement) = plan else { return Ok(false) };
+        match statement {
+            DdlStatement::CreateCatalogSchema(create) => {
+                let namespace = namespace(&create.schema_name)?;
+                match self.catalog().create_namespace(&namespace, HashMap::new()).await {
+                    Err(e) if e.kind() == ErrorKind::AlreadyExists && create.if_not_exists => {}
+                    other => other?,
+                }
+            }
+            DdlStatement::DropCatalogSchema(drop) => {
+                let name = match &drop.name {
+                    SchemaReference::Bare { schema } | SchemaReference::Full { schema, .. } => schema,
+                };
+                match self.catalog().drop_namespace(&namespace(name)?).await {
+                    Err(e) if e.kind() == ErrorKind::NotFound && drop.if_exists => {}
+                    other => other?,
+                }
+            }
+            DdlStatement::DropTable(drop) => {
+                let Some(ident) = catalog_table(&drop.name)? else { return Ok(false) };
+                match self.catalog().drop_table(&ident).await {
+                    Err(e) if e.kind() == ErrorKind::NotFound && drop.if_exists => {}
+                    other => other?,
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn lists_names(query: &str) -> bool {
+    let query = query.trim_start().to_ascii_lowercase();
+    query.starts_with("show") || query.contains("information_schema")
+}
+
+fn namespace(name: &str) -> Result<NamespaceIdent> {
+    // A catalog's name before the namespace is the planner's, not the namespace's.
+    Ok(NamespaceIdent::from_strs(name.split('.'))?)
+}
+
+/// The catalog's table that a statement names, `None` for one without a namespace.
+fn catalog_table(name: &TableReference) -> Result<Option<TableIdent>> {
+    match name.schema() {
+        None | Some(DEFAULT_SCHEMA) => Ok(None),
+        Some(schema) if schema.is_empty() => Err(Error::invalid_input("a table's namespace has a name")),
+        Some(schema) => Ok(Some(TableIdent::from_strs(schema.split('.').chain([name.table()]))?)),
     }
 }

@@ -7,13 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::{Result, exec_err};
+use icefield_core::ErrorKind;
 use icefield_core::catalog::TableIdent;
-use icefield_core::{AsOf, ErrorKind};
 
 use super::builder::DEFAULT_SCHEMA;
-use super::{Inner, Session};
+use super::{Inner, Session, time_travel};
 use crate::error::to_datafusion;
-use crate::scan::IcebergTable;
 
 /// Names of namespaces and their tables, as last listed. DataFusion asks for them where nothing can be awaited.
 #[derive(Debug, Default)]
@@ -113,6 +112,8 @@ impl SchemaProvider for Namespace {
         let Some(session) = self.session.upgrade().map(Session::from_inner) else {
             return exec_err!("the session of this catalog is closed");
         };
+        let versioned = time_travel::versioned(name);
+        let name = versioned.map_or(name, |(table, _, _)| table);
         let Ok(ident) = TableIdent::from_strs(self.name.split('.').chain([name])) else {
             return Ok(None);
         };
@@ -121,8 +122,12 @@ impl SchemaProvider for Namespace {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(to_datafusion(e)),
         };
-        let provider = IcebergTable::new(table.core(), AsOf::Current, session.scan_caches().clone());
-        Ok(Some(Arc::new(provider.map_err(to_datafusion)?)))
+        let provider = match versioned {
+            None => table.provider(),
+            Some((_, value, is_time)) => time_travel::resolve(table.core(), value, is_time)
+                .and_then(|as_of| table.as_of(as_of)?.provider()),
+        };
+        Ok(Some(provider.map_err(to_datafusion)?))
     }
 
     fn register_table(

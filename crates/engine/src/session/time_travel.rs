@@ -1,7 +1,16 @@
 //! Times and versions as text, and the SQL clauses `FOR VERSION AS OF` and `FOR TIMESTAMP AS OF`.
+//!
+//! DataFusion's planner has no place for these clauses. So a table with one is renamed, before parsing, to a name that
+//! holds the version, and the catalog that is asked for the name takes it apart again.
 
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
-use icefield_core::{Error, Result};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_TABLE_ALIAS};
+use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer, Word};
+use icefield_core::{AsOf, Error, Result, Table};
+
+const VERSION: &str = "@version=";
+const TIMESTAMP: &str = "@timestamp=";
 
 /// A time as milliseconds since the epoch: RFC 3339, a date and time in UTC, a date (its first moment in UTC), or the
 /// milliseconds themselves.
@@ -37,6 +46,161 @@ pub(crate) fn parse_timestamp_ms(text: &str) -> Result<i64> {
     .with("value", text))
 }
 
+/// A table's name in SQL without the version that [`rewrite`] put into it, and that version.
+pub(super) fn versioned(name: &str) -> Option<(&str, &str, bool)> {
+    for (marker, is_time) in [(VERSION, false), (TIMESTAMP, true)] {
+        if let Some((table, value)) = name.split_once(marker) {
+            return Some((table, value, is_time));
+        }
+    }
+    None
+}
+
+/// The snapshot that a version or time in SQL means: a time, or a branch, a tag or a snapshot id.
+pub(super) fn resolve(table: &Table, value: &str, is_time: bool) -> Result<AsOf> {
+    if is_time {
+        return parse_timestamp_ms(value).map(AsOf::Timestamp);
+    }
+    if table.references().iter().any(|(name, _)| name == value) {
+        return Ok(AsOf::Ref(value.to_string()));
+    }
+    match value.parse() {
+        Ok(id) => Ok(AsOf::Snapshot(id)),
+        Err(_) => Ok(AsOf::Ref(value.to_string())),
+    }
+}
+
+/// A query with its `[FOR] VERSION|TIMESTAMP AS OF value` clauses folded into the names of their tables.
+pub(super) fn rewrite(query: &str) -> Result<String> {
+    if !query.to_ascii_lowercase().contains("of") {
+        return Ok(query.to_string());
+    }
+    // What can't be split into tokens is the parser's to refuse.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, query).with_unescape(false).tokenize_with_location()
+    else {
+        return Ok(query.to_string());
+    };
+    let tokens: Vec<TokenWithSpan> =
+        tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+    let lines = Lines::new(query);
+    let mut out = String::new();
+    let mut copied = 0;
+    let mut at = 1;
+    while at < tokens.len() {
+        let Some(clause) = clause_at(&tokens, at) else {
+            at += 1;
+            continue;
+        };
+        let name = &tokens[at - 1];
+        let Token::Word(word) = &name.token else {
+            at += 1;
+            continue;
+        };
+        let (Some(start), Some(end)) =
+            (lines.byte(name.span.start), tokens.get(clause.last).and_then(|t| lines.byte(t.span.end)))
+        else {
+            break;
+        };
+        let plain = plain_name(word);
+        out.push_str(query.get(copied..start).unwrap_or_default());
+        out.push_str(&quoted(&format!("{plain}{}{}", clause.marker, clause.value)));
+        if !is_alias(tokens.get(clause.last + 1)) {
+            out.push_str(&format!(" AS {}", quoted(&plain)));
+        }
+        copied = end;
+        at = clause.last + 1;
+    }
+    out.push_str(query.get(copied..).unwrap_or_default());
+    Ok(out)
+}
+
+struct Clause {
+    marker: &'static str,
+    value: String,
+    /// The index of its last token.
+    last: usize,
+}
+
+/// The clause that starts at a token, after a word.
+fn clause_at(tokens: &[TokenWithSpan], start: usize) -> Option<Clause> {
+    let word = |at: usize| match &tokens.get(at)?.token {
+        Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_ascii_uppercase()),
+        _ => None,
+    };
+    let mut at = start;
+    if word(at)? == "FOR" {
+        at += 1;
+    }
+    let marker = match word(at)?.as_str() {
+        "VERSION" | "SYSTEM_VERSION" => VERSION,
+        "TIMESTAMP" | "SYSTEM_TIME" => TIMESTAMP,
+        _ => return None,
+    };
+    if word(at + 1)? != "AS" || word(at + 2)? != "OF" {
+        return None;
+    }
+    at += 3;
+    // TIMESTAMP '...' and DATE '...'
+    if matches!(word(at).as_deref(), Some("TIMESTAMP" | "DATE")) {
+        at += 1;
+    }
+    let mut sign = "";
+    if matches!(tokens.get(at)?.token, Token::Minus) {
+        sign = "-";
+        at += 1;
+    }
+    let value = match &tokens.get(at)?.token {
+        Token::Number(number, _) => format!("{sign}{number}"),
+        Token::SingleQuotedString(text) if sign.is_empty() => text.replace("''", "'"),
+        _ => return None,
+    };
+    Some(Clause { marker, value, last: at })
+}
+
+/// Whether the token after a clause names the table anew.
+fn is_alias(token: Option<&TokenWithSpan>) -> bool {
+    match token.map(|t| &t.token) {
+        Some(Token::Word(word)) => {
+            word.quote_style.is_some()
+                || word.keyword == Keyword::AS
+                || !RESERVED_FOR_TABLE_ALIAS.contains(&word.keyword)
+        }
+        _ => false,
+    }
+}
+
+/// A name as the planner would read it: what is not quoted is lower case.
+fn plain_name(word: &Word) -> String {
+    match word.quote_style {
+        Some(quote) => word.value.replace(&format!("{quote}{quote}"), &quote.to_string()),
+        None => word.value.to_lowercase(),
+    }
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Finds bytes by line and column.
+struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(text: &'a str) -> Self {
+        let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
+        Self { text, starts }
+    }
+
+    fn byte(&self, at: Location) -> Option<usize> {
+        let start = *self.starts.get(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
+        let columns = usize::try_from(at.column).ok()?.checked_sub(1)?;
+        let line = self.text.get(start..)?;
+        Some(start + line.char_indices().nth(columns).map_or(line.len(), |(i, _)| i))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,5 +220,35 @@ mod tests {
         }
         assert!(parse_timestamp_ms("yesterday").is_err());
         assert_eq!(parse_timestamp_ms("1969-12-31T23:59:59.999Z").unwrap(), -1);
+    }
+
+    #[test]
+    fn clauses_become_part_of_the_name() {
+        for (query, expected) in [
+            (
+                "SELECT * FROM ns.t FOR VERSION AS OF 123 WHERE x > 1",
+                "SELECT * FROM ns.\"t@version=123\" AS \"t\" WHERE x > 1",
+            ),
+            (
+                "SELECT * FROM ns.T for timestamp as of '2024-06-30T00:00:00Z' AS a, b",
+                "SELECT * FROM ns.\"t@timestamp=2024-06-30T00:00:00Z\" AS a, b",
+            ),
+            (
+                "SELECT 'é'\n FROM ns.\"My \"\"T\"\n  FOR SYSTEM_VERSION AS OF 'it''s' x",
+                "SELECT 'é'\n FROM ns.\"My \"\"T@version=it's\" x",
+            ),
+            (
+                "SELECT * FROM t VERSION AS OF -5 JOIN u FOR SYSTEM_TIME AS OF TIMESTAMP '2024-01-01' ON true",
+                "SELECT * FROM \"t@version=-5\" AS \"t\" JOIN \"u@timestamp=2024-01-01\" AS \"u\" ON true",
+            ),
+            ("SELECT version AS of FROM t", "SELECT version AS of FROM t"),
+            ("SELECT 'FOR VERSION AS OF 1'", "SELECT 'FOR VERSION AS OF 1'"),
+            ("SELECT * FROM t FOR VERSION AS OF", "SELECT * FROM t FOR VERSION AS OF"),
+            ("SELECT 'off", "SELECT 'off"),
+        ] {
+            assert_eq!(rewrite(query).unwrap(), expected);
+        }
+        assert_eq!(versioned("t@version=a@b"), Some(("t", "a@b", false)));
+        assert_eq!(versioned("t"), None);
     }
 }

@@ -1,1 +1,0 @@
-//! Transforms: named, typed units of work whose plan is checked before any data is read.

@@ -1,0 +1,6 @@
+//! The engine over real files and catalogs.
+
+mod scan_evolution;
+mod scan_filters;
+mod scan_support;
+mod transform;

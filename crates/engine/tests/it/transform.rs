@@ -1,0 +1,161 @@
+//! Transforms: plans checked before data is read, connected by names, run once where they are cached.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use arrow::datatypes::DataType;
+use datafusion::common::plan_err;
+use datafusion::functions_aggregate::expr_fn::{avg, count};
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use datafusion::prelude::{col, lit};
+use icefield_core::ErrorKind;
+use icefield_engine::transform::column;
+use icefield_engine::{Pipeline, Transform};
+
+use crate::scan_support::{session, text_rows};
+
+fn rates() -> RecordBatch {
+    RecordBatch::try_from_iter([
+        ("city", Arc::new(StringArray::from(vec!["Boston", "Boston", "Albany"])) as ArrayRef),
+        ("price", Arc::new(Float64Array::from(vec![Some(100.0), Some(200.0), None]))),
+        ("note", Arc::new(StringArray::from(vec!["", "", ""]))),
+    ])
+    .unwrap()
+}
+
+fn prices() -> Transform {
+    Transform::new("prices", |inputs| {
+        inputs.get("rates")?.filter(col("price").is_not_null())?.select(vec![col("price"), col("city")])
+    })
+    .input("rates", [column("city", DataType::Utf8), column("price", DataType::Float64)])
+    .output([column("city", DataType::Utf8), column("price", DataType::Float64)])
+}
+
+fn mart() -> Transform {
+    Transform::new("mart", |inputs| {
+        inputs.get("prices")?.aggregate(
+            vec![col("city")],
+            vec![avg(col("price")).alias("price"), count(lit(1)).alias("nights")],
+        )
+    })
+    .input("prices", [column("city", DataType::Utf8), column("price", DataType::Float64)])
+    .output([
+        column("city", DataType::Utf8),
+        column("nights", DataType::Int64),
+        column("price", DataType::Float64),
+    ])
+}
+
+#[tokio::test]
+async fn a_transform_is_tested_with_plain_batches() {
+    let session = session();
+    let frame = session.read_batches([rates()]).unwrap();
+    let planned = prices().plan([("rates", frame)]).unwrap();
+    assert_eq!(text_rows(&planned.collect().await.unwrap()), ["Boston|100.0", "Boston|200.0"]);
+}
+
+#[tokio::test]
+async fn mistakes_are_found_before_data_is_read_and_name_transform_and_column() {
+    let session = session();
+    let rates = || session.read_batches([rates()]).unwrap();
+    let input = [column("city", DataType::Utf8), column("price", DataType::Float64)];
+    let cases = [
+        (
+            Transform::new("t", |i| i.get("rates")).input("rates", [column("cost", DataType::Float64)]),
+            "column: cost",
+        ),
+        (
+            Transform::new("t", |i| i.get("rates")).input("rates", [column("price", DataType::Utf8)]),
+            "column: price",
+        ),
+        (Transform::new("t", |i| i.get("other")).input("rates", input.clone()), "other"),
+        (Transform::new("t", |i| i.get("rates")).input("weather", input.clone()), "input: weather"),
+        (
+            Transform::new("t", |i| i.get("rates")?.select(vec![col("note")])).input("rates", input.clone()),
+            "column: note",
+        ),
+        (
+            Transform::new("t", |i| i.get("rates")?.filter(col("city").gt(lit(true))))
+                .input("rates", input.clone()),
+            "t",
+        ),
+        (
+            Transform::new("t", |i| i.get("rates")).input("rates", input.clone()).output([input[0].clone()]),
+            "column: price",
+        ),
+        (
+            Transform::new("t", |i| i.get("rates"))
+                .input("rates", input.clone())
+                .output([input[0].clone(), column("price", DataType::Int64)]),
+            "expected: Int64",
+        ),
+        (
+            Transform::new("t", |i| i.get("rates"))
+                .input("rates", input.clone())
+                .output([input[0].clone(), input[1].clone().with_nullable(false)]),
+            "may hold NULLs",
+        ),
+        (Transform::new("t", |_| plan_err!("no plan today")), "no plan today"),
+    ];
+    for (transform, expected) in cases {
+        let error = transform.plan([("rates", rates())]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("transform: t") && text.contains(expected), "{expected}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn transforms_compose_by_name_and_a_cached_one_runs_once() {
+    let session = session();
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = {
+        let runs = runs.clone();
+        let count = move |args: &[ColumnarValue]| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            Ok(args[0].clone())
+        };
+        create_udf(
+            "counted",
+            vec![DataType::Float64],
+            DataType::Float64,
+            Volatility::Volatile,
+            Arc::new(count),
+        )
+    };
+    let prices = Transform::new("prices", move |inputs| {
+        let frame = inputs.get("rates")?.filter(col("price").is_not_null())?;
+        frame.select(vec![col("city"), counted.call(vec![col("price")]).alias("price")])
+    })
+    .input("rates", [column("city", DataType::Utf8), column("price", DataType::Float64)])
+    .cache();
+    let pipeline = Pipeline::new(&session)
+        .frame("rates", session.read_batches([rates()]).unwrap())
+        .transform(mart())
+        .transform(prices);
+    assert_eq!(pipeline.check().await.unwrap(), ["prices", "mart"]);
+    assert_eq!(runs.load(Ordering::SeqCst), 0);
+    for _ in 0..2 {
+        let mart = pipeline.output("mart").await.unwrap();
+        assert_eq!(text_rows(&mart.collect().await.unwrap()), ["Boston|2|150.0"]);
+    }
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+
+    let circle = Pipeline::new(&session)
+        .transform(Transform::new("a", |i| i.get("b")).input("b", []))
+        .transform(Transform::new("b", |i| i.get("a")).input("a", []));
+    assert!(circle.check().await.unwrap_err().to_string().contains("circle"));
+    let missing = Pipeline::new(&session).transform(mart());
+    let error = missing.check().await.unwrap_err();
+    assert!(error.to_string().contains("input: prices"), "{error}");
+    assert_eq!(prices_of(&session).await, ["Boston|2|150.0"]);
+}
+
+async fn prices_of(session: &icefield_engine::Session) -> Vec<String> {
+    let pipeline = Pipeline::new(session)
+        .frame("rates", session.read_batches([rates()]).unwrap())
+        .transform(prices())
+        .transform(mart());
+    text_rows(&pipeline.output("mart").await.unwrap().collect().await.unwrap())
+}
