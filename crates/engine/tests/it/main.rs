@@ -2,5 +2,6 @@
 
 mod scan_evolution;
 mod scan_filters;
+mod scan_session;
 mod scan_support;
 mod transform;

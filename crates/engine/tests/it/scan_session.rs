@@ -1,0 +1,198 @@
+//! Sessions: the embedded catalog, SQL over all tables, time travel, budgets.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use iceberg::spec::{
+    FormatVersion, Literal, NestedField, PrimitiveType, Schema, Transform, Type, UnboundPartitionSpec,
+};
+use icefield_core::ErrorKind;
+use icefield_core::storage::Storage;
+use icefield_engine::{Session, Table};
+use icefield_testkit::{FaultyStore, OpKind};
+
+use crate::scan_support::{append, append_batches, create, partition, rows, session, write_file};
+
+fn schema() -> Schema {
+    let of = |primitive| Type::Primitive(primitive);
+    Schema::builder()
+        .with_fields(vec![
+            NestedField::optional(1, "id", of(PrimitiveType::Long)).into(),
+            NestedField::optional(2, "city", of(PrimitiveType::String)).into(),
+        ])
+        .build()
+        .unwrap()
+}
+
+fn by_city() -> UnboundPartitionSpec {
+    UnboundPartitionSpec::builder().add_partition_field(2, "city", Transform::Identity).unwrap().build()
+}
+
+fn batch(ids: &[i64], city: Option<&str>) -> RecordBatch {
+    RecordBatch::try_from_iter([
+        ("id", Arc::new(Int64Array::from(ids.to_vec())) as ArrayRef),
+        ("city", Arc::new(StringArray::from(vec![city; ids.len()]))),
+    ])
+    .unwrap()
+}
+
+async fn two_snapshots(session: &Session) -> (Table, i64, i64) {
+    let table = create(session, "t", schema(), FormatVersion::V2, None).await;
+    let table = append_batches(&table, "a", &[batch(&[1, 2], Some("x"))]).await;
+    let first = table.core().metadata().current_snapshot().unwrap().clone();
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let table = append_batches(&table, "b", &[batch(&[3], Some("y"))]).await;
+    (table, first.snapshot_id(), first.timestamp_ms())
+}
+
+#[tokio::test]
+async fn an_embedded_lakehouse_is_there_when_it_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/ware house");
+    {
+        let session = Session::open(&path).await.unwrap();
+        let table = create(&session, "t", schema(), FormatVersion::V2, None).await;
+        append_batches(&table, "a", &[batch(&[1, 2, 3], Some("x"))]).await;
+    }
+    assert!(path.join("catalog.db").exists());
+    let session = Session::open(&path).await.unwrap();
+    assert_eq!(rows(&session, "SELECT sum(id) FROM ns.t").await, ["6"]);
+    assert_eq!(rows(&session, "SELECT id FROM icefield.ns.t ORDER BY id").await, ["1", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_table_is_read_as_of_ids_times_branches_and_tags() {
+    let session = session();
+    let (table, first, first_ms) = two_snapshots(&session).await;
+    let count = "SELECT count(*) FROM ns.t";
+    assert_eq!(rows(&session, count).await, ["3"]);
+    for clause in [
+        format!("FOR VERSION AS OF {first}"),
+        format!("FOR VERSION AS OF '{first}'"),
+        format!("VERSION AS OF {first}"),
+        format!("FOR TIMESTAMP AS OF {first_ms}"),
+        format!("FOR SYSTEM_TIME AS OF '{first_ms}'"),
+    ] {
+        assert_eq!(rows(&session, &format!("{count} {clause}")).await, ["2"], "{clause}");
+    }
+    assert_eq!(rows(&session, &format!("{count} FOR VERSION AS OF 'main'")).await, ["3"]);
+    let join = format!(
+        "SELECT t.id, old.id FROM ns.t LEFT JOIN ns.t FOR VERSION AS OF {first} old ON t.id = old.id ORDER BY t.id"
+    );
+    assert_eq!(rows(&session, &join).await, ["1|1", "2|2", "3|NULL"]);
+    assert_eq!(
+        rows(&session, &format!("SELECT max(t.id) FROM ns.t FOR VERSION AS OF {first} WHERE t.city = 'x'"))
+            .await,
+        ["2"]
+    );
+    let old = table.as_of(first).unwrap().dataframe().await.unwrap();
+    assert_eq!(old.count().await.unwrap(), 2);
+    assert_eq!(table.as_of("main").unwrap().dataframe().await.unwrap().count().await.unwrap(), 3);
+    for (clause, kind) in [
+        ("FOR VERSION AS OF 17", ErrorKind::NotFound),
+        ("FOR VERSION AS OF 'nightly'", ErrorKind::NotFound),
+        ("FOR TIMESTAMP AS OF '1970-01-01'", ErrorKind::NotFound),
+        ("FOR TIMESTAMP AS OF 'yesterday'", ErrorKind::InvalidInput),
+    ] {
+        let error = session.sql(&format!("{count} {clause}")).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{clause}: {error}");
+    }
+    assert_eq!(table.as_of("nightly").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn schemas_and_tables_are_listed_created_and_dropped_by_sql() {
+    let session = session();
+    session.sql("CREATE SCHEMA ns").await.unwrap();
+    session.sql("CREATE SCHEMA IF NOT EXISTS ns").await.unwrap();
+    assert_eq!(session.sql("CREATE SCHEMA ns").await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    create(&session, "t", schema(), FormatVersion::V2, None).await;
+    let listed = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'ns'";
+    assert_eq!(rows(&session, listed).await, ["ns|t"]);
+    session.context().register_batch("mine", batch(&[9], None)).unwrap();
+    assert_eq!(rows(&session, "SELECT id FROM mine").await, ["9"]);
+    session.sql("DROP TABLE ns.t").await.unwrap();
+    session.sql("DROP TABLE IF EXISTS ns.t").await.unwrap();
+    let gone = session.sql("SELECT * FROM ns.t").await.unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::InvalidInput, "{gone}");
+    session.sql("DROP SCHEMA ns").await.unwrap();
+}
+
+#[tokio::test]
+async fn counts_come_from_metadata_and_a_second_query_only_asks_for_the_pointer() {
+    let store = Arc::new(FaultyStore::in_memory());
+    let storage = Storage::new().with_store("memory://warehouse", store.clone()).unwrap();
+    let session = Session::builder().storage(storage).parallelism(2).build().unwrap();
+    two_snapshots(&session).await;
+    store.reset();
+    assert_eq!(rows(&session, "SELECT count(*), min(id), max(id) FROM ns.t").await, ["3|1|3"]);
+    assert_eq!(store.count_of(OpKind::Get, ".parquet"), 0);
+    assert_eq!(rows(&session, "SELECT sum(id) FROM ns.t").await, ["6"]);
+    let footers = store.count_of(OpKind::Get, ".parquet");
+    store.reset();
+    assert_eq!(rows(&session, "SELECT sum(id) FROM ns.t").await, ["6"]);
+    assert_eq!(store.count_of(OpKind::Get, ".avro"), 0);
+    assert_eq!(store.count_of(OpKind::Get, ".metadata.json"), 1);
+    assert!(store.count_of(OpKind::Get, ".parquet") < footers, "{:?}", store.ops());
+}
+
+#[tokio::test]
+async fn identity_partitions_decide_filters_and_give_values_that_files_lack() {
+    let session = session();
+    let table = create(&session, "t", schema(), FormatVersion::V2, Some(by_city())).await;
+    let mut files = Vec::new();
+    for (i, city) in [Some("x"), Some("y"), None].into_iter().enumerate() {
+        let ids = [i as i64 * 10, i as i64 * 10 + 1];
+        let value = partition(city.map(Literal::string));
+        files.push(write_file(&table, &format!("f{i}"), &[batch(&ids, city)], value).await);
+    }
+    append(&table, files).await;
+    for (filter, expected) in [
+        ("city = 'x'", vec!["0", "1"]),
+        ("city <> 'x'", vec!["10", "11"]),
+        ("NOT city = 'x'", vec!["10", "11"]),
+        ("city IS NULL", vec!["20", "21"]),
+        ("city IN ('x', 'z') AND id > 0", vec!["1"]),
+        ("city > 'x' OR city IS NULL", vec!["10", "11", "20", "21"]),
+        ("city = 'nowhere'", vec![]),
+        ("city LIKE 'y%'", vec!["10", "11"]),
+    ] {
+        let query = format!("SELECT id FROM ns.t WHERE {filter} ORDER BY id");
+        assert_eq!(rows(&session, &query).await, expected, "{filter}");
+    }
+    let plan = rows(&session, "EXPLAIN SELECT id FROM ns.t WHERE city = 'x'").await.join("\n");
+    assert!(!plan.contains("FilterExec"), "{plan}");
+    assert_eq!(rows(&session, "SELECT id FROM ns.t WHERE city = 'y' LIMIT 1").await.len(), 1);
+    assert_eq!(
+        rows(&session, "SELECT city, count(*) FROM ns.t GROUP BY city ORDER BY city").await,
+        ["x|2", "y|2", "NULL|2"]
+    );
+    assert_eq!(rows(&session, "SELECT count(*) FROM ns.t WHERE city = 'x'").await, ["2"]);
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_or_corrupt_is_named() {
+    let session = session();
+    let (table, _, _) = two_snapshots(&session).await;
+    let storage = table.core().storage();
+    let file = format!("{}/data/a.parquet", table.core().metadata().location());
+    storage.write(&file, vec![0_u8; 600]).await.unwrap();
+    let failed = |error: icefield_core::Error, kind| {
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(error.to_string().contains("a.parquet"), "{error}");
+    };
+    let frame = || async { session.sql("SELECT sum(id) FROM ns.t").await.unwrap().collect().await };
+    failed(icefield_engine::from_datafusion(frame().await.unwrap_err()), ErrorKind::DataInvalid);
+    storage.delete(&file).await.unwrap();
+    failed(icefield_engine::from_datafusion(frame().await.unwrap_err()), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_query_over_its_budget_spills_or_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let session =
+        Session::builder().memory_budget(4 << 20).spill_folder(folder.path()).parallelism(2).build().unwrap();
+    let sort =
+        "SELECT count(*) FROM (SELECT value FROM generate_series(1, 2000000) ORDER BY value * 7 % 1000003)";
+    assert_eq!(rows(&session, sort).await, ["2000000"]);
+}
