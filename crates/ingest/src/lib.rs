@@ -15,6 +15,8 @@
 mod archive;
 mod columns;
 mod csv;
+#[cfg(feature = "dataframe")]
+mod dataframe;
 mod infer;
 mod ingest;
 mod json;

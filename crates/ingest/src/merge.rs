@@ -251,7 +251,7 @@ impl Merge {
             }
         }
         self.quarantine.storage = storage.clone();
-        self.quarantine._staging = Some(staging.clone());
+        self.quarantine.staging = Some(staging.clone());
         self.quarantine.parts.extend(self.quarantine_parts.into_values());
         self.quarantine.listed = self.listed.into_values().flatten().collect();
         // Archives and members before rows: a flood of bad rows does not push them out.
@@ -272,7 +272,7 @@ impl Merge {
                     projection: Arc::new(projection),
                     name,
                     storage: storage.clone(),
-                    _staging: staging.clone(),
+                    staging: staging.clone(),
                 });
             }
             self.report.tables.push(report);

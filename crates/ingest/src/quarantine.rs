@@ -152,7 +152,7 @@ pub struct Quarantine {
     pub(crate) parts: Vec<Part>,
     pub(crate) storage: Storage,
     /// Keeps a temporary staging folder.
-    pub(crate) _staging: Option<Arc<Staging>>,
+    pub(crate) staging: Option<Arc<Staging>>,
 }
 
 impl Quarantine {
@@ -199,7 +199,7 @@ impl Quarantine {
 
     /// All of it, in batches, file after file.
     pub fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
-        read::parts(self.storage.clone(), self.parts.clone(), Arc::new(read::AsStaged))
+        read::parts(self.storage.clone(), self.parts.clone(), Arc::new(read::AsStaged), self.staging.clone())
     }
 
     pub(crate) fn count_up(&mut self, level: Level, reason: Reason, n: u64) {

@@ -13,6 +13,8 @@ use parquet::arrow::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::async_reader::ParquetObjectReader;
 use serde::{Deserialize, Serialize};
 
+use crate::staging::Staging;
+
 /// One staged Parquet file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -93,19 +95,23 @@ fn cast(array: &ArrayRef, to: &DataType, empty_as_null: bool) -> Result<ArrayRef
     Ok(cast_with_options(array, to, &options)?)
 }
 
-/// The batches of all parts, in order, one part open at a time.
+/// The batches of all parts, in order, one part open at a time. The stream keeps a temporary staging folder.
 pub(crate) fn parts(
     storage: Storage,
     parts: Vec<Part>,
     project: Arc<dyn Project>,
+    staging: Option<Arc<Staging>>,
 ) -> BoxStream<'static, Result<RecordBatch>> {
     let open = move |part: Part| {
-        let (storage, project) = (storage.clone(), project.clone());
+        let (storage, project, staging) = (storage.clone(), project.clone(), staging.clone());
         async move {
             let at = storage.resolve(&part.location)?;
             let reader = ParquetObjectReader::new(at.store, at.path).with_file_size(part.size);
             let stream = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
-            let batches = stream.map_err(Error::from).map(move |batch| project.apply(batch?, &part));
+            let batches = stream.map_err(Error::from).map(move |batch| {
+                let _keep = &staging;
+                project.apply(batch?, &part)
+            });
             Ok::<_, Error>(batches)
         }
     };

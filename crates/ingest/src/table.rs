@@ -53,7 +53,7 @@ pub struct IngestedTable {
     pub(crate) identity: String,
     pub(crate) storage: Storage,
     /// Keeps a temporary staging folder.
-    pub(crate) _staging: Arc<Staging>,
+    pub(crate) staging: Arc<Staging>,
 }
 
 impl IngestedTable {
@@ -84,7 +84,12 @@ impl IngestedTable {
 
     /// The rows in batches, ordered by archive, member and line. One file is open at a time, of which one row group is held.
     pub fn read(&self) -> BoxStream<'static, Result<RecordBatch>> {
-        read::parts(self.storage.clone(), self.parts.clone(), self.projection.clone())
+        read::parts(
+            self.storage.clone(),
+            self.parts.clone(),
+            self.projection.clone(),
+            Some(self.staging.clone()),
+        )
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod archives;
 mod bad_input;
+#[cfg(feature = "dataframe")]
+mod dataframes;
 mod drops;
 mod support;
 mod types;

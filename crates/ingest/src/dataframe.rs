@@ -1,0 +1,186 @@
+//! Staged tables as DataFusion DataFrames.
+//!
+//! A table's parts are scanned as they are staged, text where a type was inferred, and a projection over the scan casts what
+//! is to be cast; so filters and column choices reach the Parquet files, and each part is read only as far as it is asked for.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{DataFusionError, Result as PlanResult, ScalarValue, Statistics};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::functions::core::expr_fn::nullif;
+use datafusion::logical_expr::{Expr, cast};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::prelude::{DataFrame, SessionContext, ident, lit};
+use icefield_core::storage::Storage;
+use icefield_core::{Error, Result};
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+
+use crate::quarantine::Quarantine;
+use crate::read::{Part, Projected};
+use crate::staging::Staging;
+use crate::table::IngestedTable;
+
+impl IngestedTable {
+    /// The table as a DataFrame: columns united, NULL where a file lacks one, types settled. Makes no request.
+    ///
+    /// Rows come in no order. The staged files are read when the DataFrame is executed, so they are to stay until then; a
+    /// temporary staging folder stays by itself.
+    pub fn dataframe(&self, context: &SessionContext) -> Result<DataFrame> {
+        let columns = || self.projection.schema.fields().iter().zip(&self.projection.columns);
+        let mut staged = Vec::new();
+        let mut source = Vec::new();
+        for (field, projected) in columns() {
+            match projected {
+                Projected::Staged => staged.push(field.clone()),
+                Projected::Cast { .. } => staged.push(Field::new(field.name(), DataType::Utf8, true).into()),
+                Projected::Source => source.push(field.clone()),
+            }
+        }
+        let table = StagedTable {
+            schema: TableSchema::new(Arc::new(Schema::new(staged)), source),
+            parts: self.parts.clone(),
+            storage: self.storage.clone(),
+            staging: Some(self.staging.clone()),
+        };
+        let expressions: Vec<Expr> = columns()
+            .map(|(field, projected)| match projected {
+                Projected::Staged | Projected::Source => ident(field.name()),
+                Projected::Cast { empty_as_null } => {
+                    let text = ident(field.name());
+                    let text = if *empty_as_null { nullif(text, lit("")) } else { text };
+                    cast(text, field.data_type().clone()).alias(field.name())
+                }
+            })
+            .collect();
+        let scan = context.read_table(Arc::new(table)).map_err(unplanned)?;
+        scan.select(expressions).map_err(unplanned)
+    }
+}
+
+impl Quarantine {
+    /// All of the quarantine as a DataFrame, of [`Quarantine::schema`]. Makes no request.
+    pub fn dataframe(&self, context: &SessionContext) -> Result<DataFrame> {
+        let table = StagedTable {
+            schema: TableSchema::new(Self::schema(), Vec::new()),
+            parts: self.parts.clone(),
+            storage: self.storage.clone(),
+            staging: self.staging.clone(),
+        };
+        context.read_table(Arc::new(table)).map_err(unplanned)
+    }
+}
+
+fn unplanned(error: DataFusionError) -> Error {
+    Error::internal("the staged table can't be planned").with_source(error)
+}
+
+/// Parts as one table.
+#[derive(Debug)]
+struct StagedTable {
+    schema: TableSchema,
+    parts: Vec<Part>,
+    storage: Storage,
+    staging: Option<Arc<Staging>>,
+}
+
+#[async_trait]
+impl TableProvider for StagedTable {
+    fn schema(&self) -> SchemaRef {
+        self.schema.table_schema().clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        limit: Option<usize>,
+    ) -> PlanResult<Arc<dyn ExecutionPlan>> {
+        if self.parts.is_empty() {
+            let schema = match projection {
+                Some(columns) => Arc::new(self.schema().project(columns)?),
+                None => self.schema(),
+            };
+            return Ok(Arc::new(EmptyExec::new(schema)));
+        }
+        let reader = PartReader { storage: self.storage.clone(), _staging: self.staging.clone() };
+        let source = ParquetSource::new(self.schema.clone())
+            .with_table_parquet_options(state.table_options().parquet.clone())
+            .with_parquet_file_reader_factory(Arc::new(reader));
+        let rows = self.parts.iter().map(|p| usize::try_from(p.rows).unwrap_or(usize::MAX)).sum();
+        let statistics = Statistics::new_unknown(&self.schema()).with_num_rows(Precision::Exact(rows));
+        // The reader opens parts by itself; the URL stands for a store that every session has.
+        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
+            .with_file_groups(self.groups(state.config().target_partitions()))
+            .with_statistics(statistics)
+            .with_limit(limit)
+            .with_projection_indices(projection.cloned())?
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}
+
+impl StagedTable {
+    /// The parts in as many groups as are read at a time, of about the same size.
+    fn groups(&self, partitions: usize) -> Vec<FileGroup> {
+        let has_source = !self.schema.table_partition_cols().is_empty();
+        let mut groups = vec![(0, Vec::new()); partitions.clamp(1, self.parts.len().max(1))];
+        for part in &self.parts {
+            let mut file =
+                PartitionedFile::new(part.location.clone(), part.size).with_extension(part.clone());
+            if has_source {
+                file = file.with_partition_values(vec![ScalarValue::Utf8(Some(part.source.clone()))]);
+            }
+            if let Some((bytes, files)) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
+                *bytes += part.size;
+                files.push(file);
+            }
+        }
+        groups.into_iter().map(|(_, files)| FileGroup::new(files)).collect()
+    }
+}
+
+/// Opens parts in the ingest's own stores, whatever stores the session knows.
+#[derive(Debug)]
+struct PartReader {
+    storage: Storage,
+    /// Keeps a temporary staging folder.
+    _staging: Option<Arc<Staging>>,
+}
+
+impl ParquetFileReaderFactory for PartReader {
+    fn create_reader(
+        &self,
+        _partition: usize,
+        file: PartitionedFile,
+        metadata_size_hint: Option<usize>,
+        _metrics: &ExecutionPlanMetricsSet,
+    ) -> PlanResult<Box<dyn AsyncFileReader + Send>> {
+        let part = file
+            .extension::<Part>()
+            .ok_or_else(|| DataFusionError::Internal("a staged file without its part".into()))?;
+        let at = self.storage.resolve(&part.location).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let reader = ParquetObjectReader::new(at.store, at.path).with_file_size(part.size);
+        // A small part's footer and all come in one request.
+        let hint =
+            metadata_size_hint.unwrap_or(64 << 10).min(usize::try_from(part.size).unwrap_or(usize::MAX));
+        Ok(Box::new(reader.with_footer_size_hint(hint)))
+    }
+}
