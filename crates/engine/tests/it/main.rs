@@ -2,6 +2,7 @@
 
 mod scan_evolution;
 mod scan_filters;
+mod scan_foreign;
 mod scan_session;
 mod scan_support;
 mod transform;
