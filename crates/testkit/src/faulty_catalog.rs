@@ -23,6 +23,8 @@ pub enum CommitFault {
     LostAnswer,
     /// Nothing is done, and nobody knows: the request was lost.
     LostRequest,
+    /// As [`CommitFault::LostRequest`], but the request is only late: [`FaultyCatalog::deliver_late`] lets it arrive.
+    Late,
 }
 
 /// A catalog whose next commits meet the faults that were queued, in order; later ones go through.
@@ -30,12 +32,13 @@ pub enum CommitFault {
 pub struct FaultyCatalog {
     inner: Arc<dyn Catalog>,
     faults: Mutex<VecDeque<CommitFault>>,
+    late: Mutex<Vec<Vec<CommitRequest>>>,
 }
 
 impl FaultyCatalog {
     /// Wraps a catalog. Nothing fails until faults are queued.
     pub fn new(inner: Arc<dyn Catalog>) -> Self {
-        Self { inner, faults: Mutex::default() }
+        Self { inner, faults: Mutex::default(), late: Mutex::default() }
     }
 
     /// The catalog underneath.
@@ -46,6 +49,16 @@ impl FaultyCatalog {
     /// Queues what the next commits meet.
     pub fn queue(&self, faults: impl IntoIterator<Item = CommitFault>) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
+    }
+
+    /// Lets the requests that were late arrive, in order.
+    pub async fn deliver_late(&self) -> Vec<CommitOutcome> {
+        let late = std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut outcomes = Vec::new();
+        for requests in late {
+            outcomes.push(self.inner.commit(requests).await);
+        }
+        outcomes
     }
 
     /// How many queued faults no commit has met yet.
@@ -130,6 +143,10 @@ impl Catalog for FaultyCatalog {
                 CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
             }
             CommitFault::LostRequest => CommitOutcome::Unknown(lost()),
+            CommitFault::Late => {
+                self.late.lock().unwrap_or_else(PoisonError::into_inner).push(requests);
+                CommitOutcome::Unknown(lost())
+            }
             CommitFault::LostAnswer => match self.inner.commit(requests).await {
                 CommitOutcome::Done(_) => CommitOutcome::Unknown(lost()),
                 other => other,

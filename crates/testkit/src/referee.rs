@@ -171,12 +171,122 @@ fn local_path(location: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use arrow::array::RecordBatch;
+    use iceberg::spec::{
+        DataContentType, DataFileBuilder, DataFileFormat, FormatVersion, Schema, SnapshotReference,
+        SnapshotRetention, Struct,
+    };
+    use icefield_core::Table;
+    use icefield_core::catalog::{Catalog, MemoryCatalog, NamespaceIdent, TableCreation};
+    use icefield_core::commit::Transaction;
+    use icefield_core::format::{ContentFile, parquet_schema};
+    use icefield_core::storage::Storage;
+    use parquet::arrow::ArrowWriter;
+    use parquet::arrow::arrow_writer::ArrowWriterOptions;
+
     use super::*;
+    use crate::{content_hash, everything_schema, random_batches, referee_schema};
 
     #[test]
     fn locations_of_every_form_become_paths() {
         for location in ["/a/b.json", "file:/a/b.json", "file:///a/b.json"] {
             assert_eq!(local_path(location), "/a/b.json");
+        }
+    }
+
+    /// Appends batches as one Parquet file, without statistics.
+    async fn append(catalog: &MemoryCatalog, table: &Table, batches: &[RecordBatch]) -> Table {
+        let mut bytes = Vec::new();
+        let parquet = parquet_schema(table.schema()).unwrap();
+        let options = ArrowWriterOptions::new().with_parquet_schema(parquet);
+        let mut writer = ArrowWriter::try_new_with_options(&mut bytes, batches[0].schema(), options).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        writer.close().unwrap();
+        let path = format!("{}/data/{}.parquet", table.metadata().location(), catalog.clock().uuid());
+        let size = bytes.len() as u64;
+        catalog.storage().write(&path, bytes).await.unwrap();
+        let file = DataFileBuilder::default()
+            .content(DataContentType::Data)
+            .file_path(path)
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::empty())
+            .record_count(batches.iter().map(|batch| batch.num_rows() as u64).sum())
+            .file_size_in_bytes(size)
+            .partition_spec_id(0)
+            .build()
+            .unwrap();
+        let files = vec![ContentFile { spec_id: 0, file }];
+        Transaction::new(table).append(files).commit(catalog).await.unwrap().table
+    }
+
+    async fn table(folder: &Path, version: FormatVersion, schema: &Schema) -> (MemoryCatalog, Table) {
+        let warehouse = format!("file://{}", folder.display());
+        let catalog = MemoryCatalog::new(warehouse, Storage::new());
+        let namespace = NamespaceIdent::new("db".to_string());
+        catalog.create_namespace(&namespace, HashMap::new()).await.unwrap();
+        let creation = TableCreation::builder()
+            .name("t".to_string())
+            .schema(schema.clone())
+            .format_version(version)
+            .build();
+        let table = catalog.create_table(&namespace, creation).await.unwrap();
+        (catalog, table)
+    }
+
+    #[tokio::test]
+    async fn every_engine_hashes_the_rows_as_this_crate_does() {
+        let folder = tempfile::tempdir().unwrap();
+        // v1 metadata has no tags.
+        for version in [FormatVersion::V2, FormatVersion::V3] {
+            let schema = referee_schema(version);
+            let (catalog, t) = table(&folder.path().join(version.to_string()), version, &schema).await;
+            let batches = random_batches(9, &schema, 2, 60);
+            let first = append(&catalog, &t, &batches[..1]).await;
+            let id = first.metadata().current_snapshot_id().unwrap();
+            let tag = SnapshotReference::new(id, SnapshotRetention::Tag { max_ref_age_ms: None });
+            let second = append(&catalog, &first, &batches[1..]).await;
+            let t = Transaction::new(&second).set_ref("old", tag).commit(&catalog).await.unwrap().table;
+            let (old, new) = (content_hash(&batches[..1], &schema), content_hash(&batches, &schema));
+            let checks = [
+                (Pick::Current, new),
+                (Pick::Snapshot(id), old.clone()),
+                (Pick::Ref("old".to_string()), old),
+            ];
+            for outcome in Referee::new().check_all(t.metadata_location(), &checks).await {
+                println!("{version}: {outcome:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_reference_implementation_hashes_every_type_as_this_crate_does() {
+        let folder = tempfile::tempdir().unwrap();
+        for version in [FormatVersion::V2, FormatVersion::V3] {
+            let schema = everything_schema(version);
+            let (catalog, t) = table(&folder.path().join(version.to_string()), version, &schema).await;
+            let batches = random_batches(5, &schema, 1, 80);
+            let t = append(&catalog, &t, &batches).await;
+            let content = content_hash(&batches, &schema);
+            let java = Referee::with_engines(&[Engine::Java]);
+            println!("{version}: {:?}", java.check(t.metadata_location(), Pick::Current, &content).await);
+        }
+    }
+
+    #[tokio::test]
+    #[should_panic(expected = "the referees do not read")]
+    async fn another_content_is_a_disagreement() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = referee_schema(FormatVersion::V2);
+        let (catalog, t) = table(folder.path(), FormatVersion::V2, &schema).await;
+        let batches = random_batches(9, &schema, 1, 10);
+        let t = append(&catalog, &t, &batches).await;
+        let mut content = content_hash(&batches, &schema);
+        content.rows += 1;
+        let quick = Referee::with_engines(&[Engine::PyIceberg]);
+        if let Outcome::Skipped(reason) = quick.check(t.metadata_location(), Pick::Current, &content).await {
+            panic!("the referees do not read anything here: {reason}");
         }
     }
 }

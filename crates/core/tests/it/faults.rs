@@ -1,0 +1,389 @@
+//! Every commit, with every one of its requests failing in every way.
+//!
+//! After each fault the table is exactly as before or exactly as after, every retained snapshot is readable, nothing
+//! that it names is gone, and a retry with the same idempotency key leaves the operation applied once.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use iceberg::spec::{
+    DataContentType, DataFileBuilder, DataFileFormat, FormatVersion, ManifestFile, NestedField,
+    PrimitiveType, Schema, SnapshotReference, SnapshotRetention, Struct, Type,
+};
+use icefield_core::catalog::{
+    Catalog, CommitOutcome, MemoryCatalog, NamespaceIdent, TableCreation, TableIdent,
+};
+use icefield_core::commit::{Committed, DeleteBy, Expiry, IDEMPOTENCY_KEY, Overwrite, Rewrite, Transaction};
+use icefield_core::evolve::SchemaUpdate;
+use icefield_core::filter::Filter;
+use icefield_core::format::{ContentFile, LiveFile, load_manifest, load_manifest_list};
+use icefield_core::storage::{Storage, file_name};
+use icefield_core::{ErrorKind, Result, Table};
+use icefield_testkit::{CommitFault, FakeClock, Fault, FaultyCatalog, FaultyStore, every_fault};
+use object_store::memory::InMemory;
+
+/// A table in a store of its own, reached through a store and a catalog that fail on demand.
+struct World {
+    store: FaultyStore,
+    catalog: FaultyCatalog,
+    table: Table,
+}
+
+/// A table that worlds start from: its files, and where its metadata is.
+struct Origin {
+    files: Arc<InMemory>,
+    metadata_location: String,
+}
+
+fn ident() -> TableIdent {
+    TableIdent::from_strs(["db", "t"]).unwrap()
+}
+
+impl World {
+    async fn open(files: Arc<InMemory>) -> (FaultyStore, MemoryCatalog) {
+        // Worlds share what they start from: an id must not come twice.
+        static SEEDS: AtomicU64 = AtomicU64::new(1);
+        let seed = SEEDS.fetch_add(1, Ordering::Relaxed);
+        let store = FaultyStore::new(files);
+        let storage = Storage::new().with_store("memory://w", Arc::new(store.clone())).unwrap();
+        let catalog = MemoryCatalog::with_clock("memory://w", storage, FakeClock::new(seed).shared());
+        let namespace = NamespaceIdent::new("db".to_string());
+        catalog.create_namespace(&namespace, HashMap::new()).await.unwrap();
+        (store, catalog)
+    }
+
+    async fn fork(origin: &Origin) -> Self {
+        let (store, catalog) = Self::open(Arc::new(origin.files.fork())).await;
+        let table = catalog.register_table(&ident(), &origin.metadata_location).await.unwrap();
+        Self { store, catalog: FaultyCatalog::new(Arc::new(catalog)), table }
+    }
+
+    /// What the table holds, read without faults.
+    async fn state(&self) -> State {
+        let table = self.catalog.load_table(&ident()).await.unwrap();
+        let metadata = table.metadata();
+        let mut snapshots = BTreeMap::new();
+        for snapshot in metadata.snapshots() {
+            snapshots.insert(snapshot.sequence_number(), names(&live(&table, snapshot.snapshot_id()).await));
+        }
+        let sequence_number = |id: i64| metadata.snapshot_by_id(id).map(|s| s.sequence_number());
+        State {
+            snapshots,
+            refs: table
+                .references()
+                .iter()
+                .map(|(name, reference)| (name.clone(), sequence_number(reference.snapshot_id)))
+                .collect(),
+            columns: table.schema().as_struct().fields().iter().map(|f| f.name.clone()).collect(),
+        }
+    }
+
+    /// How many snapshots carry an idempotency key.
+    async fn applications(&self, key: &str) -> usize {
+        let table = self.catalog.load_table(&ident()).await.unwrap();
+        let has_key = |s: &iceberg::spec::SnapshotRef| {
+            s.summary().additional_properties.get(IDEMPOTENCY_KEY).is_some_and(|k| k == key)
+        };
+        table.metadata().snapshots().filter(|s| has_key(s)).count()
+    }
+}
+
+/// A table's content by sequence number: ids are random.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
+    snapshots: BTreeMap<i64, BTreeSet<String>>,
+    refs: Vec<(String, Option<i64>)>,
+    columns: Vec<String>,
+}
+
+/// The files of a snapshot. Each of them, and whatever names it, must be there.
+async fn live(table: &Table, snapshot_id: i64) -> Vec<LiveFile> {
+    // What was read once is not parsed again, only looked for: no file changes, and no name comes twice.
+    static LISTS: Mutex<BTreeMap<String, Vec<ManifestFile>>> = Mutex::new(BTreeMap::new());
+    static MANIFESTS: Mutex<BTreeMap<String, Vec<LiveFile>>> = Mutex::new(BTreeMap::new());
+    let storage = table.storage();
+    let there = async |path: &str| assert!(storage.exists(path).await.unwrap(), "{path} is gone");
+
+    let snapshot = table.metadata().snapshot_by_id(snapshot_id).unwrap();
+    there(snapshot.manifest_list()).await;
+    let known = LISTS.lock().unwrap().get(snapshot.manifest_list()).cloned();
+    let manifests = match known {
+        Some(manifests) => manifests,
+        None => {
+            let manifests = load_manifest_list(storage, table.metadata(), snapshot).await.unwrap();
+            LISTS.lock().unwrap().insert(snapshot.manifest_list().to_string(), manifests.clone());
+            manifests
+        }
+    };
+    let mut files = Vec::new();
+    for manifest in manifests {
+        there(&manifest.manifest_path).await;
+        let known = MANIFESTS.lock().unwrap().get(&manifest.manifest_path).cloned();
+        files.extend(match known {
+            Some(live) => live,
+            None => {
+                let live = load_manifest(storage, &manifest).await.unwrap().live;
+                MANIFESTS.lock().unwrap().insert(manifest.manifest_path.clone(), live.clone());
+                live
+            }
+        });
+    }
+    for file in &files {
+        there(file.path()).await;
+    }
+    files.sort_by(|a, b| a.path().cmp(b.path()));
+    files
+}
+
+fn names(files: &[LiveFile]) -> BTreeSet<String> {
+    files.iter().map(|file| file_name(file.path()).to_string()).collect()
+}
+
+fn file(name: &str) -> ContentFile {
+    let file = DataFileBuilder::default()
+        .content(DataContentType::Data)
+        .file_path(format!("memory://w/db/t/data/{name}"))
+        .file_format(DataFileFormat::Parquet)
+        .partition(Struct::empty())
+        .record_count(10)
+        .file_size_in_bytes(100)
+        .partition_spec_id(0)
+        .build()
+        .unwrap();
+    ContentFile { spec_id: 0, file }
+}
+
+/// A table of four files in three snapshots, with a tag.
+async fn origin(version: FormatVersion) -> Origin {
+    let files = Arc::new(InMemory::new());
+    let (_, catalog) = World::open(files.clone()).await;
+    for name in ["a", "b", "c", "d", "new"] {
+        catalog.storage().write(&format!("memory://w/db/t/data/{name}"), name.to_string()).await.unwrap();
+    }
+    let schema = Schema::builder()
+        .with_fields([NestedField::optional(1, "id", Type::Primitive(PrimitiveType::Long)).into()])
+        .build()
+        .unwrap();
+    let properties = [("commit.manifest.min-count-to-merge", "3"), ("commit.status-check.num-retries", "2")];
+    let creation = TableCreation::builder()
+        .name("t".to_string())
+        .schema(schema)
+        .format_version(version)
+        .properties(properties.map(|(k, v)| (k.to_string(), v.to_string())))
+        .build();
+    let namespace = NamespaceIdent::new("db".to_string());
+    let mut table = catalog.create_table(&namespace, creation).await.unwrap();
+    for batch in [vec!["a", "b"], vec!["c"], vec!["d"]] {
+        let files = batch.into_iter().map(file).collect();
+        table = Transaction::new(&table).fast_append(files).commit(&catalog).await.unwrap().table;
+    }
+    let second = table.metadata().snapshots().find(|s| s.sequence_number() == 2).unwrap().snapshot_id();
+    let tag = SnapshotReference::new(second, SnapshotRetention::Tag { max_ref_age_ms: None });
+    let table = Transaction::new(&table).set_ref("kept", tag).commit(&catalog).await.unwrap().table;
+    Origin { files, metadata_location: table.metadata_location().to_string() }
+}
+
+/// An operation of a transaction on the origin's table.
+type Operation = fn(Transaction, &Table, &[LiveFile]) -> Transaction;
+
+const DATA_OPERATIONS: [(&str, Operation); 7] = [
+    ("append", |t, _, _| t.append(vec![file("new")])),
+    ("fast append", |t, _, _| t.fast_append(vec![file("new")])),
+    ("delete files", |t, _, live| t.delete_files([live[0].path()])),
+    ("overwrite files", |t, _, live| {
+        t.overwrite(Overwrite {
+            delete: DeleteBy::Files(live[..2].to_vec()),
+            add: vec![file("new")],
+            reads: None,
+        })
+    }),
+    ("overwrite all", |t, _, _| {
+        t.overwrite(Overwrite { delete: DeleteBy::Filter(Filter::True), add: vec![file("new")], reads: None })
+    }),
+    ("rewrite", |t, table, live| {
+        t.rewrite_files(Rewrite {
+            delete: live[..3].to_vec(),
+            add: vec![file("new")],
+            sequence_number: Some(table.metadata().last_sequence_number()),
+        })
+    }),
+    ("append and evolve", |t, _, _| t.change(add_column).append(vec![file("new")])),
+];
+
+/// Operations without a snapshot, which carry no idempotency key: doing them again changes nothing.
+const METADATA_OPERATIONS: [(&str, Operation); 3] = [
+    ("expire", |t, _, _| {
+        t.expire_snapshots(|metadata| {
+            let oldest = metadata.snapshots().filter(|s| s.sequence_number() == 1);
+            Ok(Expiry { snapshots: oldest.map(|s| s.snapshot_id()).collect(), ..Expiry::default() })
+        })
+    }),
+    ("tag", |t, table, _| {
+        let head = table.metadata().current_snapshot_id().unwrap();
+        let tag = SnapshotReference::new(head, SnapshotRetention::Tag { max_ref_age_ms: None });
+        t.set_ref("another", tag)
+    }),
+    ("evolve", |t, _, _| t.change(add_column)),
+];
+
+fn add_column(metadata: &iceberg::spec::TableMetadata) -> Result<icefield_core::evolve::MetadataChange> {
+    if metadata.current_schema().field_by_name("more").is_some() {
+        return Ok(icefield_core::evolve::MetadataChange::default());
+    }
+    SchemaUpdate::new().add_column("more", Type::Primitive(PrimitiveType::Int)).apply(metadata)
+}
+
+async fn run(world: &World, operation: Operation, live: &[LiveFile]) -> Result<Committed> {
+    let transaction = Transaction::new(&world.table).idempotency_key("batch-7");
+    operation(transaction, &world.table, live).commit(&world.catalog).await
+}
+
+/// What an operation leaves when nothing goes wrong.
+async fn undisturbed(origin: &Origin, operation: Operation, live: &[LiveFile]) -> (State, State) {
+    let world = World::fork(origin).await;
+    let before = world.state().await;
+    run(&world, operation, live).await.unwrap();
+    let after = world.state().await;
+    assert_ne!(before, after);
+    (before, after)
+}
+
+async fn start(version: FormatVersion) -> (Origin, Vec<LiveFile>) {
+    let origin = origin(version).await;
+    let world = World::fork(&origin).await;
+    let head = world.table.metadata().current_snapshot_id().unwrap();
+    (origin, live(&world.table, head).await)
+}
+
+#[tokio::test]
+async fn a_commit_is_all_or_nothing_whichever_request_fails() {
+    let mut points = 0;
+    let faults = [Fault::Fail, Fault::FailAfter, Fault::CutShort, Fault::Down, Fault::DownAfter];
+    for version in [FormatVersion::V2, FormatVersion::V3] {
+        let (origin, live) = start(version).await;
+        for (name, operation) in DATA_OPERATIONS.into_iter().chain(METADATA_OPERATIONS) {
+            let (before, after) = undisturbed(&origin, operation, &live).await;
+            points += every_fault(&faults, async |point| {
+                let world = World::fork(&origin).await;
+                world.store.arm(point);
+                let outcome = run(&world, operation, &live).await;
+                let fired = world.store.disarm();
+                let context = format!("v{version} {name}, {:?} at {fired:?}", point.fault);
+
+                let state = world.state().await;
+                match &outcome {
+                    Ok(_) => assert_eq!(state, after, "{context}"),
+                    Err(e) => {
+                        assert_eq!(state, before, "{context}: {e}");
+                        // A memory catalog's answer is never lost: the error is that of the request that failed.
+                        assert_eq!(e.kind(), ErrorKind::Transient, "{context}: {e}");
+                    }
+                }
+                applied_once_by_a_retry(&world, operation, &live, &after, &context).await;
+                fired.is_some()
+            })
+            .await;
+        }
+    }
+    println!("{points} fault points");
+}
+
+/// Runs the operation again with the key that it had, from the table that it had then, twice.
+async fn applied_once_by_a_retry(
+    world: &World,
+    operation: Operation,
+    live: &[LiveFile],
+    after: &State,
+    context: &str,
+) {
+    let adds_snapshot = after.snapshots.keys().max() > Some(&3);
+    for _ in 0..2 {
+        let again = run(world, operation, live).await.unwrap_or_else(|e| panic!("{context}, retried: {e:?}"));
+        assert_eq!(world.state().await, *after, "{context}, retried");
+        if adds_snapshot {
+            assert!(again.snapshot_id.is_some(), "{context}");
+            assert_eq!(world.applications("batch-7").await, 1, "{context}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_applied_once_whatever_fails_while_it_is_looked_for() {
+    let (origin, live) = start(FormatVersion::V2).await;
+    let mut unknown = 0;
+    for (name, operation) in DATA_OPERATIONS {
+        let (before, after) = undisturbed(&origin, operation, &live).await;
+        for lost in [CommitFault::LostAnswer, CommitFault::LostRequest, CommitFault::Late] {
+            every_fault(&[Fault::Fail, Fault::Down], async |point| {
+                let world = World::fork(&origin).await;
+                world.catalog.queue([lost]);
+                world.store.arm(point);
+                let outcome = run(&world, operation, &live).await;
+                let fired = world.store.disarm();
+                let asked = world.catalog.queued() == 0;
+                let context = format!("{name}, {lost:?}, {:?} at {fired:?}", point.fault);
+
+                let state = world.state().await;
+                match &outcome {
+                    Ok(_) => assert_eq!(state, after, "{context}"),
+                    Err(e) if e.is_commit_state_unknown() => {
+                        unknown += 1;
+                        assert!(asked, "{context}: {e}");
+                        assert!(state == before || state == after, "{context}: {state:?}");
+                    }
+                    Err(e) => assert_eq!(state, before, "{context}: {e}"),
+                }
+                while world.catalog.queued() > 0 {
+                    // The fault came before the commit was asked for: the retry meets the lost answer.
+                    let _ = run(&world, operation, &live).await;
+                }
+                applied_once_by_a_retry(&world, operation, &live, &after, &context).await;
+                // What was thought lost arrives after all: it must find its moment gone.
+                for outcome in world.catalog.deliver_late().await {
+                    assert!(!matches!(outcome, CommitOutcome::Done(_)), "{context}: applied twice");
+                }
+                assert_eq!(world.state().await, after, "{context}, delivered late");
+                fired.is_some()
+            })
+            .await;
+        }
+    }
+    assert!(unknown > 0, "no outcome was unknown: the test shows nothing");
+}
+
+#[tokio::test]
+async fn a_late_request_that_arrives_before_the_retry_counts_as_the_commit() {
+    let (origin, live) = start(FormatVersion::V2).await;
+    for (name, operation) in DATA_OPERATIONS {
+        let (_, after) = undisturbed(&origin, operation, &live).await;
+        let world = World::fork(&origin).await;
+        world.catalog.queue([CommitFault::Late]);
+        let error = run(&world, operation, &live).await.unwrap_err();
+        assert!(error.is_commit_state_unknown(), "{name}: {error}");
+        let delivered = world.catalog.deliver_late().await;
+        // Its manifests were kept: nobody could know that it would not arrive.
+        assert!(matches!(delivered[..], [CommitOutcome::Done(_)]), "{name}: {delivered:?}");
+        assert_eq!(world.state().await, after, "{name}");
+        applied_once_by_a_retry(&world, operation, &live, &after, name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_commit_changes_nothing_and_leaves_no_file() {
+    use futures::TryStreamExt;
+    let (origin, live) = start(FormatVersion::V2).await;
+    for (name, operation) in DATA_OPERATIONS {
+        let world = World::fork(&origin).await;
+        let before = world.state().await;
+        let files = || async {
+            let listed: Vec<_> = world.table.storage().list("memory://w").try_collect().await.unwrap();
+            listed.into_iter().map(|entry| entry.location).collect::<BTreeSet<_>>()
+        };
+        let there = files().await;
+        world.catalog.queue([CommitFault::Fail]);
+        run(&world, operation, &live).await.unwrap_err();
+        assert_eq!(world.state().await, before, "{name}");
+        assert_eq!(files().await, there, "{name}");
+    }
+}
