@@ -262,7 +262,11 @@ async fn a_commit_is_all_or_nothing_whichever_request_fails() {
     let faults = [Fault::Fail, Fault::FailAfter, Fault::CutShort, Fault::Down, Fault::DownAfter];
     for version in [FormatVersion::V2, FormatVersion::V3] {
         let (origin, live) = start(version).await;
-        for (name, operation) in DATA_OPERATIONS.into_iter().chain(METADATA_OPERATIONS) {
+        // Version 3 differs in the row ids that appended and rewritten files get.
+        let all = DATA_OPERATIONS.into_iter().chain(METADATA_OPERATIONS);
+        let operations =
+            all.filter(|(name, _)| version == FormatVersion::V2 || ["append", "rewrite"].contains(name));
+        for (name, operation) in operations {
             let (before, after) = undisturbed(&origin, operation, &live).await;
             points += every_fault(&faults, async |point| {
                 let world = World::fork(&origin).await;
@@ -312,7 +316,8 @@ async fn applied_once_by_a_retry(
 async fn a_commit_whose_answer_is_lost_is_applied_once_whatever_fails_while_it_is_looked_for() {
     let (origin, live) = start(FormatVersion::V2).await;
     let mut unknown = 0;
-    for (name, operation) in DATA_OPERATIONS {
+    let operations = ["append", "overwrite files", "rewrite"];
+    for (name, operation) in DATA_OPERATIONS.into_iter().filter(|(name, _)| operations.contains(name)) {
         let (before, after) = undisturbed(&origin, operation, &live).await;
         for lost in [CommitFault::LostAnswer, CommitFault::LostRequest, CommitFault::Late] {
             every_fault(&[Fault::Fail, Fault::Down], async |point| {
