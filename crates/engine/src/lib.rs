@@ -4,10 +4,12 @@
 //! one of its tables at one moment. [`scan`] reads tables, [`transform`] names and checks what is made of them.
 
 mod error;
+pub mod ops;
 pub mod scan;
 pub mod session;
 pub mod table;
 pub mod transform;
+pub mod write;
 
 pub use error::{from_datafusion, to_datafusion};
 pub use session::{Session, SessionBuilder};

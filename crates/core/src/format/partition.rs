@@ -21,6 +21,8 @@ use iceberg::spec::{
 
 use crate::error::{Error, Result};
 
+pub use transform::transform_array;
+
 /// Sorts rows into the partitions of one spec. Partitions are numbered from 0 in the order in which they are met, for the
 /// partitioner's whole life.
 ///

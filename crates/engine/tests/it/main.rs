@@ -6,3 +6,8 @@ mod scan_foreign;
 mod scan_session;
 mod scan_support;
 mod transform;
+mod write_input;
+mod write_ops;
+mod write_partitions;
+mod write_support;
+mod write_types;

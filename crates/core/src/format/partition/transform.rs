@@ -59,7 +59,7 @@ pub(crate) fn transform_value(
 /// # Errors
 /// [`Unsupported`](crate::ErrorKind::Unsupported) when the transform is not defined for the array's type or is not known;
 /// [`DataInvalid`](crate::ErrorKind::DataInvalid) when a result does not fit its type.
-pub(crate) fn transform_array(transform: Transform, array: &ArrayRef) -> Result<ArrayRef> {
+pub fn transform_array(transform: Transform, array: &ArrayRef) -> Result<ArrayRef> {
     use DataType as D;
     let undefined = || {
         Error::unsupported(

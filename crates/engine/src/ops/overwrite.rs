@@ -1,0 +1,118 @@
+//! Overwrite: rows are replaced, whole files at a time.
+
+use std::fmt;
+use std::future::IntoFuture;
+
+use datafusion::dataframe::DataFrame;
+use futures::future::BoxFuture;
+use iceberg::spec::Struct;
+use icefield_core::commit::{DeleteBy, Overwrite as Replace};
+use icefield_core::filter::Filter;
+use icefield_core::{Result, Table as CoreTable};
+
+use super::report::WriteReport;
+use super::stage::{Spec, run, write_methods};
+use crate::session::Session;
+use crate::write::WrittenFiles;
+
+/// Replaces rows of a table by a DataFrame's: all of them, unless [`filter`](Self::filter) or
+/// [`dynamic_partitions`](Self::dynamic_partitions) was said. One commit: readers see the rows before or the rows after.
+///
+/// # Errors
+/// As [`Append`](super::Append), and
+/// - [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) naming the file of which only some rows match the filter;
+/// - [`Conflict`](icefield_core::ErrorKind::Conflict) when others changed the replaced rows meanwhile, or, under serializable
+///   isolation, added such rows.
+///
+/// # Cancel safety
+/// Dropped, the overwrite is done or not done, and leaves at most unreachable files.
+#[must_use = "nothing happens before .await"]
+pub struct Overwrite {
+    spec: Spec,
+    replaced: Replaced,
+}
+
+enum Replaced {
+    Matching(Box<dyn FilterOf>),
+    Partitions,
+}
+
+/// What can say which rows are replaced.
+pub trait IntoFilter: Send + Sync + 'static {
+    /// The condition, on the columns of a table.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when it is not one that files can be tested with.
+    fn into_filter(&self, session: &Session, table: &CoreTable) -> Result<Filter>;
+}
+
+impl IntoFilter for Filter {
+    fn into_filter(&self, _: &Session, _: &CoreTable) -> Result<Filter> {
+        Ok(self.clone())
+    }
+}
+
+use IntoFilter as FilterOf;
+
+impl Overwrite {
+    pub(super) fn new(frame: DataFrame, session: Session, table: String) -> Self {
+        Self { spec: Spec::new(frame, session, table), replaced: Replaced::Matching(Box::new(Filter::True)) }
+    }
+
+    /// Replaces the rows that match. Files hold rows that match, or rows that do not: one that holds both is an error, so the
+    /// condition is best on partition columns.
+    pub fn filter(mut self, filter: impl IntoFilter) -> Self {
+        self.replaced = Replaced::Matching(Box::new(filter));
+        self
+    }
+
+    /// Replaces the partitions that have rows among those written; a table without partitions as a whole. Nothing is replaced
+    /// when nothing is written.
+    pub fn dynamic_partitions(mut self) -> Self {
+        self.replaced = Replaced::Partitions;
+        self
+    }
+}
+
+write_methods!(Overwrite);
+
+impl fmt::Debug for Overwrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overwrite").field("table", &self.spec.name).finish_non_exhaustive()
+    }
+}
+
+impl IntoFuture for Overwrite {
+    type Output = Result<WriteReport>;
+    type IntoFuture = BoxFuture<'static, Result<WriteReport>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { spec, replaced } = self;
+        let keyed = spec.key.is_some();
+        let session = spec.session.clone();
+        Box::pin(async move {
+            run(spec, &move |transaction, table, written| {
+                let delete = match &replaced {
+                    Replaced::Matching(filter) => DeleteBy::Filter(filter.into_filter(&session, table)?),
+                    Replaced::Partitions if written.files.is_empty() && !keyed => return Ok(None),
+                    Replaced::Partitions => DeleteBy::Partitions(partitions(written)),
+                };
+                let replace = Replace { delete, add: written.files.clone(), reads: None };
+                Ok(Some(transaction.overwrite(replace)))
+            })
+            .await
+        })
+    }
+}
+
+fn partitions(written: &WrittenFiles) -> Vec<(i32, Struct)> {
+    let mut partitions: Vec<(i32, Struct)> = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    for file in &written.files {
+        let partition = (file.spec_id, file.file.partition().clone());
+        if seen.insert(partition.clone()) {
+            partitions.push(partition);
+        }
+    }
+    partitions
+}

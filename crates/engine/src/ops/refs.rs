@@ -1,0 +1,80 @@
+//! Branches, tags, rollback, and files that leave a table.
+
+use iceberg::spec::{SnapshotReference, SnapshotRetention};
+use iceberg::{TableRequirement, TableUpdate};
+use icefield_core::commit::Transaction;
+use icefield_core::evolve::MetadataChange;
+use icefield_core::{Error, ErrorKind, Result};
+
+use crate::table::Table;
+
+impl Table {
+    /// Makes an ancestor of the current snapshot the current one again. Later snapshots stay until they expire.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when it is no ancestor.
+    pub async fn rollback_to(&self, snapshot_id: i64) -> Result<Self> {
+        self.commit(Transaction::new(self.core()).rollback_to(snapshot_id)).await
+    }
+
+    /// Creates a branch at the snapshot that this table reads.
+    ///
+    /// # Errors
+    /// [`AlreadyExists`](ErrorKind::AlreadyExists) for a branch or tag of this name; [`InvalidInput`](ErrorKind::InvalidInput)
+    /// for a table without snapshots.
+    pub async fn create_branch(&self, name: impl Into<String>) -> Result<Self> {
+        self.create_ref(name.into(), SnapshotRetention::branch(None, None, None)).await
+    }
+
+    /// Creates a tag at the snapshot that this table reads.
+    ///
+    /// # Errors
+    /// As [`create_branch`](Self::create_branch).
+    pub async fn create_tag(&self, name: impl Into<String>) -> Result<Self> {
+        self.create_ref(name.into(), SnapshotRetention::Tag { max_ref_age_ms: None }).await
+    }
+
+    /// Creates a branch or tag at the snapshot that this table reads, with limits of its own for expiry.
+    ///
+    /// # Errors
+    /// As [`create_branch`](Self::create_branch).
+    pub async fn create_ref(&self, name: String, retention: SnapshotRetention) -> Result<Self> {
+        let snapshot = self.core().snapshot_as_of(self.snapshot())?.ok_or_else(|| {
+            Error::invalid_input(
+                "the table has no snapshot that a branch or tag could name; write to it first",
+            )
+            .with("table", self.ident())
+        })?;
+        let reference = SnapshotReference::new(snapshot.snapshot_id(), retention);
+        let change = move |metadata: &iceberg::spec::TableMetadata| {
+            if metadata.snapshot_for_ref(&name).is_some() {
+                let message = "a branch or tag of this name exists; remove it, or choose another name";
+                return Err(Error::new(ErrorKind::AlreadyExists, message).with("ref", &name));
+            }
+            let updates =
+                vec![TableUpdate::SetSnapshotRef { ref_name: name.clone(), reference: reference.clone() }];
+            let requirements =
+                vec![TableRequirement::RefSnapshotIdMatch { r#ref: name.clone(), snapshot_id: None }];
+            Ok(MetadataChange { updates, requirements })
+        };
+        self.commit(Transaction::new(self.core()).change(change)).await
+    }
+
+    /// Drops a branch or tag.
+    ///
+    /// # Errors
+    /// [`NotFound`](ErrorKind::NotFound); [`InvalidInput`](ErrorKind::InvalidInput) for `main`.
+    pub async fn remove_ref(&self, name: impl Into<String>) -> Result<Self> {
+        self.commit(Transaction::new(self.core()).remove_ref(name)).await
+    }
+
+    /// Takes data files out of the table, by location. The files themselves stay until the snapshots that name them expire.
+    pub async fn delete_files(&self, paths: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
+        self.commit(Transaction::new(self.core()).delete_files(paths)).await
+    }
+
+    pub(super) async fn commit(&self, transaction: Transaction) -> Result<Self> {
+        let committed = transaction.commit(&**self.session().catalog()).await?;
+        Ok(Self::new(self.session().clone(), committed.table))
+    }
+}

@@ -1,0 +1,51 @@
+//! What operations report.
+
+use std::time::Duration;
+
+use crate::table::Table;
+
+/// What a write did.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct WriteReport {
+    /// The table after the write.
+    pub table: Table,
+    /// Rows written.
+    pub rows: u64,
+    /// Data files written.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The snapshot that the write made, or the one that an earlier write with the same idempotency key had made. Absent
+    /// when there was nothing to commit.
+    pub snapshot_id: Option<i64>,
+    /// An earlier write with the same idempotency key had done this: nothing was written.
+    pub already_applied: bool,
+    /// The table did not exist and was created.
+    pub created: bool,
+    /// Columns were added or widened.
+    pub evolved: bool,
+    /// How many times the commit was tried.
+    pub attempts: u32,
+    /// Where the time went.
+    pub elapsed: Phases,
+}
+
+/// Time by phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Phases {
+    /// Loading or creating the table, and planning the input.
+    pub plan: Duration,
+    /// Running the input and writing data files.
+    pub write: Duration,
+    /// Committing.
+    pub commit: Duration,
+}
+
+impl Phases {
+    /// All of it.
+    pub fn total(&self) -> Duration {
+        self.plan + self.write + self.commit
+    }
+}

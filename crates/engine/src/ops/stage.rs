@@ -1,0 +1,357 @@
+//! What append and overwrite have in common: the table that is written to, created or evolved as asked, its new data files,
+//! and the commit that publishes both.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::datatypes::Schema as ArrowSchema;
+use datafusion::dataframe::DataFrame;
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
+use iceberg::spec::TableMetadata;
+use icefield_core::catalog::parse_ident;
+use icefield_core::commit::{Isolation, Transaction, is_applied};
+use icefield_core::evolve::{MetadataChange, SchemaUpdate, apply_updates};
+use icefield_core::format::iceberg_schema;
+use icefield_core::table::MAIN_BRANCH;
+use icefield_core::{Clock, Error, ErrorKind, Result, Table as CoreTable};
+
+use super::create::{TableOptions, load_or_create};
+use super::report::{Phases, WriteReport};
+use crate::error::from_datafusion;
+use crate::session::Session;
+use crate::table::Table;
+use crate::write::{Progress, WriteOptions, WrittenFiles, check_fit, write_data_files};
+
+/// How often a write is begun anew because another commit took the field ids that it had planned for its new columns.
+const EVOLVE_ATTEMPTS: usize = 5;
+
+/// A write as its builder describes it.
+pub(super) struct Spec {
+    pub(super) frame: DataFrame,
+    pub(super) session: Session,
+    pub(super) name: String,
+    pub(super) create: Option<TableOptions>,
+    pub(super) evolve: bool,
+    pub(super) key: Option<String>,
+    pub(super) branch: Option<String>,
+    pub(super) isolation: Isolation,
+    pub(super) summary: Vec<(String, String)>,
+    pub(super) progress: Option<Progress>,
+    pub(super) options: WriteOptions,
+}
+
+impl Spec {
+    pub(super) fn new(frame: DataFrame, session: Session, name: String) -> Self {
+        Self {
+            frame,
+            session,
+            name,
+            create: None,
+            evolve: false,
+            key: None,
+            branch: None,
+            isolation: Isolation::default(),
+            summary: Vec::new(),
+            progress: None,
+            options: WriteOptions::default(),
+        }
+    }
+}
+
+/// The builder methods that append and overwrite share.
+macro_rules! write_methods {
+    ($builder:ty) => {
+        impl $builder {
+            /// Creates the table, and its namespace, when it is absent: with the columns of these rows, all optional, and
+            /// what `options` says. A table that exists is left as it is. Another writer that creates it at the same moment
+            /// is no error.
+            pub fn create_with(
+                mut self,
+                options: impl FnOnce($crate::ops::TableOptions) -> $crate::ops::TableOptions,
+            ) -> Self {
+                self.spec.create = Some(options($crate::ops::TableOptions::default()));
+                self
+            }
+
+            /// Adds columns that the table lacks and widens types (int to long, float to double, wider decimals), in the
+            /// same commit as the rows.
+            pub fn evolve_schema(mut self) -> Self {
+                self.spec.evolve = true;
+                self
+            }
+
+            /// Names what is being written (a batch's id): a write whose key is in the branch's history does nothing, not
+            /// even run the input.
+            pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
+                self.spec.key = Some(key.into());
+                self
+            }
+
+            /// Writes to this branch, which must exist, instead of `main`.
+            pub fn branch(mut self, branch: impl Into<String>) -> Self {
+                self.spec.branch = Some(branch.into());
+                self
+            }
+
+            /// What concurrent commits the write tolerates.
+            pub fn isolation(mut self, isolation: icefield_core::commit::Isolation) -> Self {
+                self.spec.isolation = isolation;
+                self
+            }
+
+            /// Adds a property to the snapshot's summary.
+            pub fn summary(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+                self.spec.summary.push((name.into(), value.into()));
+                self
+            }
+
+            /// Told of progress, from the writers' tasks: it must not block.
+            pub fn on_progress(
+                mut self,
+                progress: impl Fn(&$crate::write::WriteProgress) + Send + Sync + 'static,
+            ) -> Self {
+                self.spec.progress = Some(std::sync::Arc::new(progress));
+                self
+            }
+
+            /// How data files are written, beyond what the table's properties say.
+            pub fn write_options(mut self, options: $crate::write::WriteOptions) -> Self {
+                self.spec.options = options;
+                self
+            }
+        }
+    };
+}
+pub(super) use write_methods;
+
+/// Adds an action to the transaction that publishes the files.
+pub(super) type Act<'a> =
+    dyn Fn(Transaction, &CoreTable, &WrittenFiles) -> Result<Option<Transaction>> + Send + Sync + 'a;
+
+/// Runs a write: `act` says what its files do to the table, or that there is nothing to commit.
+pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
+    let catalog = spec.session.catalog().clone();
+    let clock = catalog.clock().clone();
+    let mut timer = Timer::start(&*clock);
+    let ident = parse_ident(&spec.name)?;
+    let branch = spec.branch.as_deref().unwrap_or(MAIN_BRANCH);
+    let mut options = spec.options.clone().clock(clock.clone());
+    if let Some(progress) = &spec.progress {
+        options = options.progress(progress.clone());
+    }
+
+    let columns = spec.frame.schema().as_arrow().clone();
+    let (mut table, created) = load_or_create(&spec.session, &ident, &columns, spec.create.as_ref()).await?;
+    for attempt in 1.. {
+        if let Some(key) = &spec.key
+            && let Some(applied) = is_applied(table.metadata(), branch, key)
+        {
+            let snapshot_id = applied.map(|snapshot| snapshot.snapshot_id());
+            return Ok(nothing(&spec, table, snapshot_id, true, created, timer.phases));
+        }
+        require_branch(&table, branch)?;
+        let evolution = if spec.evolve { Evolution::plan(&table, &columns)? } else { None };
+        let target = evolution.as_ref().map_or(&table, |evolution| &evolution.table);
+        check_fit(target, &columns)?;
+        let context = Arc::new(spec.frame.task_ctx());
+        let plan = spec.frame.clone().create_physical_plan().await.map_err(from_datafusion)?;
+        require_bounded(&plan)?;
+        timer.plan();
+
+        let written = write_data_files(target, plan, context, &options).await?;
+        timer.write();
+
+        let mut transaction = Transaction::new(&table).isolation(spec.isolation);
+        if let Some(branch) = &spec.branch {
+            transaction = transaction.on_branch(branch);
+        }
+        for (name, value) in &spec.summary {
+            transaction = transaction.summary(name, value);
+        }
+        if let Some(key) = &spec.key {
+            transaction = transaction.idempotency_key(key);
+        }
+        let evolved = evolution.is_some();
+        if let Some(evolution) = evolution {
+            transaction = transaction.change(move |metadata| evolution.replay(metadata));
+        }
+        let acted = match act(transaction, &table, &written) {
+            Ok(Some(transaction)) => transaction.commit(&*catalog).await,
+            Ok(None) => {
+                timer.commit();
+                return Ok(nothing(&spec, table, None, false, created, timer.phases));
+            }
+            Err(error) => Err(error),
+        };
+        let committed = match acted {
+            Ok(committed) => committed,
+            Err(error) => {
+                if !error.is_commit_state_unknown() {
+                    written.discard(table.storage()).await;
+                }
+                if is_evolution_race(&error) && attempt < EVOLVE_ATTEMPTS {
+                    table = catalog.load_table(&ident).await?;
+                    continue;
+                }
+                return Err(error);
+            }
+        };
+        timer.commit();
+        if committed.already_applied {
+            // Another commit with this key was first: no snapshot names these files.
+            written.discard(table.storage()).await;
+            return Ok(nothing(&spec, committed.table, committed.snapshot_id, true, created, timer.phases));
+        }
+        return Ok(WriteReport {
+            table: Table::new(spec.session.clone(), committed.table),
+            rows: written.rows,
+            files: written.files.len() as u64,
+            bytes: written.bytes,
+            snapshot_id: committed.snapshot_id,
+            already_applied: false,
+            created,
+            evolved,
+            attempts: committed.attempts,
+            elapsed: timer.phases,
+        });
+    }
+    Err(Error::internal("a write ended without an outcome"))
+}
+
+fn nothing(
+    spec: &Spec,
+    table: CoreTable,
+    snapshot_id: Option<i64>,
+    already_applied: bool,
+    created: bool,
+    elapsed: Phases,
+) -> WriteReport {
+    WriteReport {
+        table: Table::new(spec.session.clone(), table),
+        rows: 0,
+        files: 0,
+        bytes: 0,
+        snapshot_id,
+        already_applied,
+        created,
+        evolved: false,
+        attempts: 0,
+        elapsed,
+    }
+}
+
+/// A branch that is missing is found before data is written, not after.
+fn require_branch(table: &CoreTable, branch: &str) -> Result<()> {
+    if branch == MAIN_BRANCH || table.metadata().snapshot_for_ref(branch).is_some() {
+        return Ok(());
+    }
+    Err(Error::not_found("no such branch; create it first")
+        .with("table", table.ident())
+        .with("branch", branch))
+}
+
+fn require_bounded(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+    if plan.boundedness().is_unbounded() {
+        return Err(Error::invalid_input(
+            "the input never ends; write it in batches, each with its idempotency key",
+        ));
+    }
+    Ok(())
+}
+
+/// Columns to add and types to widen, and the table as it will be: its files are written with the ids of that.
+struct Evolution {
+    update: SchemaUpdate,
+    table: CoreTable,
+    /// Ids above this are the evolution's own.
+    last_column_id: i32,
+}
+
+/// The context of an error that says: the ids were taken, begin anew.
+const RACE: &str = "evolution";
+
+fn is_evolution_race(error: &Error) -> bool {
+    error.kind() == ErrorKind::Conflict && error.context().any(|(key, _)| key == RACE)
+}
+
+impl Evolution {
+    /// What has to change for the rows to fit; `None` when they do.
+    fn plan(table: &CoreTable, rows: &ArrowSchema) -> Result<Option<Self>> {
+        let unfit: Vec<_> = rows.fields().iter().filter(|field| !fits(table, field)).cloned().collect();
+        if unfit.is_empty() {
+            return Ok(None);
+        }
+        let metadata = table.metadata();
+        let schema = iceberg_schema(&ArrowSchema::new(unfit), metadata.format_version())?;
+        let update = SchemaUpdate::new().union_by_name(schema);
+        let change = update.apply(metadata)?;
+        if change.is_empty() {
+            return Ok(None);
+        }
+        let evolved = Arc::new(apply_updates(metadata, &change.updates)?);
+        let (ident, location) = (table.ident().clone(), table.metadata_location().to_string());
+        let evolved = CoreTable::new(ident, evolved, location, table.storage().clone());
+        Ok(Some(Self { update, table: evolved, last_column_id: metadata.last_column_id() }))
+    }
+
+    /// The same change of the metadata of the moment, refused when it would give the new columns other ids than the files
+    /// have.
+    fn replay(&self, metadata: &TableMetadata) -> Result<MetadataChange> {
+        let change = self.update.apply(metadata)?;
+        let evolved = apply_updates(metadata, &change.updates)?;
+        let planned = self.table.schema();
+        for (id, name) in planned.field_id_to_name_map() {
+            if *id <= self.last_column_id {
+                continue;
+            }
+            let same = evolved.current_schema().field_by_id(*id).is_some_and(|now| {
+                evolved.current_schema().name_by_field_id(*id) == Some(name)
+                    && planned.field_by_id(*id).is_some_and(|then| then.field_type == now.field_type)
+            });
+            if !same {
+                return Err(Error::conflict("another commit changed the schema meanwhile; write again")
+                    .with("column", name)
+                    .with(RACE, "the column's field id was taken"));
+            }
+        }
+        Ok(change)
+    }
+}
+
+fn fits(table: &CoreTable, field: &arrow::datatypes::FieldRef) -> bool {
+    crate::write::column_fits(table, field)
+}
+
+/// Time by phase, by the catalog's clock.
+struct Timer<'a> {
+    clock: &'a dyn Clock,
+    last: i64,
+    phases: Phases,
+}
+
+impl<'a> Timer<'a> {
+    fn start(clock: &'a dyn Clock) -> Self {
+        Self { clock, last: clock.now_ms(), phases: Phases::default() }
+    }
+
+    fn lap(&mut self) -> Duration {
+        let now = self.clock.now_ms();
+        let lap = now - std::mem::replace(&mut self.last, now);
+        Duration::from_millis(u64::try_from(lap).unwrap_or_default())
+    }
+
+    fn plan(&mut self) {
+        let lap = self.lap();
+        self.phases.plan += lap;
+    }
+
+    fn write(&mut self) {
+        let lap = self.lap();
+        self.phases.write += lap;
+    }
+
+    fn commit(&mut self) {
+        let lap = self.lap();
+        self.phases.commit += lap;
+    }
+}

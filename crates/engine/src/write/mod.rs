@@ -1,0 +1,327 @@
+//! Data files: rows of any plan or stream, made to fit a table, as Parquet files in the table's layout.
+//!
+//! [`write_data_files`] gives a typed list of the files that it wrote and publishes nothing: until a commit names them they
+//! are unreachable. A write that fails deletes what it wrote; a write that is dropped leaves unreachable files, which orphan
+//! removal finds; after a commit whose outcome is unknown nothing may be deleted, so [`WrittenFiles::discard`] is for
+//! definite failures only.
+//!
+//! Rows are matched by name to the table's schema, dealt to writers by the table's distribution mode, sorted by its sort
+//! order, routed to partitions, and encoded with the table's Parquet properties, as many writers at once as the plan has
+//! partitions. All of it is in the session's memory pool.
+
+mod conform;
+mod file;
+mod keys;
+mod literal;
+mod location;
+mod nan;
+mod plan;
+mod settings;
+mod task;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::FieldRef;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::StreamExt;
+
+use iceberg::spec::{FormatVersion, NestedField, PrimitiveType, Schema, Type};
+use icefield_core::format::{ContentFile, MetricsConfig, parquet_schema};
+use icefield_core::storage::Storage;
+use icefield_core::{Clock, Error, Result, SystemClock, Table};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use conform::Conform;
+use file::FileFormat;
+use keys::Partitioning;
+use location::Locations;
+use plan::Layout;
+use settings::Settings;
+use task::{Shared, TaskWriter};
+
+/// The name and field id of a row's id (Iceberg spec, "Reserved Field IDs").
+const ROW_ID: (&str, i32) = ("_row_id", 2_147_483_540);
+/// The name and field id of the sequence number at which a row was last updated.
+const LAST_UPDATED: (&str, i32) = ("_last_updated_sequence_number", 2_147_483_539);
+
+/// Rows at which a row group is closed, whatever its bytes: readers share work by row groups.
+const ROW_GROUP_ROWS: usize = 1 << 20;
+
+/// What a write has done so far, all its writers together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WriteProgress {
+    /// Rows encoded.
+    pub rows: u64,
+    /// Files closed.
+    pub files: u64,
+    /// Bytes of the files closed.
+    pub bytes: u64,
+}
+
+/// Told of progress, from the writers' tasks: it must not block.
+pub type Progress = Arc<dyn Fn(&WriteProgress) + Send + Sync>;
+
+/// How data files are written, beyond what the table's properties say.
+#[derive(Clone)]
+pub struct WriteOptions {
+    clock: Arc<dyn Clock>,
+    progress: Option<Progress>,
+    max_open_files: usize,
+    target_file_size: Option<u64>,
+    spec_id: Option<i32>,
+}
+
+impl Default for WriteOptions {
+    fn default() -> Self {
+        Self {
+            clock: SystemClock::shared(),
+            progress: None,
+            max_open_files: 100,
+            target_file_size: None,
+            spec_id: None,
+        }
+    }
+}
+
+impl fmt::Debug for WriteOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WriteOptions")
+            .field("max_open_files", &self.max_open_files)
+            .field("target_file_size", &self.target_file_size)
+            .field("spec_id", &self.spec_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WriteOptions {
+    /// What the table's properties say.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The source of the ids in file names.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Told of progress, from the writers' tasks: it must not block.
+    pub fn progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// How many files each writer keeps open (100). With more partitions than that, the input is sorted by partition.
+    pub fn max_open_files(mut self, files: usize) -> Self {
+        self.max_open_files = files.max(1);
+        self
+    }
+
+    /// The size in bytes at which a file is closed, instead of `write.target-file-size-bytes`.
+    pub fn target_file_size(mut self, bytes: u64) -> Self {
+        self.target_file_size = Some(bytes.max(1));
+        self
+    }
+
+    /// The partition spec of the files, instead of the table's default.
+    pub fn spec_id(mut self, id: i32) -> Self {
+        self.spec_id = Some(id);
+        self
+    }
+}
+
+/// The files of one write, not yet part of any table.
+#[derive(Debug, Clone, Default)]
+pub struct WrittenFiles {
+    /// The files, with their partitions and metrics.
+    pub files: Vec<ContentFile>,
+    /// Their rows.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl WrittenFiles {
+    /// Deletes the files. For a definite failure only: after an unknown outcome a snapshot may name them. A file that can't be
+    /// deleted stays behind, unreachable, for orphan removal.
+    pub async fn discard(&self, storage: &Storage) {
+        let locations = self.files.iter().map(|file| file.file.file_path().to_string()).collect();
+        delete(storage, locations).await;
+    }
+}
+
+async fn delete(storage: &Storage, locations: Vec<String>) {
+    let mut outcomes = storage.delete_all(locations, 8);
+    while let Some((file, outcome)) = outcomes.next().await {
+        if let Err(error) = outcome {
+            tracing::warn!(file, %error, "a data file of a failed write was not deleted; orphan removal will find it");
+        }
+    }
+}
+
+/// Writes all rows of a plan as data files of a table, with as many writers as the plan has partitions.
+///
+/// # Errors
+/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) naming the column that does not fit, before anything is written
+/// where types alone tell. After any error, the files written are deleted.
+///
+/// # Cancel safety
+/// Dropped, it leaves at most unreachable files.
+pub async fn write_data_files(
+    table: &Table,
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    options: &WriteOptions,
+) -> Result<WrittenFiles> {
+    let writer = Writer::new(table, &plan.schema(), &context, options)?;
+    let input = plan::execute(&plan, &context)?;
+    writer.write(input).await
+}
+
+/// Writes all rows of some streams of one schema as data files of a table, with a writer for each. Otherwise as
+/// [`write_data_files`].
+pub async fn write_streams(
+    table: &Table,
+    input: Vec<SendableRecordBatchStream>,
+    context: Arc<TaskContext>,
+    options: &WriteOptions,
+) -> Result<WrittenFiles> {
+    let Some(first) = input.first() else { return Ok(WrittenFiles::default()) };
+    let schema = first.schema();
+    if let Some(other) = input.iter().find(|stream| stream.schema() != schema) {
+        return Err(Error::invalid_input("the streams of one write have one schema")
+            .with("first", &schema)
+            .with("other", other.schema()));
+    }
+    Writer::new(table, &schema, &context, options)?.write(input).await
+}
+
+/// Checks that rows of `input` fit the table, as a write would, and writes nothing.
+///
+/// # Errors
+/// As [`write_data_files`], for types.
+pub fn check_fit(table: &Table, input: &arrow::datatypes::Schema) -> Result<()> {
+    Conform::new(input, &file_schema(table, input)?).map(drop)
+}
+
+/// Whether a column of the input fits the table as it is.
+pub(crate) fn column_fits(table: &Table, field: &FieldRef) -> bool {
+    let schema = table.schema();
+    let Some(known) = schema.as_struct().fields().iter().find(|known| known.name == *field.name()) else {
+        return false;
+    };
+    let alone = Schema::builder().with_fields([known.clone()]).build();
+    alone.is_ok_and(|alone| Conform::new(&arrow::datatypes::Schema::new(vec![field.clone()]), &alone).is_ok())
+}
+
+/// The schema of the files: the table's, and the lineage columns when a rewrite brings them.
+fn file_schema(table: &Table, input: &arrow::datatypes::Schema) -> Result<Schema> {
+    let schema = table.schema();
+    let lineage: Vec<_> = [ROW_ID, LAST_UPDATED]
+        .into_iter()
+        .filter(|(name, _)| input.column_with_name(name).is_some() && schema.field_by_name(name).is_none())
+        .map(|(name, id)| NestedField::optional(id, name, Type::Primitive(PrimitiveType::Long)).into())
+        .collect();
+    if lineage.is_empty() || table.metadata().format_version() < FormatVersion::V3 {
+        return Ok(schema.as_ref().clone());
+    }
+    let fields = schema.as_struct().fields().iter().cloned().chain(lineage);
+    Ok(Schema::builder().with_schema_id(schema.schema_id()).with_fields(fields).build()?)
+}
+
+/// A write, planned.
+struct Writer {
+    shared: Arc<Shared>,
+    conform: Conform,
+    settings: Settings,
+}
+
+impl Writer {
+    fn new(
+        table: &Table,
+        input: &arrow::datatypes::Schema,
+        context: &Arc<TaskContext>,
+        options: &WriteOptions,
+    ) -> Result<Self> {
+        let metadata = table.metadata();
+        let settings = Settings::of(metadata)?;
+        let schema = file_schema(table, input)?;
+        let conform = Conform::new(input, &schema)?;
+        let spec = match options.spec_id {
+            None => metadata.default_partition_spec().clone(),
+            Some(id) => metadata.partition_spec_by_id(id).cloned().ok_or_else(|| {
+                Error::invalid_input("the table has no such partition spec").with("spec", id)
+            })?,
+        };
+        let partitioning = Arc::new(Partitioning::new(spec, &schema)?);
+        let order = metadata.default_sort_order();
+        let layout = Layout::new(conform.schema(), &schema, &partitioning, order)?;
+        let format = FileFormat {
+            arrow: conform.schema().clone(),
+            parquet: parquet_schema(&schema)?,
+            properties: Arc::new(settings.parquet.clone()),
+            row_group_bytes: settings.row_group_bytes,
+            row_group_rows: ROW_GROUP_ROWS,
+            nans: nan::NanCounter::new(schema.as_struct().fields()),
+        };
+        let shared = Shared {
+            storage: table.storage().clone(),
+            schema: table.schema().clone(),
+            format: Arc::new(format),
+            layout: Arc::new(layout),
+            partitioning,
+            locations: Locations::of(metadata, options.clock.uuid())?,
+            metrics: MetricsConfig::from_table(metadata),
+            sort_order_id: (!order.is_unsorted()).then(|| i32::try_from(order.order_id).ok()).flatten(),
+            target_file_size: options.target_file_size.unwrap_or(settings.target_file_size),
+            max_open_files: options.max_open_files,
+            context: context.clone(),
+            progress: options.progress.clone(),
+            so_far: Mutex::default(),
+            closed: Mutex::default(),
+        };
+        Ok(Self { shared: Arc::new(shared), conform, settings })
+    }
+
+    async fn write(self, input: Vec<SendableRecordBatchStream>) -> Result<WrittenFiles> {
+        let Self { shared, conform, settings } = self;
+        let dealt = plan::deal(input, conform, &shared.layout, settings.distribution, &shared.context)?;
+        debug_assert!(dealt.sorted || shared.sort_order_id.is_none());
+        let (stop, stopped) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for (task, stream) in dealt.streams.into_iter().enumerate() {
+            let writer = TaskWriter::new(shared.clone(), task)?;
+            let (stopped, clustered) = (stopped.clone(), dealt.clustered);
+            tasks.spawn(async move { (task, writer.run(stream, clustered, stopped).await) });
+        }
+        let mut files = Vec::new();
+        let mut failure: Option<Error> = None;
+        while let Some(ended) = tasks.join_next().await {
+            let outcome = match ended {
+                Ok((task, Ok(written))) => {
+                    files.push((task, written));
+                    continue;
+                }
+                Ok((_, Err(error))) => error,
+                Err(error) => Error::internal("a writer's task ended abnormally").with_source(error),
+            };
+            failure.get_or_insert(outcome);
+            // The others take back what they have begun; one that has ended does not listen.
+            let _ = stop.send(true);
+        }
+        if let Some(error) = failure {
+            let closed = std::mem::take(&mut *shared.closed.lock().unwrap_or_else(PoisonError::into_inner));
+            delete(&shared.storage, closed).await;
+            return Err(error);
+        }
+        files.sort_by_key(|(task, _)| *task);
+        let files: Vec<ContentFile> = files.into_iter().flat_map(|(_, files)| files).collect();
+        let rows = files.iter().map(|file| file.file.record_count()).sum();
+        let bytes = files.iter().map(|file| file.file.file_size_in_bytes()).sum();
+        Ok(WrittenFiles { files, rows, bytes })
+    }
+}

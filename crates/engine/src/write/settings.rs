@@ -1,0 +1,194 @@
+//! What a table's properties say of its data files.
+
+use iceberg::spec::{Schema, TableMetadata, Type};
+use icefield_core::config::Properties;
+use icefield_core::{Error, Result};
+use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
+use parquet::file::properties::{
+    DEFAULT_BLOOM_FILTER_FPP, EnabledStatistics, WriterProperties, WriterPropertiesBuilder,
+};
+use parquet::schema::types::ColumnPath;
+
+const BLOOM_ENABLED: &str = "write.parquet.bloom-filter-enabled.column.";
+const BLOOM_FPP: &str = "write.parquet.bloom-filter-fpp.column.";
+const BLOOM_NDV: &str = "write.parquet.bloom-filter-ndv.column.";
+
+/// Characters of a text bound that a page or row group keeps: bounds longer than that are cut (upwards where they are
+/// upper ones), which readers know from a flag beside them.
+const STATISTICS_LENGTH: usize = 64;
+
+/// How rows are dealt to writers (`write.distribution-mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distribution {
+    /// Each writer takes what its part of the plan gives.
+    None,
+    /// Rows of one partition go to one writer.
+    Hash,
+    /// Rows are sorted as a whole: files hold ranges that do not overlap.
+    Range,
+}
+
+/// A table's write settings.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Size in bytes at which a data file is closed and the next begun.
+    pub(crate) target_file_size: u64,
+    /// Encoded size in bytes at which a row group is closed.
+    pub(crate) row_group_bytes: usize,
+    pub(crate) distribution: Distribution,
+    pub(crate) parquet: WriterProperties,
+}
+
+impl Settings {
+    /// Reads the settings of a table.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) naming the property that has no such value.
+    pub(crate) fn of(metadata: &TableMetadata) -> Result<Self> {
+        let properties = Properties::new(metadata.properties());
+        let format = properties.text("write.format.default").unwrap_or("parquet");
+        if !format.eq_ignore_ascii_case("parquet") {
+            let message = "data files are written as Parquet only; set write.format.default to parquet";
+            return Err(Error::unsupported(message).with("write.format.default", format));
+        }
+        let row_group_bytes = positive(&properties, "write.parquet.row-group-size-bytes", 128 << 20)?;
+        let page_rows = positive(&properties, "write.parquet.page-row-limit", 20_000)?;
+        let mut parquet = WriterProperties::builder()
+            .set_compression(codec(&properties)?)
+            .set_max_row_group_bytes(None)
+            .set_max_row_group_row_count(None)
+            .set_data_page_size_limit(positive(&properties, "write.parquet.page-size-bytes", 1 << 20)?)
+            .set_data_page_row_count_limit(page_rows)
+            .set_dictionary_page_size_limit(positive(&properties, "write.parquet.dict-size-bytes", 2 << 20)?)
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_statistics_truncate_length(Some(STATISTICS_LENGTH))
+            .set_column_index_truncate_length(Some(STATISTICS_LENGTH));
+        for (name, value) in metadata.properties() {
+            if let Some(column) = name.strip_prefix(BLOOM_ENABLED) {
+                if !value.trim().eq_ignore_ascii_case("true") {
+                    continue;
+                }
+                parquet = bloom_filter(parquet, &properties, metadata.current_schema(), column)?;
+            }
+        }
+        Ok(Self {
+            target_file_size: positive(&properties, "write.target-file-size-bytes", 512 << 20)? as u64,
+            row_group_bytes,
+            distribution: distribution(&properties, metadata)?,
+            parquet: parquet.build(),
+        })
+    }
+}
+
+fn positive(properties: &Properties<'_>, name: &str, default: usize) -> Result<usize> {
+    match properties.get_or(name, default)? {
+        0 => Err(Error::invalid_input(format!("the table property {name} must be above 0"))),
+        value => Ok(value),
+    }
+}
+
+fn codec(properties: &Properties<'_>) -> Result<Compression> {
+    const CODEC: &str = "write.parquet.compression-codec";
+    const LEVEL: &str = "write.parquet.compression-level";
+    let name = properties.text(CODEC).unwrap_or("zstd").to_ascii_lowercase();
+    let level: Option<i32> = properties.get(LEVEL)?;
+    let unsigned = |level: i32| u32::try_from(level).unwrap_or(u32::MAX);
+    let codec = match name.as_str() {
+        "uncompressed" | "none" => Ok(Compression::UNCOMPRESSED),
+        "snappy" => Ok(Compression::SNAPPY),
+        "lz4" | "lz4_raw" => Ok(Compression::LZ4_RAW),
+        "gzip" => {
+            level.map_or(Ok(GzipLevel::default()), |l| GzipLevel::try_new(unsigned(l))).map(Compression::GZIP)
+        }
+        "brotli" => level
+            .map_or(Ok(BrotliLevel::default()), |l| BrotliLevel::try_new(unsigned(l)))
+            .map(Compression::BROTLI),
+        "zstd" => level.map_or(ZstdLevel::try_new(3), ZstdLevel::try_new).map(Compression::ZSTD),
+        _ => {
+            let message = format!(
+                "the table property {CODEC} names no codec that is written; use zstd, snappy, gzip, lz4, brotli or uncompressed"
+            );
+            return Err(Error::invalid_input(message).with("value", name));
+        }
+    };
+    codec.map_err(|e| {
+        Error::invalid_input(format!("the table property {LEVEL} is no level of the codec {name}"))
+            .with("value", level.unwrap_or_default())
+            .with_source(e)
+    })
+}
+
+fn bloom_filter(
+    builder: WriterPropertiesBuilder,
+    properties: &Properties<'_>,
+    schema: &Schema,
+    column: &str,
+) -> Result<WriterPropertiesBuilder> {
+    // A column that was dropped since leaves its property behind: not this write's mistake.
+    let Some(field) = schema.field_by_name(column) else { return Ok(builder) };
+    if !matches!(*field.field_type, Type::Primitive(_)) {
+        return Ok(builder);
+    }
+    let fpp = properties.get_or(&format!("{BLOOM_FPP}{column}"), 0.01_f64.min(DEFAULT_BLOOM_FILTER_FPP))?;
+    if !(fpp > 0.0 && fpp < 1.0) {
+        let message = format!("the table property {BLOOM_FPP}{column} is a probability between 0 and 1");
+        return Err(Error::invalid_input(message).with("value", fpp));
+    }
+    let path = parquet_path(schema, field.id);
+    let mut builder = builder
+        .set_column_bloom_filter_enabled(path.clone(), true)
+        .set_column_bloom_filter_fpp(path.clone(), fpp);
+    if let Some(ndv) = properties.get::<u64>(&format!("{BLOOM_NDV}{column}"))? {
+        builder = builder.set_column_bloom_filter_ndv(path, ndv);
+    }
+    Ok(builder)
+}
+
+/// A column's path in the Parquet schema, where lists and maps have a level more than in Iceberg's.
+fn parquet_path(schema: &Schema, id: i32) -> ColumnPath {
+    fn find(field: &iceberg::spec::NestedField, id: i32, path: &mut Vec<String>) -> bool {
+        let depth = path.len();
+        path.push(field.name.clone());
+        let found = field.id == id
+            || match &*field.field_type {
+                Type::Primitive(_) => false,
+                Type::Struct(fields) => fields.fields().iter().any(|field| find(field, id, path)),
+                Type::List(list) => {
+                    path.push("list".to_string());
+                    find(&list.element_field, id, path)
+                }
+                Type::Map(map) => {
+                    path.push("key_value".to_string());
+                    find(&map.key_field, id, path) || find(&map.value_field, id, path)
+                }
+            };
+        if !found {
+            path.truncate(depth);
+        }
+        found
+    }
+    let mut path = Vec::new();
+    schema.as_struct().fields().iter().any(|field| find(field, id, &mut path));
+    ColumnPath::new(path)
+}
+
+fn distribution(properties: &Properties<'_>, metadata: &TableMetadata) -> Result<Distribution> {
+    const MODE: &str = "write.distribution-mode";
+    match properties.text(MODE).map(str::to_ascii_lowercase).as_deref() {
+        Some("none") => Ok(Distribution::None),
+        Some("hash") => Ok(Distribution::Hash),
+        Some("range") => Ok(Distribution::Range),
+        Some(other) => {
+            let message = format!("the table property {MODE} is none, hash or range");
+            Err(Error::invalid_input(message).with("value", other))
+        }
+        // Iceberg's defaults: a sorted table is sorted as a whole, a partitioned one is dealt by partition.
+        None if !metadata.default_sort_order().is_unsorted() => Ok(Distribution::Range),
+        None if !metadata.default_partition_spec().is_unpartitioned() => Ok(Distribution::Hash),
+        None => Ok(Distribution::None),
+    }
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;
