@@ -76,7 +76,7 @@ impl Age {
 pub struct Progress {
     /// What is being done.
     pub phase: Phase,
-    /// Files, or for [`Phase::Rewriting`] bytes, that are done.
+    /// Files, or for [`Phase::Rewriting`] rows, that are done.
     pub done: u64,
     /// How many there are, where that is known.
     pub total: Option<u64>,
@@ -90,7 +90,7 @@ pub enum Phase {
     Listing,
     /// Reading metadata to find out what to do.
     Planning,
-    /// Writing new files; counted in bytes read.
+    /// Writing new files; counted in rows.
     Rewriting,
     /// Committing.
     Committing,

@@ -2,6 +2,7 @@
 //!
 //! Each operation is a builder that runs when it is awaited and gives a report back:
 //!
+//! - [`compact`] rewrites small files, and too large ones, to files of the target size;
 //! - [`expire_snapshots`] removes old snapshots and deletes the files that only they held;
 //! - [`remove_orphan_files`] deletes files in a table's folders that nothing names.
 //!
@@ -9,6 +10,7 @@
 //! says what it may delete and why that is safe.
 
 mod common;
+mod compact;
 mod expire;
 mod identity;
 mod orphans;
@@ -16,6 +18,9 @@ mod reach;
 
 pub use common::{
     DeleteFailure, FileCount, FileCounts, GIB, KIB, MIB, Phase, Progress, days, hours, minutes,
+};
+pub use compact::{
+    Compact, CompactionPlan, CompactionReport, FileGroup, GroupFailure, JobOrder, Reason, Strategy, compact,
 };
 pub use expire::{ExpireReport, ExpireSnapshots, expire_snapshots};
 pub use orphans::{

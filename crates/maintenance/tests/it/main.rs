@@ -1,5 +1,7 @@
 //! Maintenance on real catalogs and stores.
 
+mod beside;
+mod compact;
 mod expire;
 mod faults;
 mod histories;

@@ -1,0 +1,237 @@
+//! Running a plan: groups rewritten concurrently, and committed together or, with partial progress, as they come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use futures::FutureExt;
+use futures::stream::{self, StreamExt};
+use icefield_core::commit::{Rewrite, Transaction};
+use icefield_core::{Error, ErrorKind, Result, Table as CoreTable};
+use icefield_engine::scan::scan_files;
+use icefield_engine::write::{WriteOptions, WrittenFiles, write_data_files, write_streams};
+
+use super::Compact;
+use super::lineage::{self, has_lineage};
+use super::plan::{CompactionPlan, FileGroup, Limits};
+use super::report::{CompactionReport, GroupFailure};
+use crate::common::{Phase, elapsed, tell};
+
+/// A group and what became of it, not yet committed.
+struct Rewritten {
+    group: FileGroup,
+    written: WrittenFiles,
+}
+
+#[tracing::instrument(name = "compact", skip_all, fields(table = %plan.table))]
+pub(super) async fn run(compact: Compact, plan: CompactionPlan) -> Result<CompactionReport> {
+    if plan.base.ident() != compact.table.ident() {
+        return Err(Error::invalid_input("the plan is of another table")
+            .with("table", compact.table.ident())
+            .with("plan", &plan.table));
+    }
+    let mut report = CompactionReport::default();
+    if plan.groups.is_empty() {
+        return Ok(report);
+    }
+    let clock = compact.table.session().catalog().clock().clone();
+    let started = clock.now_ms();
+    let job = Job::new(&compact, &plan)?;
+    let per_commit = match compact.partial_progress {
+        Some(commits) => plan.groups.len().div_ceil(commits),
+        None => plan.groups.len(),
+    };
+    let partial = compact.partial_progress.is_some();
+    let mut groups = stream::iter(plan.groups)
+        .map(|group| job.rewrite(group).boxed())
+        .buffer_unordered(compact.max_concurrent_groups);
+    let mut ready: Vec<Rewritten> = Vec::new();
+    let mut failed: Option<Error> = None;
+    while let Some((group, outcome)) = groups.next().await {
+        match outcome {
+            Ok(written) => ready.push(Rewritten { group, written }),
+            Err(error) if partial => fail(&mut report, &group, error),
+            // The groups that have begun are waited for, so that what they write can be deleted.
+            Err(error) => {
+                job.stopped.store(true, Ordering::Relaxed);
+                failed.get_or_insert(error);
+            }
+        }
+        if partial && ready.len() >= per_commit {
+            job.commit_partly(std::mem::take(&mut ready), &mut report).await;
+        }
+    }
+    drop(groups);
+    if let Some(error) = failed {
+        job.discard(&ready).await;
+        return Err(error);
+    }
+    report.rewriting = elapsed(&*clock, started);
+
+    let started = clock.now_ms();
+    tell(&compact.progress, Phase::Committing, 0, None);
+    if partial {
+        job.commit_partly(ready, &mut report).await;
+        if report.snapshot_ids.is_empty() && !report.failures.is_empty() {
+            return Err(report.failures.swap_remove(0).error);
+        }
+    } else if let Err(error) = job.commit(&ready, &mut report).await {
+        if !error.is_commit_state_unknown() {
+            job.discard(&ready).await;
+        }
+        return Err(error);
+    }
+    report.committing = elapsed(&*clock, started);
+    tracing::info!(%report, "compacted");
+    Ok(report)
+}
+
+fn fail(report: &mut CompactionReport, group: &FileGroup, error: Error) {
+    tracing::warn!(partition = %group.partition, files = group.files.len(), %error, "a group was not rewritten");
+    report.failures.push(GroupFailure {
+        partition: group.partition.clone(),
+        files: group.files.len() as u64,
+        error,
+    });
+}
+
+/// What all groups share.
+struct Job<'a> {
+    compact: &'a Compact,
+    base: CoreTable,
+    limits: Limits,
+    sequence_number: Option<i64>,
+    rows_done: Arc<AtomicU64>,
+    rows_total: u64,
+    /// Set when the compaction has failed: groups that have not begun don't.
+    stopped: AtomicBool,
+}
+
+impl<'a> Job<'a> {
+    fn new(compact: &'a Compact, plan: &CompactionPlan) -> Result<Self> {
+        let snapshot = plan.snapshot_id.and_then(|id| plan.base.metadata().snapshot_by_id(id));
+        let sequence_number = snapshot.map(|s| s.sequence_number()).filter(|n| *n > 0);
+        let rows = plan.groups.iter().map(FileGroup::rows).sum();
+        Ok(Self {
+            compact,
+            base: plan.base.clone(),
+            limits: compact.limits(&plan.base)?,
+            sequence_number: sequence_number.filter(|_| compact.use_starting_sequence_number),
+            rows_done: Arc::default(),
+            rows_total: rows,
+            stopped: AtomicBool::new(false),
+        })
+    }
+
+    async fn rewrite(&self, group: FileGroup) -> (FileGroup, Result<WrittenFiles>) {
+        let outcome = match self.stopped.load(Ordering::Relaxed) {
+            true => Err(Error::internal("another group has failed")),
+            false => self.write(&group).await,
+        };
+        (group, outcome)
+    }
+
+    async fn write(&self, group: &FileGroup) -> Result<WrittenFiles> {
+        let session = self.compact.table.session();
+        let context = session.context().task_ctx();
+        let options = self.options(session.catalog().clock().clone(), group);
+        let config = context.session_config();
+        // More writers than output files would make them smaller than they should be.
+        let streams =
+            config.target_partitions().min(usize::try_from(group.output_files).unwrap_or(usize::MAX));
+        let caches = session.scan_caches();
+        let written = if has_lineage(&self.base) {
+            let input = lineage::scan(&self.base, &group.files, caches, &context, streams)?;
+            write_streams(&self.base, input, context.clone(), &options).await?
+        } else {
+            let input = scan_files(&self.base, &group.files, caches, config.options(), streams)?;
+            write_data_files(&self.base, input, context.clone(), &options).await?
+        };
+        if written.rows != group.rows() {
+            written.discard(self.base.storage()).await;
+            return Err(Error::data_invalid(
+                "a group's files do not hold as many rows as their metadata says, and were left as they are; see which file is damaged",
+            )
+            .with("table", self.base.ident())
+            .with("partition", &group.partition)
+            .with("rows", group.rows())
+            .with("read", written.rows));
+        }
+        Ok(written)
+    }
+
+    fn options(&self, clock: Arc<dyn icefield_core::Clock>, group: &FileGroup) -> WriteOptions {
+        let options = WriteOptions::new().clock(clock).target_file_size(self.limits.roll_at(group.bytes));
+        let options = match self.compact.output_spec_id {
+            Some(id) => options.spec_id(id),
+            None => options,
+        };
+        let Some(callback) = self.compact.progress.clone() else { return options };
+        let (all, total, own) = (self.rows_done.clone(), self.rows_total, AtomicU64::new(0));
+        options.progress(Arc::new(move |progress| {
+            let before = own.fetch_max(progress.rows, Ordering::Relaxed);
+            let more = progress.rows.saturating_sub(before);
+            let done = all.fetch_add(more, Ordering::Relaxed) + more;
+            tell(&Some(callback.clone()), Phase::Rewriting, done, Some(total));
+        }))
+    }
+
+    /// Commits groups together.
+    async fn commit(&self, ready: &[Rewritten], report: &mut CompactionReport) -> Result<()> {
+        let rewrite = Rewrite {
+            delete: ready.iter().flat_map(|done| done.group.files.iter().cloned()).collect(),
+            add: ready.iter().flat_map(|done| done.written.files.iter().cloned()).collect(),
+            sequence_number: self.sequence_number,
+        };
+        let transaction = Transaction::new(&self.base).on_branch(&self.compact.branch).rewrite_files(rewrite);
+        let committed = transaction.commit(&**self.compact.table.session().catalog()).await?;
+        report.attempts += committed.attempts;
+        report.snapshot_ids.extend(committed.snapshot_id);
+        for done in ready {
+            report.groups += 1;
+            report.rows += done.written.rows;
+            done.group.files.iter().for_each(|file| report.input.add(file.file.file_size_in_bytes()));
+            report.output.files += done.written.files.len() as u64;
+            report.output.bytes += done.written.bytes;
+        }
+        Ok(())
+    }
+
+    /// Commits groups together or, where they conflict, each for itself. Failures go into the report.
+    async fn commit_partly(&self, ready: Vec<Rewritten>, report: &mut CompactionReport) {
+        if ready.is_empty() {
+            return;
+        }
+        let error = match self.commit(&ready, report).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        if ready.len() == 1 || error.kind() != ErrorKind::Conflict {
+            return self.give_up(&ready, error, report).await;
+        }
+        for done in ready {
+            let alone = [done];
+            if let Err(error) = self.commit(&alone, report).await {
+                self.give_up(&alone, error, report).await;
+            }
+        }
+    }
+
+    async fn give_up(&self, groups: &[Rewritten], error: Error, report: &mut CompactionReport) {
+        if !error.is_commit_state_unknown() {
+            self.discard(groups).await;
+        }
+        for done in groups {
+            let message = error.message().to_string();
+            let context = error.context();
+            let copy =
+                context.fold(Error::new(error.kind(), message), |copy, (key, value)| copy.with(key, value));
+            fail(report, &done.group, copy);
+        }
+    }
+
+    async fn discard(&self, ready: &[Rewritten]) {
+        for done in ready {
+            done.written.discard(self.base.storage()).await;
+        }
+    }
+}
