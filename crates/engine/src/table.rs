@@ -68,7 +68,8 @@ impl Table {
     /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a column of a type that can't be carried.
     pub fn provider(&self) -> Result<Arc<IcebergTable>> {
         let caches = self.session.scan_caches().clone();
-        Ok(Arc::new(IcebergTable::new(&self.core, self.as_of.clone(), caches)?))
+        let provider = IcebergTable::new(&self.core, self.as_of.clone(), caches)?;
+        Ok(Arc::new(provider.with_catalog(self.session.catalog().clone())))
     }
 
     /// The table's rows. Nothing is read before the DataFrame runs.

@@ -9,6 +9,7 @@ mod cache;
 mod exec;
 mod filter;
 mod hidden;
+mod insert;
 mod plan;
 mod provider;
 mod reader;

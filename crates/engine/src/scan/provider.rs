@@ -9,9 +9,11 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Result as DfResult, Statistics};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::TableType;
+use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use iceberg::spec::{PrimitiveType, Transform, Type};
+use icefield_core::catalog::Catalog;
 use icefield_core::filter::{FileMatcher, Filter, Test};
 use icefield_core::format::LiveFile;
 use icefield_core::{AsOf, Error, Result, Table};
@@ -19,6 +21,7 @@ use icefield_core::{AsOf, Error, Result, Table};
 use super::ScanCaches;
 use super::exec::{ScanRequest, df, target_partitions};
 use super::filter::{conjunction, translate};
+use super::insert::InsertExec;
 use super::plan::{Entry, check_format, check_readable, plan_entries};
 use super::schema::ReadSchema;
 use super::statistics::FileStatistics;
@@ -30,6 +33,8 @@ pub struct IcebergTable {
     as_of: AsOf,
     caches: Arc<ScanCaches>,
     schema: Arc<ReadSchema>,
+    /// Where inserts are committed; without it the table is read-only.
+    catalog: Option<Arc<dyn Catalog>>,
 }
 
 impl IcebergTable {
@@ -41,7 +46,25 @@ impl IcebergTable {
     pub fn new(table: &Table, as_of: AsOf, caches: Arc<ScanCaches>) -> Result<Self> {
         let schema = table.schema_as_of(&as_of)?;
         let schema = Arc::new(ReadSchema::new(table, &schema, caches.view_types())?);
-        Ok(Self { table: table.clone(), as_of, caches, schema })
+        Ok(Self { table: table.clone(), as_of, caches, schema, catalog: None })
+    }
+
+    /// Lets rows be inserted, by commits to this catalog, where the snapshot is the head of a branch.
+    pub fn with_catalog(mut self, catalog: Arc<dyn Catalog>) -> Self {
+        self.catalog = Some(catalog);
+        self
+    }
+
+    /// The branch that inserts go to.
+    fn writable_branch(&self) -> Result<Option<String>> {
+        match &self.as_of {
+            AsOf::Current => Ok(None),
+            AsOf::Ref(name) => Ok(Some(name.clone())),
+            _ => Err(Error::invalid_input(
+                "an earlier snapshot can't be inserted into; insert into the table or a branch",
+            )
+            .with("table", self.table.ident())),
+        }
     }
 
     /// The table.
@@ -198,6 +221,30 @@ impl TableProvider for IcebergTable {
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         df(self.plan(state, projection, filters, limit).await)
+    }
+
+    async fn insert_into(
+        &self,
+        _: &dyn Session,
+        input: Arc<dyn ExecutionPlan>,
+        op: InsertOp,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let Some(catalog) = self.catalog.clone() else {
+            return df(Err(Error::unsupported("a table without a catalog can't be inserted into")
+                .with("table", self.table.ident())));
+        };
+        let replaces = match op {
+            InsertOp::Append => false,
+            InsertOp::Overwrite => true,
+            InsertOp::Replace => {
+                return df(Err(Error::unsupported(
+                    "REPLACE INTO needs row-level changes, which are not there yet",
+                )
+                .with("table", self.table.ident())));
+            }
+        };
+        let branch = df(self.writable_branch())?;
+        Ok(Arc::new(InsertExec::new(self.table.clone(), branch, catalog, input, replaces)))
     }
 }
 

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use datafusion::common::{SchemaReference, TableReference};
 use datafusion::dataframe::DataFrame;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
 use icefield_core::catalog::{NamespaceIdent, TableIdent};
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::builder::DEFAULT_SCHEMA;
 use super::{Session, time_travel};
 use crate::error::from_datafusion;
+use crate::ops::DataFrameExt;
 
 impl Session {
     /// Plans a SQL statement. Its tables are the catalog's (`namespace.table`), as they are now, and those registered in
@@ -82,9 +83,42 @@ impl Session {
                     other => other?,
                 }
             }
+            DdlStatement::CreateMemoryTable(create) if !create.temporary => {
+                let Some(ident) = catalog_table(&create.name)? else { return Ok(false) };
+                self.create_table_as(&ident, create).await?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+impl Session {
+    async fn create_table_as(&self, ident: &TableIdent, create: &CreateMemoryTable) -> Result<()> {
+        if create.or_replace {
+            return Err(Error::unsupported("CREATE OR REPLACE TABLE is not there yet; drop the table first")
+                .with("table", ident));
+        }
+        if self.catalog().table_exists(ident).await? {
+            if create.if_not_exists {
+                return Ok(());
+            }
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "the table exists; drop it, or choose another name",
+            )
+            .with("table", ident));
+        }
+        let name = format!("{}.{}", ident.namespace().as_ref().join("."), ident.name());
+        let schema = create.input.schema().as_arrow().clone();
+        let is_empty = matches!(*create.input, LogicalPlan::EmptyRelation(_));
+        if is_empty {
+            self.create_table(name, schema).await?;
+            return Ok(());
+        }
+        let rows = DataFrame::new(self.context().state(), create.input.as_ref().clone());
+        rows.append_to(self, name).create_with(|options| options).await?;
+        Ok(())
     }
 }
 

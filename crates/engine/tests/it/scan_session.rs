@@ -196,3 +196,33 @@ async fn a_query_over_its_budget_spills_or_says_so() {
         "SELECT count(*) FROM (SELECT value FROM generate_series(1, 2000000) ORDER BY value * 7 % 1000003)";
     assert_eq!(rows(&session, sort).await, ["2000000"]);
 }
+
+#[tokio::test]
+async fn tables_are_created_and_filled_by_sql() {
+    let session = session();
+    session.sql("CREATE SCHEMA ns").await.unwrap();
+    session
+        .sql("CREATE TABLE ns.made AS SELECT 1 AS id, 'x' AS city UNION ALL SELECT 2, NULL")
+        .await
+        .unwrap();
+    assert_eq!(rows(&session, "SELECT * FROM ns.made ORDER BY id").await, ["1|x", "2|NULL"]);
+    let again = session.sql("CREATE TABLE ns.made AS SELECT 3 AS id").await.unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    session.sql("CREATE TABLE IF NOT EXISTS ns.made AS SELECT 3 AS id").await.unwrap();
+    session.sql("CREATE TABLE ns.empty (id BIGINT, city VARCHAR)").await.unwrap();
+    assert_eq!(rows(&session, "SELECT count(*) FROM ns.empty").await, ["0"]);
+    let inserted = rows(&session, "INSERT INTO ns.empty SELECT id, city FROM ns.made").await;
+    assert_eq!(inserted, ["2"]);
+    assert_eq!(rows(&session, "INSERT INTO ns.empty (city) VALUES ('z')").await, ["1"]);
+    assert_eq!(
+        rows(&session, "SELECT * FROM ns.empty ORDER BY id NULLS LAST").await,
+        ["1|x", "2|NULL", "NULL|z"]
+    );
+    assert_eq!(rows(&session, "INSERT OVERWRITE ns.empty SELECT 9, 'nine'").await, ["1"]);
+    assert_eq!(rows(&session, "SELECT * FROM ns.empty").await, ["9|nine"]);
+    let table = session.table("ns.empty").await.unwrap();
+    let first = table.core().metadata().history()[0].snapshot_id;
+    let past = format!("INSERT INTO ns.\"empty@version={first}\" VALUES (1, 'x')");
+    let refused = session.sql(&past).await.unwrap().collect().await.unwrap_err();
+    assert_eq!(icefield_engine::from_datafusion(refused).kind(), ErrorKind::InvalidInput);
+}
