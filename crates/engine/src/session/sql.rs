@@ -110,7 +110,7 @@ impl Session {
             .with("table", ident));
         }
         let name = format!("{}.{}", ident.namespace().as_ref().join("."), ident.name());
-        let schema = create.input.schema().as_arrow().clone();
+        let schema = create.input.schema().inner().clone();
         let is_empty = matches!(*create.input, LogicalPlan::EmptyRelation(_));
         if is_empty {
             self.create_table(name, schema).await?;
