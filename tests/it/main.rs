@@ -1,0 +1,3 @@
+//! What the whole library does, as stories.
+
+mod faults;
