@@ -2,16 +2,24 @@
 
 use std::fmt;
 use std::future::IntoFuture;
+use std::sync::Arc;
 
+use datafusion::common::DFSchema;
 use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::prelude::Expr;
 use futures::future::BoxFuture;
 use iceberg::spec::Struct;
 use icefield_core::commit::{DeleteBy, Overwrite as Replace};
 use icefield_core::filter::Filter;
-use icefield_core::{Result, Table as CoreTable};
+use icefield_core::format::arrow_schema;
+use icefield_core::{Error, Result, Table as CoreTable};
 
 use super::report::WriteReport;
 use super::stage::{Spec, run, write_methods};
+use crate::error::from_datafusion;
+use crate::scan::exact_filter;
 use crate::session::Session;
 use crate::write::WrittenFiles;
 
@@ -49,6 +57,25 @@ pub trait IntoFilter: Send + Sync + 'static {
 impl IntoFilter for Filter {
     fn into_filter(&self, _: &Session, _: &CoreTable) -> Result<Filter> {
         Ok(self.clone())
+    }
+}
+
+/// A DataFusion expression: `col("city").eq(lit("Boston"))`.
+impl IntoFilter for Expr {
+    fn into_filter(&self, session: &Session, table: &CoreTable) -> Result<Filter> {
+        let arrow = arrow_schema(table.schema())?;
+        let columns = DFSchema::try_from(arrow.as_ref().clone()).map_err(from_datafusion)?.into();
+        let context = SimplifyContext::builder()
+            .with_schema(Arc::clone(&columns))
+            .with_config_options(Arc::clone(session.context().state().config_options()))
+            .build();
+        let simplifier = ExprSimplifier::new(context);
+        let typed = simplifier.coerce(self.clone(), &columns).and_then(|expr| simplifier.simplify(expr));
+        exact_filter(&typed.map_err(from_datafusion)?, table.schema()).ok_or_else(|| {
+            let message =
+                "the condition is not one that whole files can be tested with; compare columns with values";
+            Error::invalid_input(message).with("condition", self)
+        })
     }
 }
 

@@ -41,6 +41,11 @@ pub(super) fn conjunction(exprs: &[Expr], schema: &Arc<Schema>) -> Filter {
     }
 }
 
+/// An expression as a filter that matches just the same rows; `None` where there is none.
+pub(crate) fn exact_filter(expr: &Expr, schema: &Schema) -> Option<Filter> {
+    translate(expr, schema).filter(|translated| translated.exact).map(|translated| translated.filter)
+}
+
 /// One expression as a filter on the columns of `schema`.
 pub(super) fn translate(expr: &Expr, schema: &Schema) -> Option<Translated> {
     match expr {

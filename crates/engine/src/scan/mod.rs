@@ -20,5 +20,6 @@ mod statistics;
 mod value;
 
 pub use cache::ScanCaches;
+pub(crate) use filter::exact_filter;
 pub use plan::{PlannedFiles, plan_files};
 pub use provider::{IcebergTable, scan_files};

@@ -248,3 +248,34 @@ async fn branches_tags_and_metadata_change_through_the_table() {
     let gone = report.table.delete_files(files.iter().map(|file| file.file_path())).await.unwrap();
     assert!(data_files(gone.core()).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overwrite_by_filter_takes_whole_files_only() {
+    use datafusion::prelude::{col, lit};
+    let lake = Lake::open().await;
+    let columns = [optional("id", int()), optional("city", string())];
+    lake.session.create_table("where.t", columns).partition_by([identity("city")]).await.unwrap();
+    let rows = |ids: &[i32], city: &str| {
+        let ids: ArrayRef = Arc::new(Int32Array::from(ids.to_vec()));
+        let cities = vec![city; ids.len()];
+        batch(vec![("id", ids), ("city", text(&cities))])
+    };
+    lake.frame(&[rows(&[1, 2], "a"), rows(&[3, 4], "b")]).append_to(&lake.session, "where.t").await.unwrap();
+    let overwrite =
+        |filter| lake.frame(&[rows(&[9], "b")]).overwrite(&lake.session, "where.t").filter(filter);
+    // The literal is wider than the column: types are settled as in a query.
+    let error = overwrite(col("id").gt(lit(3_i64))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("city=b"), "{error}");
+    let error = overwrite((col("id") % lit(2)).eq(lit(0))).await.unwrap_err();
+    assert!(error.to_string().contains("condition"), "{error}");
+    let report = overwrite(col("city").eq(lit("b"))).await.unwrap();
+    let frame = report.table.dataframe().await.unwrap();
+    let sum =
+        frame.aggregate(vec![], vec![datafusion::functions_aggregate::expr_fn::sum(col("id"))]).unwrap();
+    let sum = sum.collect().await.unwrap();
+    assert_eq!(
+        arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(sum[0].column(0)).value(0),
+        12
+    );
+}
