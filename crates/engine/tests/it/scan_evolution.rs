@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, Decimal128Array, Float32Array, Int32Array, ListArray, RecordBatch, StringArray,
-    StructArray,
+    StructArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Fields};
 use iceberg::spec::{FormatVersion, ListType, Literal, NestedField, PrimitiveType, Schema, StructType, Type};
@@ -218,4 +218,63 @@ async fn nested_fields_evolve_at_every_level() {
         ["1|2|o1"]
     );
     assert_eq!(rows(&session, "SELECT id FROM ns.t WHERE t['text'] = 'o2'").await, ["2"]);
+}
+
+#[tokio::test]
+async fn row_groups_are_pruned_by_renamed_promoted_and_zoned_columns() {
+    let session = session();
+    let schema = Schema::builder()
+        .with_fields(vec![
+            NestedField::optional(1, "n", primitive(PrimitiveType::Int)).into(),
+            NestedField::optional(2, "t", primitive(PrimitiveType::Timestamptz)).into(),
+            NestedField::optional(3, "d", primitive(PrimitiveType::Decimal { precision: 9, scale: 2 }))
+                .into(),
+            NestedField::optional(4, "s", primitive(PrimitiveType::String)).into(),
+        ])
+        .build()
+        .unwrap();
+    let table = create(&session, "t", schema, FormatVersion::V2, None).await;
+    let numbers = || 0..256_i32;
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("n", Arc::new(Int32Array::from_iter_values(numbers()))),
+        (
+            "t",
+            Arc::new(
+                TimestampMicrosecondArray::from_iter_values(numbers().map(|n| i64::from(n) * 1_000_000))
+                    .with_timezone("+00:00"),
+            ),
+        ),
+        (
+            "d",
+            Arc::new(
+                Decimal128Array::from_iter_values(numbers().map(i128::from))
+                    .with_precision_and_scale(9, 2)
+                    .unwrap(),
+            ),
+        ),
+        ("s", Arc::new(StringArray::from_iter_values(numbers().map(|n| format!("{n:05}"))))),
+    ];
+    let table = append_batches(&table, "old", &[RecordBatch::try_from_iter(columns).unwrap()]).await;
+    change(&table, |metadata| {
+        SchemaUpdate::new()
+            .promote_column("n", primitive(PrimitiveType::Long))
+            .rename_column("n", "number")
+            .rename_column("t", "time")
+            .promote_column("d", primitive(PrimitiveType::Decimal { precision: 18, scale: 2 }))
+            .rename_column("s", "text")
+            .apply(metadata)
+    })
+    .await;
+    for filter in [
+        "number >= 200",
+        "number + 0 >= 200 AND number > 199",
+        "time >= '1970-01-01T00:03:20Z'",
+        "d >= 2.00",
+        "text >= '00200'",
+    ] {
+        let query = format!("SELECT count(number) FROM ns.t WHERE {filter}");
+        assert_eq!(rows(&session, &query).await, ["56"], "{filter}");
+        let plan = rows(&session, &format!("EXPLAIN ANALYZE {query}")).await.join("\n");
+        assert!(plan.contains("row_groups_pruned_statistics=4 total → 1 matched"), "{filter}: {plan}");
+    }
 }
