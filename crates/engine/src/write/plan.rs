@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{
@@ -178,7 +179,20 @@ pub(crate) fn deal(
             plan = Arc::new(SortPreservingMergeExec::new(order, plan));
         }
     }
-    Ok(Dealt { streams: execute(&plan, context)?, clustered, sorted })
+    Ok(Dealt { streams: execute(&plan, &sorting(context))?, clustered, sorted })
+}
+
+/// A context in which a small memory pool does not refuse to sort at all: what each sort sets aside for merging its spilled
+/// runs (10 MB, unless configured) has to fit.
+fn sorting(context: &Arc<TaskContext>) -> Arc<TaskContext> {
+    let MemoryLimit::Finite(limit) = context.memory_pool().memory_limit() else { return context.clone() };
+    let config = context.session_config();
+    let aside = limit / (8 * config.target_partitions().max(1));
+    if config.options().execution.sort_spill_reservation_bytes <= aside {
+        return context.clone();
+    }
+    let config = config.clone().with_sort_spill_reservation_bytes(aside);
+    Arc::new(TaskContext::default().with_session_config(config).with_runtime(context.runtime_env()))
 }
 
 /// Prepared batches, sorted by partition alone.
@@ -190,7 +204,7 @@ pub(crate) fn cluster(
     let Some(order) = layout.ordering(layout.partition_order()) else { return Ok(input) };
     let plan = source(&layout.schema, vec![input])?;
     let plan = SortExec::new(order, plan);
-    plan.execute(0, context.clone()).map_err(from_datafusion)
+    plan.execute(0, sorting(context)).map_err(from_datafusion)
 }
 
 /// All partitions of a plan, begun.

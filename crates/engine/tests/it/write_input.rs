@@ -124,3 +124,33 @@ fn walk(folder: &std::path::Path) -> Vec<String> {
     }
     found
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rewrite_keeps_row_ids_under_their_reserved_field_ids() {
+    let lake = Lake::open().await;
+    let create = lake.session.create_table("lineage.t", [required("id", long())]).format_version(3);
+    let table = create.await.unwrap();
+    let rows = batch(vec![
+        ("_row_id", longs([40, 41])),
+        ("id", longs([1, 2])),
+        ("_last_updated_sequence_number", longs([3, 4])),
+    ]);
+    let context = lake.session.context().task_ctx();
+    let plan = lake.frame(&[rows]).create_physical_plan().await.unwrap();
+    let options = icefield_engine::write::WriteOptions::new();
+    let written =
+        icefield_engine::write::write_data_files(table.core(), plan, context, &options).await.unwrap();
+    assert_eq!(written.files[0].file.first_row_id(), None);
+    let bytes = table.core().storage().read(written.files[0].file.file_path()).await.unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap();
+    let ids: Vec<(String, i32)> = reader
+        .parquet_schema()
+        .columns()
+        .iter()
+        .map(|column| (column.name().to_string(), column.self_type().get_basic_info().id()))
+        .collect();
+    let expected = [("id", 1), ("_row_id", 2_147_483_540), ("_last_updated_sequence_number", 2_147_483_539)];
+    assert_eq!(ids, expected.map(|(name, id)| (name.to_string(), id)));
+    written.discard(table.core().storage()).await;
+    assert!(!table.core().storage().exists(written.files[0].file.file_path()).await.unwrap());
+}

@@ -180,3 +180,27 @@ async fn files_are_closed_at_the_target_size() {
     assert!(sizes.values().all(|size| *size < 600_000), "{sizes:?}");
     assert_eq!(content(report.table.core()).await, content_hash(&batches, table.core().schema()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn little_memory_makes_smaller_row_groups_not_failures() {
+    use icefield_engine::Session;
+    use icefield_engine::ops::partitioning::bucket;
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::builder().parallelism(2).memory_budget(4 << 20).open(folder.path()).await.unwrap();
+    for mode in ["none", "hash"] {
+        let name = format!("little.{mode}");
+        let create = session.create_table(&name, everything_schema(FormatVersion::V2));
+        let create = create.partition_by([bucket("id", 12)]).property("write.distribution-mode", mode);
+        let table = create.await.unwrap();
+        let batches = random(17, table.core().schema(), 40, 500);
+        let frame = session.read_batches(batches.clone()).unwrap();
+        let report = frame.append_to(&session, &name).await.unwrap();
+        assert_eq!(
+            content(report.table.core()).await,
+            content_hash(&batches, table.core().schema()),
+            "{name}"
+        );
+        let pool = &session.context().runtime_env().memory_pool;
+        assert_eq!(pool.reserved(), 0, "{name} gave its memory back");
+    }
+}
