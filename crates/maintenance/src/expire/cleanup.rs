@@ -3,13 +3,14 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use iceberg::spec::{SnapshotRef, TableMetadata};
-use icefield_core::catalog::TableUpdate;
+use icefield_core::catalog::{TableUpdate, load_metadata};
 use icefield_core::evolve::MetadataChange;
 use icefield_core::storage::Storage;
-use icefield_core::{Result, Table};
+use icefield_core::table::references;
+use icefield_core::{Error, Result, Table};
 
 use crate::identity::key;
-use crate::reach::{FileKind, Manifests, Missing, is_of_data, statistics};
+use crate::reach::{FileKind, Manifests, Missing, is_of_data, present, statistics};
 
 #[derive(Debug)]
 struct Candidate {
@@ -213,4 +214,26 @@ pub(super) fn drop_statistics(metadata: &TableMetadata) -> Result<MetadataChange
     let table = table.map(|snapshot_id| TableUpdate::RemoveStatistics { snapshot_id });
     let partition = partition.map(|snapshot_id| TableUpdate::RemovePartitionStatistics { snapshot_id });
     Ok(MetadataChange { updates: table.chain(partition).collect(), requirements: Vec::new() })
+}
+
+/// Fails when the commit took a branch or tag with it that it was not to drop: one that came to name an expiring snapshot
+/// after the commit's requirements were stated. No requirement can speak of a name that does not exist yet, and a catalog
+/// that removes a snapshot drops what names it.
+pub(super) async fn check_references(produced: &Table, dropped: &[String]) -> Result<()> {
+    let Some(last) = produced.metadata().metadata_log().last() else { return Ok(()) };
+    let replaced = load_metadata(produced.storage(), &last.metadata_file).await;
+    let Some(replaced) = present(replaced, Missing::Skip)? else { return Ok(()) };
+    let stays = |name: &String| produced.references().iter().any(|(kept, _)| kept == name);
+    for (name, reference) in references(&replaced) {
+        if !dropped.contains(&name) && !stays(&name) {
+            return Err(Error::conflict(
+                "a branch or tag was created on an expiring snapshot and went with it; its files were left in place: register the earlier metadata file to get it back",
+            )
+            .with("table", produced.ident())
+            .with("ref", name)
+            .with("snapshot", reference.snapshot_id)
+            .with("metadata", &last.metadata_file));
+        }
+    }
+    Ok(())
 }

@@ -216,7 +216,7 @@ impl ExpireSnapshots {
 
         // From here on the snapshots are gone: what goes wrong is reported, and leaves files behind.
         let started = clock.now_ms();
-        match self.settle(&mut unreached, &attempt.metadata, &committed.table).await {
+        match self.settle(&mut unreached, &attempt.metadata, &committed.table, &report.refs).await {
             Ok(()) => {
                 let locations = unreached.in_order();
                 report.failures =
@@ -243,8 +243,10 @@ impl ExpireSnapshots {
         unreached: &mut Unreached,
         replaced: &TableMetadata,
         produced: &Table,
+        dropped: &[String],
     ) -> Result<()> {
         let storage = self.target.storage();
+        cleanup::check_references(produced, dropped).await?;
         let gone: Vec<i64> = replaced
             .snapshots()
             .map(|s| s.snapshot_id())

@@ -131,10 +131,7 @@ async fn commit(w: &World, transaction: Transaction) -> icefield_core::Result<()
 
 #[tokio::test]
 async fn no_file_that_a_snapshot_needs_is_ever_deleted() {
-    let seeds = match std::env::var("ICEFIELD_SEEDS").ok().and_then(|n| n.parse().ok()) {
-        Some(n) => n,
-        None => 4,
-    };
+    let seeds = std::env::var("ICEFIELD_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(4);
     for seed in 0..seeds {
         run(seed).await;
     }

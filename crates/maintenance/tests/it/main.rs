@@ -6,4 +6,5 @@ mod expire;
 mod faults;
 mod histories;
 mod orphans;
+mod racing;
 mod world;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -54,7 +55,9 @@ impl World {
         let memory = Arc::new(memory);
         let store = FaultyStore::new(memory.clone());
         let storage = Storage::new().with_store("memory://w", Arc::new(store.clone())).unwrap();
-        let clock = FakeClock::new(7);
+        // A copy must not give the ids again that the original gave.
+        static SEED: AtomicU64 = AtomicU64::new(7);
+        let clock = FakeClock::new(SEED.fetch_add(1, Ordering::Relaxed));
         let catalog: Arc<dyn Catalog> =
             Arc::new(MemoryCatalog::with_clock("memory://w", storage.clone(), clock.shared()));
         let catalog = Arc::new(FaultyCatalog::new(catalog));
