@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 /// What bounds memory and time, whatever an archive holds. What passes a limit is quarantined, never a reason to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[non_exhaustive]
 pub struct Limits {
     /// Decompressed bytes for one compressed byte, at most, once [`Limits::ratio_floor_bytes`] are decompressed. 200.
     pub ratio: u64,
@@ -47,7 +46,6 @@ impl Default for Limits {
 /// How CSV is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[non_exhaustive]
 pub struct Csv {
     /// What parts fields: an ASCII character, a comma by default. Files named `.tsv` are parted by tabs.
     pub delimiter: u8,

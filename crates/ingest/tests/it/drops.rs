@@ -59,7 +59,11 @@ async fn a_drop_with_every_fault_gives_the_rows_that_python_reads() {
         assert_eq!(table.rows(), rows.len() as u64, "{name}");
         let got = batches(table).await;
         assert_eq!(got.iter().map(|b| b.num_rows()).sum::<usize>(), rows.len());
-        for (row, got) in rows.iter().zip(shown(&got)) {
+        // Of a long table one row in 17: formatting them all takes longer than reading them.
+        let step = if rows.len() > 10_000 { 17 } else { 1 };
+        let got = arrow::compute::concat_batches(&got[0].schema(), &got).unwrap();
+        for (at, row) in rows.iter().enumerate().step_by(step) {
+            let got = shown(&[got.slice(at, 1)]).remove(0);
             let row: Vec<String> = row
                 .as_array()
                 .unwrap()
