@@ -284,7 +284,7 @@ impl Merge {
 impl Table {
     fn united(&self, options: &TableOptions, source_column: Option<&str>) -> (Projection, TableReport) {
         let mut report = self.report.clone();
-        let mut headers: Vec<(&Vec<String>, &(u64, usize, String))> = self.headers.iter().collect();
+        let mut headers: Vec<_> = self.headers.iter().collect();
         headers.sort_by_key(|(_, (_, place, _))| *place);
         let mut names: Vec<&str> = options.given().map(|f| f.name().as_str()).collect();
         let given = names.len();

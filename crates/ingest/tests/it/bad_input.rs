@@ -247,8 +247,7 @@ async fn bombs_are_set_aside_before_they_burst() {
     }
     let drop = Drop::new();
     drop.put("a.tar.gz", tar_gz(&[("calendar_2024-06-22_1.csv", &zeros), GOOD])).await;
-    let mut limits = Limits::default();
-    limits.member_bytes = 1 << 20;
+    let limits = Limits { member_bytes: 1 << 20, ..Limits::default() };
     let ingested = drop.ingest().limits(limits).await.unwrap();
     assert_eq!(rows(&ingested, "calendar").await, ["1|10", "2|20"]);
     assert_eq!(set_aside(&ingested)[0].4, Reason::MemberTooLarge);

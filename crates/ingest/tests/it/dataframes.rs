@@ -39,7 +39,7 @@ async fn a_dataframe_has_the_rows_that_reading_gives() {
         assert_eq!(got, expected);
         assert_eq!(frame.clone().count().await.unwrap(), 4);
 
-        let some = frame.filter(ident("Day").gt_eq(lit("2024-01-02").into())).unwrap();
+        let some = frame.filter(ident("Day").gt_eq(lit("2024-01-02"))).unwrap();
         let some = some.select(vec![col("_source"), col("id")]).unwrap();
         assert_eq!(shown(&some.collect().await.unwrap()), ["1.tar.gz/calendar_2024-01-02_1.csv|3"]);
         let quarantine = ingested.quarantine.dataframe(&context).unwrap();

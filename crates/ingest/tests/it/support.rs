@@ -95,8 +95,11 @@ pub(crate) fn shown(batches: &[RecordBatch]) -> Vec<String> {
     rows
 }
 
-/// What was set aside: level, archive, member, line and reason.
-pub(crate) fn set_aside(ingested: &Ingested) -> Vec<(Level, String, Option<String>, Option<u64>, Reason)> {
+/// Level, archive, member, line and reason.
+pub(crate) type SetAside = (Level, String, Option<String>, Option<u64>, Reason);
+
+/// What was set aside.
+pub(crate) fn set_aside(ingested: &Ingested) -> Vec<SetAside> {
     let name = |location: &str| location.rsplit('/').next().unwrap().to_string();
     ingested
         .quarantine
