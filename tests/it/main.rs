@@ -1,3 +1,5 @@
 //! What the whole library does, as stories.
 
+mod concurrency;
 mod faults;
+mod partner_day;
