@@ -4,13 +4,13 @@ use std::io::Read;
 use std::sync::Arc;
 
 use iceberg::spec::{TableMetadata, TableMetadataBuilder};
-use iceberg::{NamespaceIdent, TableCreation};
+use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 
 use super::CommitRequest;
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Storage, file_name, join};
-use crate::table::Table;
+use crate::table::{Table, references};
 
 /// The most that a decompressed metadata file may be, in bytes.
 const MAX_METADATA_BYTES: u64 = 1 << 30;
@@ -109,9 +109,29 @@ pub async fn stage_commit(
         Some(current.metadata_location()),
         request.updates.iter().cloned(),
     )?;
+    check_references(current.metadata(), &metadata, request)?;
     let version = version_of(current.metadata_location()).map_or(1, |v| v + 1);
     let previous = Some(current.metadata_location().to_string());
     write(storage, clock, request.ident.clone(), previous, version, metadata).await
+}
+
+/// Removing a snapshot makes `iceberg` drop every branch and tag that names it. A reference that the request does not drop
+/// itself was made after the request was: the request is out of date.
+fn check_references(before: &TableMetadata, after: &TableMetadata, request: &CommitRequest) -> Result<()> {
+    let kept = references(after);
+    for (name, reference) in references(before) {
+        let dropped = request
+            .updates
+            .iter()
+            .any(|update| matches!(update, TableUpdate::RemoveSnapshotRef { ref_name } if *ref_name == name));
+        if !dropped && !kept.iter().any(|(kept, _)| *kept == name) {
+            return Err(Error::conflict("a snapshot to be removed has become a branch's or tag's; plan again")
+                .with("table", &request.ident)
+                .with("ref", name)
+                .with("snapshot", reference.snapshot_id));
+        }
+    }
+    Ok(())
 }
 
 /// The metadata that updates make of `metadata`. Pure.
