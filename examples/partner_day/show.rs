@@ -76,7 +76,7 @@ impl Totals {
 
     pub(crate) fn wrote(&mut self, report: &WriteReport) {
         self.rows_written += report.rows;
-        self.files_written += report.files as u64;
+        self.files_written += report.files;
         self.bytes_written += report.bytes;
     }
 

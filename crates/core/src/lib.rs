@@ -1,7 +1,7 @@
 //! The Iceberg table format without a query engine: files on object stores, metadata, snapshots, commits.
 //!
 //! Data flows one way. A [`catalog`] keeps, for each table, the location of its current metadata file; [`Table`] is that
-//! metadata at one moment, immutable; [`format`] reads and writes what hangs below it (manifest lists, manifests, column
+//! metadata at one moment, immutable; [`mod@format`] reads and writes what hangs below it (manifest lists, manifests, column
 //! statistics); [`evolve`] makes schema, partition and property changes as pure functions; [`commit`] turns actions into
 //! the next snapshot and publishes it. Row data is read and written above this crate.
 

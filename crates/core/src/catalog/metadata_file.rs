@@ -125,10 +125,12 @@ fn check_references(before: &TableMetadata, after: &TableMetadata, request: &Com
             .iter()
             .any(|update| matches!(update, TableUpdate::RemoveSnapshotRef { ref_name } if *ref_name == name));
         if !dropped && !kept.iter().any(|(kept, _)| *kept == name) {
-            return Err(Error::conflict("a snapshot to be removed has become a branch's or tag's; plan again")
-                .with("table", &request.ident)
-                .with("ref", name)
-                .with("snapshot", reference.snapshot_id));
+            return Err(Error::conflict(
+                "a snapshot to be removed has become a branch's or tag's; plan again",
+            )
+            .with("table", &request.ident)
+            .with("ref", name)
+            .with("snapshot", reference.snapshot_id));
         }
     }
     Ok(())

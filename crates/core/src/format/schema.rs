@@ -1,6 +1,6 @@
 //! Schemas: Iceberg's, Arrow's and Parquet's forms of the same columns.
 //!
-//! [`arrow_schema`] is what scans produce and writers expect; [`parquet_schema`] is what data files have;
+//! [`arrow_schema()`] is what scans produce and writers expect; [`parquet_schema`] is what data files have;
 //! [`iceberg_schema`] makes a new table's schema of whatever a query or a reader produced. Every field of the first two,
 //! list elements, map keys and map values among them, carries its Iceberg field id: columns are found by id, never by
 //! position or name. A type that one side lacks is an error that names the column. Converting values is the engine's.
@@ -43,10 +43,10 @@ pub fn arrow_schema(schema: &Schema) -> Result<SchemaRef> {
     Ok(Arc::new(ArrowSchema::new(fields)))
 }
 
-/// The Arrow field of one column, as [`arrow_schema`] has it.
+/// The Arrow field of one column, as [`arrow_schema()`] has it.
 ///
 /// # Errors
-/// As [`arrow_schema`].
+/// As [`arrow_schema()`].
 pub fn arrow_field(field: &NestedField) -> Result<Field> {
     field_at(field, "")
 }
@@ -292,7 +292,7 @@ fn fresh_primitive(field: &Field, path: &str, version: FormatVersion) -> Result<
 /// first out, so a writer is to be given this one (`ArrowWriterOptions::with_parquet_schema`).
 ///
 /// # Errors
-/// [`Unsupported`](crate::ErrorKind::Unsupported) naming the column: what [`arrow_schema`] refuses, and structs without
+/// [`Unsupported`](crate::ErrorKind::Unsupported) naming the column: what [`arrow_schema()`] refuses, and structs without
 /// fields, which Parquet can't hold.
 pub fn parquet_schema(schema: &Schema) -> Result<SchemaDescriptor> {
     let fields = parquet_fields(schema.as_struct(), "")?;

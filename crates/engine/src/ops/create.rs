@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 use futures::future::BoxFuture;
-use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, Schema};
+use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, Schema, SchemaRef};
 use icefield_core::catalog::{NamespaceIdent, TableCreation, TableIdent, parse_ident};
 use icefield_core::evolve::{PartitionTerm, SortTerm, parse_format_version, partition_spec, sort_order};
 use icefield_core::format::iceberg_schema;
@@ -104,7 +104,7 @@ impl TableOptions {
     fn creation(&self, name: &str, schema: TableSchema) -> Result<TableCreation> {
         let version = self.version()?;
         let schema = match schema {
-            TableSchema::Iceberg(schema) => schema,
+            TableSchema::Iceberg(schema) => Arc::unwrap_or_clone(schema),
             TableSchema::Arrow(schema) => iceberg_schema(&optional(&schema), version)?,
         };
         let schema = self.identified(schema)?;
@@ -181,7 +181,7 @@ fn optional(schema: &ArrowSchema) -> ArrowSchema {
 #[derive(Debug, Clone)]
 pub enum TableSchema {
     /// As given.
-    Iceberg(Schema),
+    Iceberg(SchemaRef),
     /// From Arrow's types, all columns optional.
     Arrow(ArrowSchemaRef),
 }
@@ -194,7 +194,7 @@ pub trait IntoTableSchema {
 
 impl IntoTableSchema for Schema {
     fn into_table_schema(self) -> Result<TableSchema> {
-        Ok(TableSchema::Iceberg(self))
+        Ok(TableSchema::Iceberg(Arc::new(self)))
     }
 }
 
@@ -217,9 +217,7 @@ impl IntoTableSchema for Vec<NestedFieldRef> {
         let mut last = 0;
         let fields = fresh_ids(&self, &mut last);
         let schema = Schema::builder().with_fields(fields).build();
-        Ok(TableSchema::Iceberg(
-            schema.map_err(|e| Error::invalid_input(e.message().to_string()).with_source(e))?,
-        ))
+        schema.map_err(|e| Error::invalid_input(e.message().to_string()).with_source(e))?.into_table_schema()
     }
 }
 

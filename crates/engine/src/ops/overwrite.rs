@@ -51,18 +51,18 @@ pub trait IntoFilter: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when it is not one that files can be tested with.
-    fn into_filter(&self, session: &Session, table: &CoreTable) -> Result<Filter>;
+    fn to_filter(&self, session: &Session, table: &CoreTable) -> Result<Filter>;
 }
 
 impl IntoFilter for Filter {
-    fn into_filter(&self, _: &Session, _: &CoreTable) -> Result<Filter> {
+    fn to_filter(&self, _: &Session, _: &CoreTable) -> Result<Filter> {
         Ok(self.clone())
     }
 }
 
 /// A DataFusion expression: `col("city").eq(lit("Boston"))`.
 impl IntoFilter for Expr {
-    fn into_filter(&self, session: &Session, table: &CoreTable) -> Result<Filter> {
+    fn to_filter(&self, session: &Session, table: &CoreTable) -> Result<Filter> {
         let arrow = arrow_schema(table.schema())?;
         let columns = DFSchema::try_from(arrow.as_ref().clone()).map_err(from_datafusion)?.into();
         let context = SimplifyContext::builder()
@@ -120,7 +120,7 @@ impl IntoFuture for Overwrite {
         Box::pin(async move {
             run(spec, &move |transaction, table, written| {
                 let delete = match &replaced {
-                    Replaced::Matching(filter) => DeleteBy::Filter(filter.into_filter(&session, table)?),
+                    Replaced::Matching(filter) => DeleteBy::Filter(filter.to_filter(&session, table)?),
                     Replaced::Partitions if written.files.is_empty() && !keyed => return Ok(None),
                     Replaced::Partitions => DeleteBy::Partitions(partitions(written)),
                 };

@@ -136,7 +136,7 @@ fn namespace(name: &str) -> Result<NamespaceIdent> {
 fn catalog_table(name: &TableReference) -> Result<Option<TableIdent>> {
     match name.schema() {
         None | Some(DEFAULT_SCHEMA) => Ok(None),
-        Some(schema) if schema.is_empty() => Err(Error::invalid_input("a table's namespace has a name")),
+        Some("") => Err(Error::invalid_input("a table's namespace has a name")),
         Some(schema) => Ok(Some(TableIdent::from_strs(schema.split('.').chain([name.table()]))?)),
     }
 }

@@ -32,7 +32,9 @@ impl Names {
     }
 }
 
-type Registered = Arc<Mutex<HashMap<String, HashMap<String, Arc<dyn TableProvider>>>>>;
+/// Tables by schema and name.
+type Tables = HashMap<String, HashMap<String, Arc<dyn TableProvider>>>;
+type Registered = Arc<Mutex<Tables>>;
 
 /// A session's catalog: one schema a namespace, named with dots.
 pub(super) struct SqlCatalog {
@@ -86,7 +88,7 @@ impl fmt::Debug for Namespace {
 }
 
 impl Namespace {
-    fn registered(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Arc<dyn TableProvider>>>> {
+    fn registered(&self) -> MutexGuard<'_, Tables> {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -228,7 +228,7 @@ impl Compact {
         let Some(snapshot) = snapshot else { return Ok(plan) };
         refuse_deletes(&table, &snapshot).await?;
         let filter = match &self.filter {
-            Some(filter) => filter.into_filter(self.table.session(), &table)?,
+            Some(filter) => filter.to_filter(self.table.session(), &table)?,
             None => Filter::True,
         };
         let files = plan_files(&table, &snapshot, &filter, self.table.session().scan_caches()).await?.data;
