@@ -139,6 +139,7 @@ async fn attempt(
         CommitOutcome::Done(mut tables) => match tables.pop() {
             Some(table) => {
                 discard(catalog.storage(), staged.unused, false).await;
+                discard(catalog.storage(), forgotten_metadata(&current, &table), false).await;
                 Tried::Done(table, staged.snapshot_id, false)
             }
             None => Tried::Unknown(Error::internal("the catalog gave no table back"), request, current),
@@ -371,6 +372,18 @@ async fn discard(storage: &Storage, written: Vec<String>, doubt: bool) {
             tracing::warn!(file, %error, "a metadata file of a failed commit could not be deleted");
         }
     }
+}
+
+/// With `write.metadata.delete-after-commit.enabled`: the metadata files that this commit dropped from the log
+/// (`write.metadata.previous-versions-max`). Nothing names them any more.
+fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
+    if after.property("write.metadata.delete-after-commit.enabled") != Some("true") {
+        return Vec::new();
+    }
+    let named: Vec<&str> =
+        after.metadata().metadata_log().iter().map(|entry| entry.metadata_file.as_str()).collect();
+    let log = before.metadata().metadata_log().iter().map(|entry| entry.metadata_file.clone());
+    log.filter(|file| !named.contains(&file.as_str()) && file != after.metadata_location()).collect()
 }
 
 /// The retention settings of a branch, as they are or as a new branch has them.

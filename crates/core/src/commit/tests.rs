@@ -252,6 +252,25 @@ async fn several_actions_are_one_commit() {
 }
 
 #[tokio::test]
+async fn metadata_files_that_leave_the_log_are_deleted_where_the_table_says_so() {
+    for (enabled, left) in [("true", 3), ("false", 6)] {
+        let properties = [
+            ("write.metadata.previous-versions-max", "2"),
+            ("write.metadata.delete-after-commit.enabled", enabled),
+        ];
+        let (catalog, mut t) = table(FormatVersion::V2, &properties).await;
+        for name in ["a", "b", "c", "d", "e"] {
+            t = Transaction::new(&t).append(vec![file(name, 1)]).commit(&*catalog).await.unwrap().table;
+        }
+        use futures::TryStreamExt;
+        let listed: Vec<_> = catalog.storage().list("memory://w/db/t/metadata").try_collect().await.unwrap();
+        let files = listed.iter().filter(|f| f.location.ends_with(".metadata.json")).count();
+        assert_eq!(files, left, "the current file and the two in its log");
+        assert_eq!(names(&catalog.load_table(t.ident()).await.unwrap()).await.len(), 5);
+    }
+}
+
+#[tokio::test]
 async fn branches_and_tags_are_set_used_and_dropped() {
     let (catalog, t) = table(FormatVersion::V2, &[]).await;
     let t = Transaction::new(&t).append(vec![file("a", 1)]).commit(&*catalog).await.unwrap();
