@@ -1,6 +1,6 @@
-//! The first screen of the README, on real data: `cargo run --release --example quickstart`.
+//! The first screen of the README: `cargo run --release --example quickstart`.
 //!
-//! Room rates of one city go into a table, a column is renamed, the table is read as it was before, and maintained.
+//! A few room rates go into a table, a column is renamed, the table is read as it was before, and maintained.
 
 use icefield::prelude::*;
 

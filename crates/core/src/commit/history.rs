@@ -42,11 +42,11 @@ pub(super) fn find(
     history.find(|s| s.summary().additional_properties.get(property).is_some_and(|v| v == value)).cloned()
 }
 
-/// Whether any snapshot of the table was made by this commit.
-pub(super) fn has_commit(metadata: &TableMetadata, commit_id: &str) -> bool {
-    metadata
-        .snapshots()
-        .any(|s| s.summary().additional_properties.get(COMMIT_ID).is_some_and(|id| id == commit_id))
+/// The last snapshot that this commit made, on whatever branch.
+pub(super) fn of_commit(metadata: &TableMetadata, commit_id: &str) -> Option<SnapshotRef> {
+    let made =
+        |s: &&SnapshotRef| s.summary().additional_properties.get(COMMIT_ID).is_some_and(|id| id == commit_id);
+    metadata.snapshots().filter(made).max_by_key(|s| s.sequence_number()).cloned()
 }
 
 fn expired_keys(metadata: &TableMetadata, branch: &str) -> Vec<String> {

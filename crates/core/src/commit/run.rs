@@ -109,7 +109,7 @@ async fn attempt(
     }
     // An earlier try of this commit whose answer was lost may have come through after all.
     if attempt > 1
-        && let Some(done) = history::find(metadata, &transaction.branch, COMMIT_ID, commit_id)
+        && let Some(done) = history::of_commit(metadata, commit_id)
     {
         return Tried::Done(current.clone(), Some(done.snapshot_id()), false);
     }
@@ -309,15 +309,8 @@ async fn settle(
     for check in 0..=policy.status_checks {
         if let Ok(table) = catalog.load_table(&request.ident).await {
             let metadata = table.metadata();
-            if adds_snapshot && history::has_commit(metadata, commit_id) {
-                let ours = metadata
-                    .snapshots()
-                    .filter(|s| {
-                        s.summary().additional_properties.get(COMMIT_ID).is_some_and(|id| id == commit_id)
-                    })
-                    .max_by_key(|s| s.sequence_number())
-                    .map(|s| s.snapshot_id());
-                return Settled::Done(table, ours);
+            if adds_snapshot && let Some(ours) = history::of_commit(metadata, commit_id) {
+                return Settled::Done(table, Some(ours.snapshot_id()));
             }
             if !adds_snapshot
                 && table.metadata_location() != base.metadata_location()
