@@ -1,7 +1,8 @@
 //! One data file while it is written: rows in, encoded columns in memory, row groups out to the store.
 //!
 //! A row group leaves column by column, so that its bytes are never in memory twice. The file becomes visible when it is
-//! closed, whole; dropped before, it leaves nothing that a reader could see.
+//! closed, whole; dropped before, it leaves nothing that a reader could see. Where there are fewer files to write than
+//! cores to write them, the columns of a batch are encoded on several.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,13 +13,14 @@ use bytes::Bytes;
 use icefield_core::storage::Storage;
 use icefield_core::{Error, Result};
 use object_store::buffered::BufWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescriptor;
 use tokio::io::AsyncWriteExt;
 
+use super::encode::ColumnEncoders;
 use super::nan::NanCounter;
 
 /// What an upload holds back in memory at most, in bytes, before it sends a part.
@@ -46,7 +48,9 @@ pub(crate) struct OpenFile {
     parquet: SerializedFileWriter<Sink>,
     factory: ArrowRowGroupWriterFactory,
     /// The columns of the row group in progress.
-    columns: Vec<ArrowColumnWriter>,
+    columns: ColumnEncoders,
+    /// How many tasks encode the columns of one batch.
+    encoders: usize,
     rows_in_group: usize,
     upload: BufWriter,
     sent: u64,
@@ -62,8 +66,13 @@ pub(crate) struct ClosedFile {
 }
 
 impl OpenFile {
-    /// Begins a file. Makes no request.
-    pub(crate) fn create(storage: &Storage, location: String, format: Arc<FileFormat>) -> Result<Self> {
+    /// Begins a file, each of whose batches is encoded on so many tasks. Makes no request.
+    pub(crate) fn create(
+        storage: &Storage,
+        location: String,
+        format: Arc<FileFormat>,
+        encoders: usize,
+    ) -> Result<Self> {
         let upload = storage.writer(&location)?;
         let sink = Sink::default();
         let root = format.parquet.root_schema_ptr();
@@ -77,7 +86,8 @@ impl OpenFile {
             sink,
             parquet,
             factory,
-            columns: Vec::new(),
+            columns: ColumnEncoders::default(),
+            encoders,
             rows_in_group: 0,
             upload,
             sent: 0,
@@ -87,30 +97,20 @@ impl OpenFile {
 
     /// Encodes a batch, and sends the row group in progress when it is full.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.encode(batch).map_err(|e| self.about(e))?;
+        if self.columns.is_empty() {
+            let group = self.parquet.flushed_row_groups().len();
+            let writers = self.factory.create_column_writers(group);
+            let writers = writers.map_err(|e| self.about(e.into()))?;
+            self.columns = ColumnEncoders::new(self.format.arrow.clone(), writers);
+        }
+        let encoded = self.columns.encode(batch, self.encoders).await;
+        encoded.map_err(|e| self.about(e))?;
         self.nans.add(batch);
         self.rows_in_group += batch.num_rows();
         if self.rows_in_group >= self.format.row_group_rows
             || self.in_progress_bytes() >= self.format.row_group_bytes
         {
             self.flush_row_group().await?;
-        }
-        Ok(())
-    }
-
-    fn encode(&mut self, batch: &RecordBatch) -> Result<()> {
-        if self.columns.is_empty() {
-            let group = self.parquet.flushed_row_groups().len();
-            self.columns = self.factory.create_column_writers(group)?;
-        }
-        let mut columns = self.columns.iter_mut();
-        for (field, array) in self.format.arrow.fields().iter().zip(batch.columns()) {
-            for leaf in compute_leaves(field, array)? {
-                let column = columns.next().ok_or_else(|| {
-                    Error::internal("the Parquet schema has fewer columns than the Arrow schema")
-                })?;
-                column.write(&leaf)?;
-            }
         }
         Ok(())
     }
@@ -122,7 +122,7 @@ impl OpenFile {
         }
         let about = |e: Error| e.with("file", &self.location);
         let mut group = self.parquet.next_row_group().map_err(|e| about(e.into()))?;
-        for column in self.columns.drain(..) {
+        for column in std::mem::take(&mut self.columns).into_writers() {
             let chunk = column.close().map_err(|e| about(e.into()))?;
             chunk.append_to_row_group(&mut group).map_err(|e| about(e.into()))?;
             send(&mut self.upload, &self.sink, &mut self.sent).await.map_err(about)?;
@@ -158,13 +158,13 @@ impl OpenFile {
 
     /// Bytes of memory that the file holds: encoded columns, and what the upload has not sent.
     pub(crate) fn memory(&self) -> usize {
-        let columns: usize = self.columns.iter().map(ArrowColumnWriter::memory_size).sum();
+        let columns: usize = self.columns.writers().map(ArrowColumnWriter::memory_size).sum();
         columns + self.sent.min(UPLOAD_BUFFER) as usize
     }
 
     /// Bytes of memory that [`OpenFile::flush_row_group`] would free.
     pub(crate) fn in_progress_bytes(&self) -> usize {
-        self.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
+        self.columns.writers().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
     }
 
     /// The size in bytes that the file would have, closed now, without its footer.

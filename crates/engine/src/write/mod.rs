@@ -10,6 +10,7 @@
 //! partitions. All of it is in the session's memory pool.
 
 mod conform;
+mod encode;
 mod file;
 mod keys;
 mod literal;
@@ -291,10 +292,14 @@ impl Writer {
         let Self { shared, conform, settings } = self;
         let dealt = plan::deal(input, conform, &shared.layout, settings.distribution, &shared.context)?;
         debug_assert!(dealt.sorted || shared.sort_order_id.is_none());
+        // With fewer streams than cores, each is read ahead of its writer, and its writer shares out the columns.
+        let cores = shared.context.session_config().target_partitions();
+        let encoders = cores.div_ceil(dealt.streams.len().max(1));
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for (task, stream) in dealt.streams.into_iter().enumerate() {
-            let writer = TaskWriter::new(shared.clone(), task)?;
+            let writer = TaskWriter::new(shared.clone(), task, encoders)?;
+            let stream = if encoders > 1 { plan::read_ahead(stream) } else { stream };
             let (stopped, clustered) = (stopped.clone(), dealt.clustered);
             tasks.spawn(async move { (task, writer.run(stream, clustered, stopped).await) });
         }

@@ -16,7 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::StreamExt;
 use iceberg::spec::{NullOrder, Schema, SortDirection, SortOrder, Transform};
@@ -26,6 +26,9 @@ use super::conform::Conform;
 use super::keys::{KeyColumn, Partitioning, path_of};
 use super::settings::Distribution;
 use crate::error::{from_datafusion, to_datafusion};
+
+/// How many batches a producer may be ahead of its writer.
+const BATCHES_AHEAD: usize = 2;
 
 /// How prepared batches are laid out: the file's columns first, then keys that are no columns of the file.
 #[derive(Debug)]
@@ -205,6 +208,22 @@ pub(crate) fn cluster(
     let plan = source(&layout.schema, vec![input])?;
     let plan = SortExec::new(order, plan);
     plan.execute(0, sorting(context)).map_err(from_datafusion)
+}
+
+/// The same stream, produced by a task of its own, a few batches ahead. Dropped, it stops the task.
+pub(crate) fn read_ahead(mut input: SendableRecordBatchStream) -> SendableRecordBatchStream {
+    let mut stream = RecordBatchReceiverStream::builder(input.schema(), BATCHES_AHEAD);
+    let to = stream.tx();
+    stream.spawn(async move {
+        while let Some(batch) = input.next().await {
+            // Nobody listens any more: the write has ended.
+            if to.send(batch).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    });
+    stream.build()
 }
 
 /// All partitions of a plan, begun.

@@ -58,6 +58,7 @@ pub(crate) struct Shared {
 pub(crate) struct TaskWriter {
     shared: Arc<Shared>,
     task: usize,
+    encoders: usize,
     begun: usize,
     index: Option<PartitionIndex>,
     /// Open files by the number of their partition.
@@ -69,7 +70,8 @@ pub(crate) struct TaskWriter {
 }
 
 impl TaskWriter {
-    pub(crate) fn new(shared: Arc<Shared>, task: usize) -> Result<Self> {
+    /// A writer, by its number, that encodes each batch on at most so many tasks.
+    pub(crate) fn new(shared: Arc<Shared>, task: usize, encoders: usize) -> Result<Self> {
         let consumer = MemoryConsumer::new(format!("data file writer {task}")).with_can_spill(true);
         let reservation = consumer.register(shared.context.memory_pool());
         let keys = &shared.layout.partition_keys;
@@ -83,6 +85,7 @@ impl TaskWriter {
         Ok(Self {
             shared,
             task,
+            encoders,
             begun: 0,
             index,
             open: BTreeMap::new(),
@@ -275,7 +278,7 @@ impl TaskWriter {
         };
         let location = self.shared.locations.file(self.task, self.begun, folder);
         self.begun += 1;
-        OpenFile::create(&self.shared.storage, location, self.shared.format.clone())
+        OpenFile::create(&self.shared.storage, location, self.shared.format.clone(), self.encoders)
     }
 
     async fn close(&mut self, number: u32, file: OpenFile) -> Result<()> {

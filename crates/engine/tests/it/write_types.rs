@@ -1,10 +1,11 @@
 //! Every type, in every format version, as other engines read it.
 
+use arrow::array::RecordBatch;
 use iceberg::spec::{FormatVersion, PrimitiveType, Schema, Type};
 use icefield_engine::ops::DataFrameExt;
 use icefield_testkit::{Engine, Pick, Referee, content_hash, everything_schema, referee_schema};
 
-use crate::write_support::{Lake, content, data_files, random};
+use crate::write_support::{Lake, content, data_files, random, rows_of};
 
 const VERSIONS: [(FormatVersion, u8); 3] =
     [(FormatVersion::V1, 1), (FormatVersion::V2, 2), (FormatVersion::V3, 3)];
@@ -100,4 +101,28 @@ async fn files_name_their_columns_by_id_and_carry_no_arrow_schema() {
         assert!(info.has_id(), "{} has no field id", column.path());
         assert!(table.core().schema().field_by_id(info.id()).is_some(), "{}", column.path());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_stream_is_encoded_on_several_cores_into_one_file_in_its_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = icefield_engine::Session::builder().parallelism(8).open(folder.path()).await.unwrap();
+    let schema = everything_schema(FormatVersion::V2);
+    let table = session.create_table("types.together", schema).await.unwrap();
+    let batches = random(31, table.core().schema(), 3, 4000);
+    let input = session.read_batches(batches.clone()).unwrap();
+    assert_eq!(
+        input.clone().create_physical_plan().await.unwrap().properties().partitioning.partition_count(),
+        1
+    );
+    let report = input.append_to(&session, "types.together").await.unwrap();
+
+    let files = data_files(report.table.core()).await;
+    assert_eq!(files.len(), 1);
+    assert_eq!(content(report.table.core()).await, content_hash(&batches, table.core().schema()));
+    let written = rows_of(report.table.core(), &files[0]).await;
+    let first = |batches: &[RecordBatch]| {
+        arrow::compute::concat_batches(&batches[0].schema(), batches).unwrap().column(0).clone()
+    };
+    assert_eq!(&first(&written), &first(&batches));
 }
