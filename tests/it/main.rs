@@ -3,3 +3,4 @@
 mod concurrency;
 mod faults;
 mod partner_day;
+mod properties;

@@ -7,6 +7,7 @@
 //! - [`everything_schema`] and [`random_batches`] are tables of every type; [`content_hash`] is the text form in which
 //!   the referees compare rows.
 //! - [`catalog_suite`] is what every catalog must do.
+//! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
 pub mod catalog_suite;
@@ -16,6 +17,7 @@ mod data;
 mod faulty_catalog;
 mod faulty_store;
 mod referee;
+mod reference;
 
 pub use clock::FakeClock;
 pub use content::{Content, content_hash};
@@ -23,3 +25,4 @@ pub use data::{everything_schema, random_batch, random_batches, referee_schema};
 pub use faulty_catalog::{CommitFault, FaultyCatalog};
 pub use faulty_store::{Fault, FaultPoint, FaultyStore, Op, OpKind, every_fault};
 pub use referee::{Engine, Outcome, Pick, Referee};
+pub use reference::reference_read;
