@@ -4,3 +4,4 @@ mod concurrency;
 mod faults;
 mod partner_day;
 mod properties;
+mod stores;

@@ -6,7 +6,7 @@
 //! - [`FakeClock`] stands still until it is moved, and gives the same ids for the same seed.
 //! - [`everything_schema`] and [`random_batches`] are tables of every type; [`content_hash`] is the text form in which
 //!   the referees compare rows.
-//! - [`catalog_suite`] is what every catalog must do.
+//! - [`catalog_suite`] is what every catalog must do, [`store_suite()`] what every object store must; [`S3Server`] is a real one.
 //! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
@@ -18,6 +18,8 @@ mod faulty_catalog;
 mod faulty_store;
 mod referee;
 mod reference;
+mod s3;
+mod store_suite;
 
 pub use clock::FakeClock;
 pub use content::{Content, content_hash};
@@ -26,3 +28,5 @@ pub use faulty_catalog::{CommitFault, FaultyCatalog};
 pub use faulty_store::{Fault, FaultPoint, FaultyStore, Op, OpKind, every_fault};
 pub use referee::{Engine, Outcome, Pick, Referee};
 pub use reference::reference_read;
+pub use s3::S3Server;
+pub use store_suite::store_suite;

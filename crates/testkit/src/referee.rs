@@ -159,7 +159,8 @@ impl Referee {
     }
 }
 
-fn home() -> Option<PathBuf> {
+/// Where the referee's engines and servers are installed.
+pub(crate) fn home() -> Option<PathBuf> {
     let set = std::env::var_os("REFEREE_HOME").map(PathBuf::from);
     set.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/referee")))
 }
