@@ -1,10 +1,11 @@
-//! Maintenance of Iceberg tables: compaction, snapshot expiry, orphan files.
+//! Maintenance of Iceberg tables: compaction, snapshot expiry, orphan files, purging.
 //!
 //! Each operation is a builder that runs when it is awaited and gives a report back:
 //!
 //! - [`compact`] rewrites small files, and too large ones, to files of the target size;
 //! - [`expire_snapshots`] removes old snapshots and deletes the files that only they held;
-//! - [`remove_orphan_files`] deletes files in a table's folders that nothing names.
+//! - [`remove_orphan_files`] deletes files in a table's folders that nothing names;
+//! - [`purge_table`] takes a table out of its catalog and deletes all that it names.
 //!
 //! Options, defaults and rules are Iceberg's own. This crate is the only one that deletes published files, and each module
 //! says what it may delete and why that is safe.
@@ -14,6 +15,7 @@ mod compact;
 mod expire;
 mod identity;
 mod orphans;
+mod purge;
 mod reach;
 
 pub use common::{
@@ -26,4 +28,5 @@ pub use expire::{ExpireReport, ExpireSnapshots, expire_snapshots};
 pub use orphans::{
     KeptFile, KeptReason, OrphanFile, OrphanReport, PrefixMismatch, RemoveOrphanFiles, remove_orphan_files,
 };
+pub use purge::{Purge, PurgeReport, iceberg_catalog, purge_table};
 pub use reach::FileKind;

@@ -1,24 +1,48 @@
 //! [`IcebergCatalog`]: any [`Catalog`] as an `iceberg::Catalog`, for crates that are built on the `iceberg` crate.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use iceberg::{Namespace, NamespaceIdent, Runtime, TableCommit, TableCreation, TableIdent};
 
 use super::{Catalog, CommitOutcome, CommitRequest};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::table::Table;
 
 /// A catalog of ours behind `iceberg`'s trait. What is committed through it is not validated beyond its requirements:
 /// `iceberg`'s own transactions only append.
-#[derive(Debug, Clone)]
-pub struct IcebergCatalog(Arc<dyn Catalog>);
+#[derive(Clone)]
+pub struct IcebergCatalog {
+    catalog: Arc<dyn Catalog>,
+    purge: Option<PurgeTable>,
+}
+
+/// Takes a table out of its catalog and deletes its files.
+type PurgeTable = Arc<dyn Fn(Table) -> BoxFuture<'static, Result<()>> + Send + Sync>;
+
+impl fmt::Debug for IcebergCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("IcebergCatalog").field(&self.catalog).finish()
+    }
+}
 
 impl IcebergCatalog {
-    /// Wraps a catalog.
+    /// Wraps a catalog. Its tables can be dropped but not purged: deleting files is maintenance, which gives a catalog that
+    /// can with `icefield_maintenance::iceberg_catalog`.
     pub fn new(catalog: Arc<dyn Catalog>) -> Self {
-        Self(catalog)
+        Self { catalog, purge: None }
+    }
+
+    /// Has tables purged so.
+    pub fn with_purge(
+        mut self,
+        purge: impl Fn(Table) -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
+    ) -> Self {
+        self.purge = Some(Arc::new(purge));
+        self
     }
 }
 
@@ -49,7 +73,7 @@ fn theirs(table: Table) -> iceberg::Result<iceberg::table::Table> {
 #[async_trait]
 impl iceberg::Catalog for IcebergCatalog {
     async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> iceberg::Result<Vec<NamespaceIdent>> {
-        self.0.list_namespaces(parent).await.map_err(their_error)
+        self.catalog.list_namespaces(parent).await.map_err(their_error)
     }
 
     async fn create_namespace(
@@ -57,17 +81,17 @@ impl iceberg::Catalog for IcebergCatalog {
         namespace: &NamespaceIdent,
         properties: HashMap<String, String>,
     ) -> iceberg::Result<Namespace> {
-        self.0.create_namespace(namespace, properties.clone()).await.map_err(their_error)?;
+        self.catalog.create_namespace(namespace, properties.clone()).await.map_err(their_error)?;
         Ok(Namespace::with_properties(namespace.clone(), properties))
     }
 
     async fn get_namespace(&self, namespace: &NamespaceIdent) -> iceberg::Result<Namespace> {
-        let properties = self.0.namespace_properties(namespace).await.map_err(their_error)?;
+        let properties = self.catalog.namespace_properties(namespace).await.map_err(their_error)?;
         Ok(Namespace::with_properties(namespace.clone(), properties))
     }
 
     async fn namespace_exists(&self, namespace: &NamespaceIdent) -> iceberg::Result<bool> {
-        self.0.namespace_exists(namespace).await.map_err(their_error)
+        self.catalog.namespace_exists(namespace).await.map_err(their_error)
     }
 
     async fn update_namespace(
@@ -76,17 +100,17 @@ impl iceberg::Catalog for IcebergCatalog {
         properties: HashMap<String, String>,
     ) -> iceberg::Result<()> {
         // iceberg's form replaces all properties.
-        let old = self.0.namespace_properties(namespace).await.map_err(their_error)?;
+        let old = self.catalog.namespace_properties(namespace).await.map_err(their_error)?;
         let remove = old.into_keys().filter(|key| !properties.contains_key(key)).collect();
-        self.0.update_namespace(namespace, properties, remove).await.map_err(their_error)
+        self.catalog.update_namespace(namespace, properties, remove).await.map_err(their_error)
     }
 
     async fn drop_namespace(&self, namespace: &NamespaceIdent) -> iceberg::Result<()> {
-        self.0.drop_namespace(namespace).await.map_err(their_error)
+        self.catalog.drop_namespace(namespace).await.map_err(their_error)
     }
 
     async fn list_tables(&self, namespace: &NamespaceIdent) -> iceberg::Result<Vec<TableIdent>> {
-        self.0.list_tables(namespace).await.map_err(their_error)
+        self.catalog.list_tables(namespace).await.map_err(their_error)
     }
 
     async fn create_table(
@@ -94,31 +118,35 @@ impl iceberg::Catalog for IcebergCatalog {
         namespace: &NamespaceIdent,
         creation: TableCreation,
     ) -> iceberg::Result<iceberg::table::Table> {
-        theirs(self.0.create_table(namespace, creation).await.map_err(their_error)?)
+        theirs(self.catalog.create_table(namespace, creation).await.map_err(their_error)?)
     }
 
     async fn load_table(&self, table: &TableIdent) -> iceberg::Result<iceberg::table::Table> {
-        theirs(self.0.load_table(table).await.map_err(their_error)?)
+        theirs(self.catalog.load_table(table).await.map_err(their_error)?)
     }
 
     async fn drop_table(&self, table: &TableIdent) -> iceberg::Result<()> {
-        self.0.drop_table(table).await.map_err(their_error)
+        self.catalog.drop_table(table).await.map_err(their_error)
     }
 
     async fn purge_table(&self, table: &TableIdent) -> iceberg::Result<()> {
-        Err(crate::Error::unsupported(
-            "purging goes through the maintenance crate; drop_table keeps the files",
-        )
-        .with("table", table)
-        .into())
+        let Some(purge) = &self.purge else {
+            return Err(Error::unsupported(
+                "this catalog drops tables and keeps their files; purge with icefield_maintenance, whose iceberg_catalog can",
+            )
+            .with("table", table)
+            .into());
+        };
+        let table = self.catalog.load_table(table).await.map_err(their_error)?;
+        purge(table).await.map_err(their_error)
     }
 
     async fn table_exists(&self, table: &TableIdent) -> iceberg::Result<bool> {
-        self.0.table_exists(table).await.map_err(their_error)
+        self.catalog.table_exists(table).await.map_err(their_error)
     }
 
     async fn rename_table(&self, src: &TableIdent, dest: &TableIdent) -> iceberg::Result<()> {
-        self.0.rename_table(src, dest).await.map_err(their_error)
+        self.catalog.rename_table(src, dest).await.map_err(their_error)
     }
 
     async fn register_table(
@@ -126,7 +154,7 @@ impl iceberg::Catalog for IcebergCatalog {
         table: &TableIdent,
         metadata_location: String,
     ) -> iceberg::Result<iceberg::table::Table> {
-        theirs(self.0.register_table(table, &metadata_location).await.map_err(their_error)?)
+        theirs(self.catalog.register_table(table, &metadata_location).await.map_err(their_error)?)
     }
 
     async fn update_table(&self, mut commit: TableCommit) -> iceberg::Result<iceberg::table::Table> {
@@ -135,7 +163,7 @@ impl iceberg::Catalog for IcebergCatalog {
             requirements: commit.take_requirements(),
             updates: commit.take_updates(),
         };
-        match self.0.commit(vec![request]).await {
+        match self.catalog.commit(vec![request]).await {
             CommitOutcome::Done(mut tables) => match tables.pop() {
                 Some(table) => theirs(table),
                 None => Err(crate::Error::internal("a commit gave no table").into()),

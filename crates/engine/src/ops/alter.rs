@@ -141,14 +141,26 @@ edit_builder! {
         promote_column(column: impl Into<String>, to: Type);
         /// Allows NULL.
         make_optional(column: impl Into<String>);
+        /// Forbids NULL: an incompatible change, unless this update adds the column with a default.
+        require_column(column: impl Into<String>);
         /// Sets a comment.
         set_doc(column: impl Into<String>, doc: impl Into<String>);
+        /// Removes a comment.
+        remove_doc(column: impl Into<String>);
         /// Sets the value of rows written without this column (format version 3).
         set_write_default(column: impl Into<String>, value: Literal);
+        /// Lets rows written without this column have NULL again.
+        remove_write_default(column: impl Into<String>);
         /// Sets the columns that identify a row.
         set_identifier_fields(columns: impl IntoIterator<Item = impl Into<String>>);
         /// Adds the columns of another schema that are missing, by name, and widens types.
         union_by_name(schema: impl Into<std::sync::Arc<iceberg::spec::Schema>>);
+        /// As `union_by_name`, and columns that are optional in the other schema become optional.
+        union_by_name_relaxing(schema: impl Into<std::sync::Arc<iceberg::spec::Schema>>);
+        /// Whether names are matched with their case (the default) or without.
+        case_sensitive(case_sensitive: bool);
+        /// Allows changes that rows which are there may not fit, such as requiring a column.
+        allow_incompatible();
     }
 }
 

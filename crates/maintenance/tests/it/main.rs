@@ -6,5 +6,6 @@ mod expire;
 mod faults;
 mod histories;
 mod orphans;
+mod purge;
 mod racing;
 mod world;

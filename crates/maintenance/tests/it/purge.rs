@@ -1,0 +1,70 @@
+//! Purging deletes what the table names, all of it and nothing else.
+
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use iceberg::spec::FormatVersion;
+use icefield_core::ErrorKind;
+use icefield_core::catalog::Catalog;
+use icefield_core::storage::FileEntry;
+use icefield_maintenance::{ExpireSnapshots, FileKind, Purge, iceberg_catalog};
+
+use crate::world::World;
+
+async fn files(world: &World) -> Vec<String> {
+    let mut found: Vec<FileEntry> = world.storage.list("memory://w/db").try_collect().await.unwrap();
+    found.sort_by(|a, b| a.location.cmp(&b.location));
+    found.into_iter().map(|file| file.location).collect()
+}
+
+#[tokio::test]
+async fn a_purged_table_leaves_only_what_it_never_named() {
+    let world = World::new().await;
+    for n in 0..4 {
+        world.append(&[&format!("f{n}")]).await;
+    }
+    world.replace(&["f1"], &[]).await;
+    let expiry = ExpireSnapshots::new(world.table().await, world.catalog.clone());
+    expiry.older_than_ms(i64::MAX).await.unwrap();
+    let stray = "memory://w/db/t/data/stray.parquet";
+    world.storage.write(stray, "nobody names it").await.unwrap();
+    assert!(files(&world).await.len() > 8);
+
+    let report = Purge::new(world.table().await, world.catalog.clone()).await.unwrap();
+    assert!(report.failures.is_empty());
+    assert_eq!(report.files[&FileKind::Data].files, 3, "{report}");
+    assert_eq!(files(&world).await, [stray]);
+    assert!(!world.catalog.table_exists(&world.ident).await.unwrap());
+}
+
+#[tokio::test]
+async fn files_that_other_tables_may_share_are_not_purged() {
+    let world = World::with(FormatVersion::V2, &[("gc.enabled", "false")]).await;
+    world.append(&["f"]).await;
+    let before = files(&world).await;
+    let error = Purge::new(world.table().await, world.catalog.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(files(&world).await, before);
+    assert!(world.catalog.table_exists(&world.ident).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_table_that_can_not_be_read_whole_stays() {
+    let world = World::new().await;
+    world.append(&["f"]).await;
+    let table = world.table().await;
+    let list = table.metadata().current_snapshot().unwrap().manifest_list().to_string();
+    world.storage.write(&list, "not a manifest list").await.unwrap();
+    let error = Purge::new(table, world.catalog.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DataInvalid);
+    assert!(world.catalog.table_exists(&world.ident).await.unwrap());
+}
+
+#[tokio::test]
+async fn crates_that_are_built_on_iceberg_purge_through_its_trait() {
+    let world = World::new().await;
+    world.append(&["f"]).await;
+    let catalog: Arc<dyn Catalog> = world.catalog.clone();
+    iceberg::Catalog::purge_table(&iceberg_catalog(catalog), &world.ident).await.unwrap();
+    assert_eq!(files(&world).await, Vec::<String>::new());
+}
