@@ -108,7 +108,8 @@ impl Transaction {
         self
     }
 
-    /// Names what is being committed (a batch's id), so that committing it again does nothing.
+    /// Names what is being committed (a batch's id), so that committing it again does nothing: a key that any branch has
+    /// to which the actions add snapshots counts as applied to all of them.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
         self
@@ -190,6 +191,17 @@ impl Transaction {
     /// read and written, one manifest list is written, and the catalog swaps the pointer.
     pub async fn commit(self, catalog: &dyn Catalog) -> Result<Committed> {
         run::commit(self, catalog).await
+    }
+
+    /// The branches that get snapshots; without any, the one that later actions would write.
+    fn branches(&self) -> impl Iterator<Item = &str> {
+        let written = self.actions.iter().filter_map(|action| match action {
+            Action::Data { branch, .. } => Some(branch.as_str()),
+            _ => None,
+        });
+        let mut written = written.peekable();
+        let none = written.peek().is_none();
+        written.chain(none.then_some(self.branch.as_str()))
     }
 
     fn data(self, action: DataAction) -> Self {

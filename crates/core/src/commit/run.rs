@@ -114,7 +114,8 @@ async fn attempt(
         return Tried::Done(current.clone(), Some(done.snapshot_id()), false);
     }
     if let Some(key) = &transaction.idempotency_key
-        && let Some(applied) = history::is_applied(metadata, &transaction.branch, key)
+        && let Some(applied) =
+            transaction.branches().find_map(|branch| history::is_applied(metadata, branch, key))
     {
         return Tried::Done(current.clone(), applied.map(|s| s.snapshot_id()), true);
     }

@@ -392,3 +392,48 @@ async fn a_refused_commit_changes_nothing_and_leaves_no_file() {
         assert_eq!(files().await, there, "{name}");
     }
 }
+
+#[tokio::test]
+async fn a_commit_to_several_branches_is_found_and_applied_once_whichever_it_names_last() {
+    let (origin, _) = start(FormatVersion::V2).await;
+    for last in ["main", "audit"] {
+        let first = if last == "main" { "audit" } else { "main" };
+        for fault in [CommitFault::LostAnswer, CommitFault::Late] {
+            let world = World::fork(&origin).await;
+            for name in ["x", "y"] {
+                world.catalog.storage().write(file(name).file.file_path(), "rows").await.unwrap();
+            }
+            let head = world.table.metadata().current_snapshot_id().unwrap();
+            let audit = SnapshotReference::new(head, SnapshotRetention::branch(None, None, None));
+            let branched =
+                Transaction::new(&world.table).set_ref("audit", audit).commit(&world.catalog).await;
+            let table = branched.unwrap().table;
+            let batch = |table: &Table| {
+                let both =
+                    Transaction::new(table).idempotency_key("batch").on_branch(first).append(vec![file("x")]);
+                // The branch that is named last gets nothing in one case, and rows in the other.
+                if fault == CommitFault::Late {
+                    both.on_branch(last)
+                } else {
+                    both.on_branch(last).append(vec![file("y")])
+                }
+            };
+            world.catalog.queue([fault]);
+            let outcome = batch(&table).commit(&world.catalog).await;
+            if fault == CommitFault::Late {
+                assert!(outcome.unwrap_err().is_commit_state_unknown());
+                world.catalog.deliver_late().await;
+            } else {
+                let done = outcome.unwrap();
+                assert!(!done.already_applied && done.attempts == 1);
+            }
+            let before = world.state().await;
+            // From the table as it was, and as it is now.
+            for table in [table, world.catalog.load_table(&ident()).await.unwrap()] {
+                let again = batch(&table).commit(&world.catalog).await.unwrap();
+                assert!(again.already_applied, "{fault:?}, {last} last");
+            }
+            assert_eq!(world.state().await, before);
+        }
+    }
+}
