@@ -6,7 +6,7 @@ use std::sync::Arc;
 use iceberg::spec::{TableMetadata, TableMetadataBuilder};
 use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 
-use super::CommitRequest;
+use super::{CommitRequest, void_names};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Storage, file_name, join};
@@ -136,17 +136,23 @@ fn check_references(before: &TableMetadata, after: &TableMetadata, request: &Com
     Ok(())
 }
 
-/// The metadata that updates make of `metadata`. Pure.
+/// The metadata that updates make of `metadata`. Pure but for the new metadata's last-updated time.
 pub(crate) fn apply_updates(
     metadata: &TableMetadata,
     location: Option<&str>,
     updates: impl IntoIterator<Item = iceberg::TableUpdate>,
 ) -> Result<TableMetadata> {
-    let mut builder = metadata.clone().into_builder(location.map(str::to_string));
+    let hidden = void_names::hide(metadata)?;
+    let mut builder = hidden.as_ref().unwrap_or(metadata).clone().into_builder(location.map(str::to_string));
     for update in updates {
-        builder = update.apply(builder)?;
+        builder = match hidden {
+            Some(_) => void_names::hide_in(update, metadata)?,
+            None => update,
+        }
+        .apply(builder)?;
     }
-    Ok(builder.build()?.metadata)
+    let built = builder.build()?.metadata;
+    if hidden.is_some() { void_names::show(&built) } else { Ok(built) }
 }
 
 async fn write(

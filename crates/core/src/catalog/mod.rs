@@ -7,6 +7,7 @@
 mod bridge;
 mod memory;
 mod metadata_file;
+mod void_names;
 
 use std::collections::HashMap;
 use std::fmt::Debug;

@@ -28,6 +28,7 @@ use std::mem::{Discriminant, discriminant};
 use iceberg::spec::{FormatVersion, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
+use crate::catalog;
 use crate::error::{Error, Result};
 
 pub use partition::{
@@ -90,11 +91,7 @@ impl MetadataChange {
 /// # Errors
 /// What `iceberg`'s metadata builder refuses.
 pub fn apply_updates(metadata: &TableMetadata, updates: &[TableUpdate]) -> Result<TableMetadata> {
-    let mut builder = metadata.clone().into_builder(None);
-    for update in updates {
-        builder = update.clone().apply(builder)?;
-    }
-    Ok(builder.build()?.metadata)
+    catalog::apply_updates(metadata, None, updates.iter().cloned())
 }
 
 /// Any of the changes of this module, as plain data.

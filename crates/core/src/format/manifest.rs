@@ -6,6 +6,7 @@ use iceberg::spec::{
 };
 
 use super::LiveFile;
+use super::void_names::without_void_names;
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 
@@ -75,7 +76,7 @@ pub async fn load_manifest(storage: &Storage, manifest: &ManifestFile) -> Result
         Error::data_invalid(format!("{message}; restore the file, or roll back to an earlier snapshot"))
             .with("file", location)
     };
-    let parsed = guarded(|| Manifest::parse_avro(&bytes))
+    let parsed = guarded(|| Manifest::parse_avro(&without_void_names(&bytes)))
         .map_err(|e| invalid("the manifest can't be read").with_source(e))?;
     let (entries, metadata) = parsed.into_parts();
     let mut content = ManifestContent {

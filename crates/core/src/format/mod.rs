@@ -5,6 +5,7 @@ mod metrics;
 pub(crate) mod partition;
 mod schema;
 pub(crate) mod value;
+mod void_names;
 
 use iceberg::spec::{DataContentType, DataFile};
 

@@ -1,18 +1,19 @@
 //! Every transform over every type that it takes: each row lies in the file of its partition, and every engine agrees.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{AsArray, StringArray};
 use iceberg::spec::{FormatVersion, Literal, PrimitiveType, Transform, Type};
 use iceberg::transform::create_transform_function;
 use icefield_core::ErrorKind;
-use icefield_core::evolve::Term;
+use icefield_core::evolve::{Term, bucket, identity};
 use icefield_core::format::transform_array;
 use icefield_engine::ops::DataFrameExt;
 use icefield_engine::write::WriteOptions;
 use icefield_testkit::{Engine, Pick, Referee, content_hash, everything_schema};
 
-use crate::write_support::{Lake, content, data_files, random, rows_of};
+use crate::write_support::{Lake, batch, content, data_files, longs, random, rows_of};
 
 const TRANSFORMS: [Transform; 8] = [
     Transform::Identity,
@@ -203,4 +204,48 @@ async fn little_memory_makes_smaller_row_groups_not_failures() {
         let pool = &session.context().runtime_env().memory_pool;
         assert_eq!(pool.reserved(), 0, "{name} gave its memory back");
     }
+}
+
+/// Iceberg Java leaves a removed field of version 1 its column's name, which `iceberg` refuses to build.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_v1_table_whose_void_field_has_its_columns_name_is_appended_to_and_evolved() {
+    let lake = Lake::open().await;
+    let rows = |ids: [i64; 2]| {
+        let names = ids.map(|id| format!("name {id}"));
+        batch(vec![("id", longs(ids)), ("name", Arc::new(StringArray::from(names.to_vec())))])
+    };
+    let first = lake.frame(&[rows([1, 2])]).append_to(&lake.session, "db.ours");
+    let first = first.create_with(|t| t.format_version(1).partition_by([identity("name")])).await.unwrap();
+    let table = first.table.update_spec().remove(identity("name")).await.unwrap();
+    // As Java would have written it.
+    let bytes = table.core().storage().read(table.core().metadata_location()).await.unwrap();
+    let json = String::from_utf8(bytes.to_vec()).unwrap();
+    assert!(json.contains("\"name_1000\""), "{json}");
+    let location = format!("{}/metadata/00007-java.metadata.json", table.core().metadata().location());
+    table.core().storage().write(&location, json.replace("\"name_1000\"", "\"name\"")).await.unwrap();
+    lake.session.catalog().drop_table(table.ident()).await.unwrap();
+    let ident = icefield_core::catalog::parse_ident("db.java").unwrap();
+    lake.session.catalog().register_table(&ident, &location).await.unwrap();
+
+    lake.frame(&[rows([3, 4])]).append_to(&lake.session, "db.java").await.unwrap();
+    let table = lake.session.table("db.java").await.unwrap();
+    let table =
+        table.update_schema().add_column("note", icefield_core::evolve::types::string()).await.unwrap();
+    table.update_spec().add_field(bucket("id", 2)).await.unwrap();
+    let report = lake.frame(&[rows([5, 6])]).append_to(&lake.session, "db.java").await.unwrap();
+
+    let core = report.table.core();
+    let voids: Vec<&str> = core
+        .metadata()
+        .partition_specs_iter()
+        .flat_map(|spec| spec.fields())
+        .filter(|field| field.transform == Transform::Void)
+        .map(|field| field.name.as_str())
+        .collect();
+    assert_eq!(voids, ["name", "name"]);
+    let read = report.table.dataframe().await.unwrap().collect().await.unwrap();
+    let expected = content_hash(&read, core.schema());
+    assert_eq!(expected.rows, 6);
+    let java = Referee::with_engines(&[Engine::Java]);
+    let _ = java.check(core.metadata_location(), Pick::Current, &expected).await;
 }
