@@ -2,13 +2,14 @@
 //!
 //! Data flows one way. A [`catalog`] keeps, for each table, the location of its current metadata file; [`Table`] is that
 //! metadata at one moment, immutable; [`mod@format`] reads and writes what hangs below it (manifest lists, manifests, column
-//! statistics); [`evolve`] makes schema, partition and property changes as pure functions; [`commit`] turns actions into
+//! statistics); [`deletes`] tells which rows of data files are gone; [`evolve`] makes schema, partition and property changes as pure functions; [`commit`] turns actions into
 //! the next snapshot and publishes it. Row data is read and written above this crate.
 
 pub mod catalog;
 mod clock;
 pub mod commit;
 pub mod config;
+pub mod deletes;
 mod error;
 pub mod evolve;
 pub mod filter;

@@ -1,0 +1,212 @@
+//! Row-level deletes: which delete files apply to which data files, and what a deletion vector says.
+//!
+//! The rules are those of the specification's "Scan Planning". A delete applies to a data file when
+//! - a **deletion vector** names it, and is no older: it stands for all position deletes of the file;
+//! - a **position delete file** is of the same spec and partition, or holds positions of this file alone, and is no older;
+//! - an **equality delete file** is of the same spec and partition, or of an unpartitioned spec, and is newer.
+//!
+//! "Older" and "newer" go by data sequence number.
+
+mod vector;
+
+use std::collections::HashMap;
+use std::ops::Deref;
+
+use iceberg::spec::{
+    DataContentType, DataFile, DataFileFormat, Datum, Literal, PrimitiveLiteral, Struct, TableMetadata,
+};
+
+use crate::error::{Error, Result};
+use crate::format::LiveFile;
+
+pub use roaring::RoaringTreemap;
+pub use vector::{load_deletion_vector, parse_deletion_vector};
+
+/// The field id of a position delete file's column of paths.
+pub const DELETE_FILE_PATH_ID: i32 = 2_147_483_546;
+/// The field id of a position delete file's column of positions.
+pub const DELETE_POS_ID: i32 = 2_147_483_545;
+
+/// The delete files of a snapshot, by what they apply to. Holds the caller's entries, however it keeps them.
+#[derive(Debug)]
+pub struct DeleteIndex<F> {
+    files: Vec<F>,
+    vectors: HashMap<String, usize>,
+    /// Position deletes of one data file each.
+    by_path: HashMap<String, Vec<usize>>,
+    positions: HashMap<(i32, PartitionKey), Vec<usize>>,
+    equality: HashMap<(i32, PartitionKey), Vec<usize>>,
+    global: Vec<usize>,
+}
+
+/// The deletes that apply to one data file.
+#[derive(Debug)]
+pub struct FileDeletes<'a, F> {
+    /// The deletion vector. With it there are no `positions`.
+    pub vector: Option<&'a F>,
+    /// Position delete files, which may hold positions of other data files too.
+    pub positions: Vec<&'a F>,
+    /// Equality delete files.
+    pub equality: Vec<&'a F>,
+}
+
+impl<F> FileDeletes<'_, F> {
+    /// Whether no row of the file is deleted.
+    pub fn is_empty(&self) -> bool {
+        self.vector.is_none() && self.positions.is_empty() && self.equality.is_empty()
+    }
+}
+
+impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
+    /// An index of all delete files of a snapshot that a scan may meet.
+    ///
+    /// # Errors
+    /// [`DataInvalid`](crate::ErrorKind::DataInvalid) for a deletion vector that does not name its data file, for a second one
+    /// of the same data file, and for an equality delete file without columns.
+    pub fn new(deletes: impl IntoIterator<Item = F>, metadata: &TableMetadata) -> Result<Self> {
+        let mut index = Self {
+            files: deletes.into_iter().collect(),
+            vectors: HashMap::new(),
+            by_path: HashMap::new(),
+            positions: HashMap::new(),
+            equality: HashMap::new(),
+            global: Vec::new(),
+        };
+        for (at, delete) in index.files.iter().enumerate() {
+            let file = &delete.file;
+            let invalid = |message: &str| {
+                Error::data_invalid(format!("{message}; roll back to a snapshot without it"))
+                    .with("file", file.file_path())
+            };
+            let partition = || (delete.spec_id, partition_key(file.partition()));
+            match file.content_type() {
+                DataContentType::Data => return Err(invalid("a data file is listed among the deletes")),
+                DataContentType::PositionDeletes if is_vector(file) => {
+                    let path = file
+                        .referenced_data_file()
+                        .ok_or_else(|| invalid("a deletion vector does not say which data file it is of"))?;
+                    if let Some(other) = index.vectors.insert(path, at) {
+                        let other = index.files.get(other).map(|f| f.path().to_string()).unwrap_or_default();
+                        return Err(invalid("a data file has two deletion vectors").with("other", other));
+                    }
+                }
+                DataContentType::PositionDeletes => match only_path(file) {
+                    Some(path) => index.by_path.entry(path).or_default().push(at),
+                    None => index.positions.entry(partition()).or_default().push(at),
+                },
+                DataContentType::EqualityDeletes => {
+                    if file.equality_ids().is_none_or(|ids| ids.is_empty()) {
+                        return Err(invalid("an equality delete file does not say by which columns"));
+                    }
+                    let spec = metadata.partition_spec_by_id(delete.spec_id);
+                    if spec.is_some_and(|spec| spec.is_unpartitioned()) {
+                        index.global.push(at);
+                    } else {
+                        index.equality.entry(partition()).or_default().push(at);
+                    }
+                }
+            }
+        }
+        Ok(index)
+    }
+
+    /// Whether there are no deletes at all.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+
+    /// The deletes that apply to a data file.
+    pub fn of(&self, data: &LiveFile) -> FileDeletes<'_, F> {
+        let mut found = FileDeletes { vector: None, positions: Vec::new(), equality: Vec::new() };
+        if self.files.is_empty() {
+            return found;
+        }
+        let get = |at: &usize| self.files.get(*at);
+        let key = (data.spec_id, partition_key(data.file.partition()));
+        let vector = self.vectors.get(data.path()).and_then(get);
+        found.vector = vector.filter(|delete| delete.sequence_number >= data.sequence_number);
+        if found.vector.is_none() {
+            let by_path = self.by_path.get(data.path()).into_iter().flatten();
+            let by_partition = self.positions.get(&key).into_iter().flatten();
+            let positions = by_path.chain(by_partition).filter_map(get);
+            found.positions =
+                positions.filter(|delete| delete.sequence_number >= data.sequence_number).collect();
+            found.positions.retain(|delete| may_hold_path(&delete.file, data.path()));
+        }
+        let scoped = self.equality.get(&key).into_iter().flatten();
+        let equality = self.global.iter().chain(scoped).filter_map(get);
+        found.equality = equality.filter(|delete| delete.sequence_number > data.sequence_number).collect();
+        found
+    }
+}
+
+/// Whether a delete file is a deletion vector.
+pub fn is_vector(file: &DataFile) -> bool {
+    file.file_format() == DataFileFormat::Puffin
+}
+
+/// The one data file that a position delete file is of, when its metadata tells.
+fn only_path(file: &DataFile) -> Option<String> {
+    if let Some(path) = file.referenced_data_file() {
+        return Some(path);
+    }
+    // Bounds that were cut short are not equal: an upper one is then above what it bounds.
+    let (lower, upper) = path_bounds(file)?;
+    (lower == upper).then(|| lower.to_string())
+}
+
+fn may_hold_path(file: &DataFile, path: &str) -> bool {
+    path_bounds(file).is_none_or(|(lower, upper)| lower <= path && path <= upper)
+}
+
+fn path_bounds(file: &DataFile) -> Option<(&str, &str)> {
+    fn text(datum: &Datum) -> Option<&str> {
+        match datum.literal() {
+            PrimitiveLiteral::String(text) => Some(text),
+            _ => None,
+        }
+    }
+    let lower = file.lower_bounds().get(&DELETE_FILE_PATH_ID).and_then(text)?;
+    let upper = file.upper_bounds().get(&DELETE_FILE_PATH_ID).and_then(text)?;
+    Some((lower, upper))
+}
+
+/// A partition value that compares alike whichever width it was written in: a column that was promoted has had two.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PartitionKey(Vec<Option<Part>>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Part {
+    Whole(i128),
+    Float(u64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+fn partition_key(partition: &Struct) -> PartitionKey {
+    let part = |value: &Literal| match value {
+        Literal::Primitive(primitive) => Some(match primitive {
+            PrimitiveLiteral::Boolean(v) => Part::Whole(i128::from(*v)),
+            PrimitiveLiteral::Int(v) => Part::Whole(i128::from(*v)),
+            PrimitiveLiteral::Long(v) => Part::Whole(i128::from(*v)),
+            PrimitiveLiteral::Int128(v) => Part::Whole(*v),
+            PrimitiveLiteral::Float(v) => Part::Float(canonical(f64::from(v.0))),
+            PrimitiveLiteral::Double(v) => Part::Float(canonical(v.0)),
+            PrimitiveLiteral::String(v) => Part::Text(v.clone()),
+            PrimitiveLiteral::Binary(v) => Part::Bytes(v.clone()),
+            PrimitiveLiteral::UInt128(v) => Part::Bytes(v.to_be_bytes().to_vec()),
+            PrimitiveLiteral::AboveMax => Part::Text("above".to_string()),
+            PrimitiveLiteral::BelowMin => Part::Text("below".to_string()),
+        }),
+        _ => None,
+    };
+    PartitionKey(partition.fields().iter().map(|value| value.as_ref().and_then(part)).collect())
+}
+
+/// The bits of a float, all NaNs alike.
+fn canonical(value: f64) -> u64 {
+    if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() }
+}
+
+#[cfg(test)]
+mod tests;
