@@ -4,4 +4,5 @@ mod concurrency;
 mod faults;
 mod partner_day;
 mod properties;
+mod referee;
 mod stores;
