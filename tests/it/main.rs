@@ -1,5 +1,6 @@
 //! What the whole library does, as stories.
 
+mod bad_input;
 mod concurrency;
 mod faults;
 mod partner_day;

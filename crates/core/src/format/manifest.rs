@@ -8,7 +8,7 @@ use iceberg::spec::{
 use super::LiveFile;
 use super::void_names::without_void_names;
 use crate::error::{Error, Result};
-use crate::storage::Storage;
+use crate::storage::{Storage, check_location};
 
 /// A manifest's content. Entries are split by status; [`LiveFile`]s of both kinds have their inherited values.
 #[derive(Debug, Clone)]
@@ -62,7 +62,11 @@ pub async fn load_manifest_list(
         }
         Ok(list) => list,
     };
-    Ok(list.consume_entries().into_iter().collect())
+    let manifests: Vec<ManifestFile> = list.consume_entries().into_iter().collect();
+    for manifest in &manifests {
+        check_location(&manifest.manifest_path).map_err(|e| no_location(e, location))?;
+    }
+    Ok(manifests)
 }
 
 /// A manifest's content. One request.
@@ -98,6 +102,7 @@ pub async fn load_manifest(storage: &Storage, manifest: &ManifestFile) -> Result
             return Err(invalid("an entry that was carried over has no sequence number")
                 .with("entry", entry.file_path()));
         };
+        check_location(entry.file_path()).map_err(|e| no_location(e, location))?;
         let mut file = entry.data_file().clone();
         if entry.is_alive() && manifest.content == ManifestContentType::Data {
             file = with_first_row_id(file, manifest.partition_spec_id, &mut next_row_id)?;
@@ -117,6 +122,15 @@ pub async fn load_manifest(storage: &Storage, manifest: &ManifestFile) -> Result
         }
     }
     Ok(content)
+}
+
+/// The error of a file that names another by what is no location.
+fn no_location(error: Error, file: &str) -> Error {
+    Error::data_invalid(
+        "a file is named by what is no location; restore the file that names it, or roll back to an earlier snapshot",
+    )
+    .with("file", file)
+    .with_source(error)
 }
 
 /// The first row id that a data file inherits from its manifest (spec: "First Row ID Inheritance").

@@ -49,6 +49,14 @@ fn canonical_scheme(scheme: &str) -> &str {
     }
 }
 
+/// Whether this is a location at all, of whatever store.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is not.
+pub fn check_location(location: &str) -> Result<()> {
+    Location::parse(location).map(drop)
+}
+
 /// `base` and `path` with one slash between them.
 pub fn join(base: &str, path: &str) -> String {
     format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))

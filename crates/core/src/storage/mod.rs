@@ -23,7 +23,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use url::Url;
 
-pub use location::{file_name, join, same_location};
+pub use location::{check_location, file_name, join, same_location};
 
 use crate::error::{Error, ErrorKind, Result};
 use location::Location;

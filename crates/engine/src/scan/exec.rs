@@ -23,6 +23,7 @@ use super::ScanCaches;
 use super::adapter::FieldIdAdapterFactory;
 use super::reader::{FileLocation, ReaderFactory};
 use super::schema::ReadSchema;
+use super::source::NamedSource;
 use super::split::split;
 use super::statistics::total;
 use crate::error::{from_datafusion, to_datafusion};
@@ -75,7 +76,7 @@ impl ScanRequest<'_> {
         let base = self.storage.resolve(first.path())?.base;
         let url = ObjectStoreUrl::parse(base.as_str()).map_err(from_datafusion)?;
         let columns = self.schema.arrow.fields().len();
-        let scan = FileScanConfigBuilder::new(url, Arc::new(source))
+        let scan = FileScanConfigBuilder::new(url, Arc::new(NamedSource::new(source)))
             .with_file_groups(groups.collect())
             .with_statistics(total(columns, files.iter().map(|(_, stats)| stats)))
             .with_expr_adapter(Some(Arc::new(FieldIdAdapterFactory::new(self.schema.clone()))))

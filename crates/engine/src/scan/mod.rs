@@ -15,6 +15,7 @@ mod provider;
 mod reader;
 mod reshape;
 mod schema;
+mod source;
 mod split;
 mod statistics;
 mod value;

@@ -1,0 +1,190 @@
+//! [`NamedSource`]: DataFusion's Parquet source, whose errors name the file that was read.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::record_batch::RecordBatch;
+use datafusion::common::{DataFusionError, Result};
+use datafusion::config::ConfigOptions;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileOpener, FileScanConfig, FileSource, ParquetSource};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
+use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use icefield_core::Error;
+use object_store::ObjectStore;
+
+use super::reader::FileLocation;
+use crate::error::{from_datafusion, to_datafusion};
+
+/// The Parquet source, or what it became when a filter, a projection or an order was pushed into it.
+pub(super) struct NamedSource(Arc<dyn FileSource>);
+
+impl NamedSource {
+    pub(super) fn new(source: ParquetSource) -> Self {
+        Self(Arc::new(source))
+    }
+
+    fn around(source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+        Arc::new(Self(source))
+    }
+}
+
+impl FileSource for NamedSource {
+    fn create_file_opener(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Arc<dyn FileOpener>> {
+        self.0.create_file_opener(store, config, partition)
+    }
+
+    fn create_morselizer(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> Result<Box<dyn Morselizer>> {
+        Ok(Box::new(Named { of: (), inner: self.0.create_morselizer(store, config, partition)? }))
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        self.0.table_schema()
+    }
+
+    fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
+        Self::around(self.0.with_batch_size(batch_size))
+    }
+
+    fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        self.0.filter()
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        self.0.projection()
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        self.0.metrics()
+    }
+
+    fn file_type(&self) -> &str {
+        self.0.file_type()
+    }
+
+    fn fmt_extra(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt_extra(format, f)
+    }
+
+    fn supports_repartitioning(&self) -> bool {
+        self.0.supports_repartitioning()
+    }
+
+    fn repartitioned(
+        &self,
+        partitions: usize,
+        min_size: usize,
+        order: Option<LexOrdering>,
+        config: &FileScanConfig,
+    ) -> Result<Option<FileScanConfig>> {
+        self.0.repartitioned(partitions, min_size, order, config)
+    }
+
+    fn try_pushdown_filters(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
+        let mut pushed = self.0.try_pushdown_filters(filters, config)?;
+        pushed.updated_node = pushed.updated_node.map(Self::around);
+        Ok(pushed)
+    }
+
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+        properties: &EquivalenceProperties,
+    ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
+        Ok(match self.0.try_pushdown_sort(order, properties)? {
+            SortOrderPushdownResult::Exact { inner } => {
+                SortOrderPushdownResult::Exact { inner: Self::around(inner) }
+            }
+            SortOrderPushdownResult::Inexact { inner } => {
+                SortOrderPushdownResult::Inexact { inner: Self::around(inner) }
+            }
+            SortOrderPushdownResult::Unsupported => SortOrderPushdownResult::Unsupported,
+        })
+    }
+
+    fn reorder_files(&self, files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
+        self.0.reorder_files(files)
+    }
+
+    fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
+        Ok(self.0.try_pushdown_projection(projection)?.map(Self::around))
+    }
+}
+
+/// A part of reading a file, and where the file is.
+struct Named<Of, Inner: ?Sized> {
+    of: Of,
+    inner: Box<Inner>,
+}
+
+type Location = Option<Arc<FileLocation>>;
+
+impl<Of, Inner: fmt::Debug + ?Sized> fmt::Debug for Named<Of, Inner> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl Morselizer for Named<(), dyn Morselizer> {
+    fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
+        let of = file.extensions.get_arc::<FileLocation>();
+        let inner = self.inner.plan_file(file).map_err(|e| named(&of, e))?;
+        Ok(Box::new(Named { of, inner }))
+    }
+}
+
+impl MorselPlanner for Named<Location, dyn MorselPlanner> {
+    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
+        let Self { of, inner } = *self;
+        let Some(mut plan) = inner.plan().map_err(|e| named(&of, e))? else { return Ok(None) };
+        let planner =
+            |of: &Location, inner| Box::new(Named { of: of.clone(), inner }) as Box<dyn MorselPlanner>;
+        let morsels = plan.take_morsels().into_iter();
+        let morsels = morsels.map(|inner| Box::new(Named { of: of.clone(), inner }) as Box<dyn Morsel>);
+        let planners = plan.take_ready_planners().into_iter().map(|inner| planner(&of, inner));
+        let out = MorselPlan::new().with_morsels(morsels.collect()).with_planners(planners.collect());
+        Ok(Some(match plan.take_pending_planner() {
+            Some(pending) => out.with_pending_planner(async move {
+                let inner = pending.await.map_err(|e| named(&of, e))?;
+                Ok(planner(&of, inner))
+            }),
+            None => out,
+        }))
+    }
+}
+
+impl Morsel for Named<Location, dyn Morsel> {
+    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
+        let Self { of, inner } = *self;
+        inner.into_stream().map(move |batch| batch.map_err(|e| named(&of, e))).boxed()
+    }
+}
+
+/// The error with the file's location, unless it has one.
+fn named(of: &Location, error: DataFusionError) -> DataFusionError {
+    let Some(of) = of else { return error };
+    let error: Error = from_datafusion(error);
+    let has_one = error.context().any(|(key, _)| key == "file");
+    to_datafusion(if has_one { error } else { error.with("file", &of.location) })
+}
