@@ -7,7 +7,7 @@ use icefield_core::catalog::TableIdent;
 use icefield_core::{AsOf, Error, Result, Table as CoreTable};
 
 use crate::error::from_datafusion;
-use crate::scan::IcebergTable;
+use crate::scan::{IcebergTable, ScanCaches};
 use crate::session::{Session, parse_timestamp_ms};
 
 /// A table of a session, as it was when it was loaded and, unless [`Table::as_of`] says otherwise, at its current
@@ -17,12 +17,19 @@ pub struct Table {
     session: Session,
     core: CoreTable,
     as_of: AsOf,
+    caches: Arc<ScanCaches>,
 }
 
 impl Table {
     /// A table of a session from its metadata.
     pub fn new(session: Session, core: CoreTable) -> Self {
-        Self { session, core, as_of: AsOf::Current }
+        let caches = session.scan_caches().clone();
+        Self { session, core, as_of: AsOf::Current, caches }
+    }
+
+    /// The same table with caches of its own, for one whose locations may name other bytes than the session's do.
+    pub(crate) fn with_caches(self, caches: ScanCaches) -> Self {
+        Self { caches: Arc::new(caches), ..self }
     }
 
     /// The session.
@@ -53,11 +60,15 @@ impl Table {
     pub fn as_of(&self, as_of: impl IntoAsOf) -> Result<Self> {
         let as_of = as_of.into_as_of(&self.core)?;
         self.core.snapshot_as_of(&as_of)?;
-        Ok(Self { session: self.session.clone(), core: self.core.clone(), as_of })
+        Ok(Self { as_of, ..self.clone() })
     }
 
     /// The table as the catalog has it now. One look at the catalog.
+    ///
+    /// # Errors
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a table that was opened from its metadata file.
     pub async fn refresh(&self) -> Result<Self> {
+        self.core.require_catalog()?;
         let fresh = self.session.load(self.ident()).await?;
         Ok(Self { as_of: self.as_of.clone(), ..fresh })
     }
@@ -67,9 +78,11 @@ impl Table {
     /// # Errors
     /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a column of a type that can't be carried.
     pub fn provider(&self) -> Result<Arc<IcebergTable>> {
-        let caches = self.session.scan_caches().clone();
-        let provider = IcebergTable::new(&self.core, self.as_of.clone(), caches)?;
-        Ok(Arc::new(provider.with_catalog(self.session.catalog().clone())))
+        let provider = IcebergTable::new(&self.core, self.as_of.clone(), self.caches.clone())?;
+        Ok(Arc::new(match self.core.is_read_only() {
+            true => provider,
+            false => provider.with_catalog(self.session.catalog().clone()),
+        }))
     }
 
     /// The table's rows. Nothing is read before the DataFrame runs.

@@ -37,6 +37,8 @@ impl Target {
 
     /// The table as it is now.
     pub(crate) async fn reload(&self) -> Result<Table> {
+        // Whatever table has this name in the catalog, it is not the one that was opened from a file.
+        self.table.require_catalog()?;
         self.catalog.load_table(self.table.ident()).await
     }
 }

@@ -190,6 +190,7 @@ impl Transaction {
     /// Without contention: the branch's manifest list is read, the manifests that merging or removing files touches are
     /// read and written, one manifest list is written, and the catalog swaps the pointer.
     pub async fn commit(self, catalog: &dyn Catalog) -> Result<Committed> {
+        self.base.require_catalog()?;
         run::commit(self, catalog).await
     }
 

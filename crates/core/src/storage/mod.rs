@@ -10,7 +10,9 @@
 
 mod file_io;
 mod location;
+mod mapping;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -27,6 +29,7 @@ pub use location::{check_location, file_name, join, same_location};
 
 use crate::error::{Error, ErrorKind, Result};
 use location::Location;
+use mapping::Mapping;
 
 /// A file that [`Storage::list`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +55,10 @@ pub struct Resolved {
 
 /// Files by URL. Cheap to clone; clones share their stores.
 #[derive(Clone)]
-pub struct Storage(Arc<Inner>);
+pub struct Storage {
+    inner: Arc<Inner>,
+    mapping: Arc<Mapping>,
+}
 
 struct Inner {
     options: HashMap<String, String>,
@@ -62,7 +68,10 @@ struct Inner {
 impl fmt::Debug for Storage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Options hold secrets: names only.
-        f.debug_struct("Storage").field("options", &self.0.options.keys()).finish_non_exhaustive()
+        f.debug_struct("Storage")
+            .field("options", &self.inner.options.keys())
+            .field("mapping", &self.mapping)
+            .finish_non_exhaustive()
     }
 }
 
@@ -82,7 +91,7 @@ impl Storage {
     /// (`aws_endpoint`, ...) or Iceberg's (`s3.endpoint`, `s3.region`, `s3.access-key-id`, `s3.secret-access-key`,
     /// `s3.session-token`, `s3.path-style-access`).
     pub fn with_options(options: HashMap<String, String>) -> Self {
-        Self(Arc::new(Inner { options, stores: Mutex::default() }))
+        Self { inner: Arc::new(Inner { options, stores: Mutex::default() }), mapping: Arc::default() }
     }
 
     /// Uses `store` for every location under `base` (`scheme://authority`): a wrapped store, or one of a kind that URLs
@@ -96,12 +105,33 @@ impl Storage {
         Ok(self)
     }
 
+    /// The same stores, and files that were moved: a location that begins with the first of a pair, in whatever form it is
+    /// written (`file:/a` for `/a`), is looked for where the second of the pair has it. The longest of several that fit
+    /// applies, and only whole parts of a path fit: `/a/b` moves `/a/b/c`, not `/a/bc`. Locations keep their names everywhere
+    /// else. Replaces earlier mappings.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for what is not a location, and for one that is moved twice.
+    pub fn with_mappings<F: Into<String>, T: Into<String>>(
+        &self,
+        moved: impl IntoIterator<Item = (F, T)>,
+    ) -> Result<Self> {
+        let mapping = Mapping::new(moved.into_iter().map(|(from, to)| (from.into(), to.into())))?;
+        Ok(Self { inner: self.inner.clone(), mapping: Arc::new(mapping) })
+    }
+
+    /// Where the bytes of a location are looked for: itself, unless [`with_mappings`](Self::with_mappings) says otherwise.
+    pub fn mapped<'a>(&self, location: &'a str) -> Cow<'a, str> {
+        self.mapping.apply(location)
+    }
+
     /// The store and path of a location. Makes no request.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidInput`] for a scheme that is not known or a path that no store takes (`..`, an empty segment).
     pub fn resolve(&self, location: &str) -> Result<Resolved> {
-        let parsed = Location::parse(location)?;
+        let mapped = self.mapped(location);
+        let parsed = Location::parse(&mapped)?;
         let path = Path::parse(parsed.key).map_err(|e| {
             Error::invalid_input("not a usable path").with("location", location).with_source(e)
         })?;
@@ -121,7 +151,7 @@ impl Storage {
     }
 
     fn stores(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn ObjectStore>>> {
-        self.0.stores.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn build(&self, base: &Url) -> Result<Arc<dyn ObjectStore>> {
@@ -132,7 +162,7 @@ impl Storage {
             .filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix)))
             .map(|(key, value)| (key.to_ascii_lowercase(), value));
         let options =
-            environment.chain(self.0.options.iter().flat_map(|(k, v)| location::store_option(k, v)));
+            environment.chain(self.inner.options.iter().flat_map(|(k, v)| location::store_option(k, v)));
         match object_store::parse_url_opts(base, options) {
             Ok((store, _)) => Ok(Arc::from(store)),
             Err(e) => Err(Error::invalid_input(
@@ -238,11 +268,20 @@ impl Storage {
             Err(e) => return futures::stream::once(async { Err(e) }).boxed(),
         };
         let base = Location::parse(location).map(|l| l.written_base()).unwrap_or_default();
-        let about_location = location.to_string();
+        let (about_location, about_listed) = (location.to_string(), location.to_string());
+        let moved = match self.mapped(location) {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(_) => Some(at.path.clone()),
+        };
         at.store
             .list(Some(&at.path))
             .map_ok(move |meta| FileEntry {
-                location: format!("{base}/{}", meta.location),
+                location: match moved.as_ref().and_then(|moved| meta.location.prefix_match(moved)) {
+                    Some(parts) => {
+                        parts.fold(about_listed.clone(), |location, part| join(&location, part.as_ref()))
+                    }
+                    None => format!("{base}/{}", meta.location),
+                },
                 size: meta.size,
                 modified_ms: meta.last_modified.timestamp_millis(),
             })

@@ -65,3 +65,37 @@ async fn the_iceberg_crate_reads_and_writes_through_it() {
     let missing = io.new_input("memory://b/none").unwrap().read().await.unwrap_err();
     assert_eq!(Error::from(missing).kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn files_that_were_moved_are_found_under_their_old_names() {
+    let plain = Storage::new();
+    let moved = [
+        ("memory://old/w", "memory://new/a"),
+        ("memory://old/w/t/data/", "memory://new/b/"),
+        ("/was/here", "memory://new/local"),
+    ];
+    let storage = plain.with_mappings(moved).unwrap();
+    for (location, at) in [
+        ("memory://old/w/t/metadata/x", "memory://new/a/t/metadata/x"),
+        ("memory://old/w", "memory://new/a"),
+        ("memory://old/w/t/data/p=1/y", "memory://new/b/p=1/y"),
+        ("memory://old/w/t/database/y", "memory://new/a/t/database/y"),
+        ("memory://old/ww/z", "memory://old/ww/z"),
+        ("memory://other/w/z", "memory://other/w/z"),
+        ("file:/was/here/q", "memory://new/local/q"),
+        ("file:///was/here/q", "memory://new/local/q"),
+        ("/was/hereafter", "/was/hereafter"),
+    ] {
+        assert_eq!(storage.mapped(location), at, "{location}");
+        assert_eq!(plain.mapped(location), location);
+    }
+    plain.write("memory://new/b/p=1/y", "bytes").await.unwrap();
+    assert_eq!(storage.read("memory://old/w/t/data/p=1/y").await.unwrap(), "bytes");
+    let listed: Vec<FileEntry> = storage.list("memory://old/w/t/data").try_collect().await.unwrap();
+    assert_eq!(listed[0].location, "memory://old/w/t/data/p=1/y");
+    for twice in
+        [[("/a", "/b"), ("file:///a/", "/c")], [("a", "/b"), ("/c", "/d")], [("/a", "b"), ("/c", "/d")]]
+    {
+        assert_eq!(plain.with_mappings(twice).unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+}

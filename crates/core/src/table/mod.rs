@@ -24,6 +24,8 @@ struct Inner {
     metadata: TableMetadataRef,
     metadata_location: String,
     storage: Storage,
+    /// Whether the table is a catalog's, not just a metadata file's.
+    registered: bool,
     references: OnceLock<Vec<(String, SnapshotReference)>>,
 }
 
@@ -52,20 +54,53 @@ pub enum AsOf {
 }
 
 impl Table {
-    /// A table from its parts.
+    /// A catalog's table from its parts.
     pub fn new(
         ident: TableIdent,
         metadata: TableMetadataRef,
         metadata_location: String,
         storage: Storage,
     ) -> Self {
-        Self(Arc::new(Inner { ident, metadata, metadata_location, storage, references: OnceLock::new() }))
+        let references = OnceLock::new();
+        Self(Arc::new(Inner { ident, metadata, metadata_location, storage, registered: true, references }))
     }
 
-    /// A table from its metadata file alone, read-only for want of a catalog. One request.
+    /// A table from its metadata file alone, plain or gzip and of any name, without a catalog and so read-only. Where the
+    /// table's files were moved, `storage` says where to: see [`Storage::with_mappings`]. One request.
+    ///
+    /// # Errors
+    /// As [`load_metadata`].
     pub async fn from_metadata_file(storage: Storage, ident: TableIdent, location: &str) -> Result<Self> {
-        let metadata = load_metadata(&storage, location).await?;
-        Ok(Self::new(ident, Arc::new(metadata), location.to_string(), storage))
+        let metadata = Arc::new(load_metadata(&storage, location).await?);
+        let (metadata_location, references) = (location.to_string(), OnceLock::new());
+        Ok(Self(Arc::new(Inner {
+            ident,
+            metadata,
+            metadata_location,
+            storage,
+            registered: false,
+            references,
+        })))
+    }
+
+    /// Whether the table was opened by [`from_metadata_file`](Self::from_metadata_file): nothing can be committed to it.
+    pub fn is_read_only(&self) -> bool {
+        !self.0.registered
+    }
+
+    /// Refuses a table that has no catalog, before anything is changed.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported).
+    pub fn require_catalog(&self) -> Result<()> {
+        if self.0.registered {
+            return Ok(());
+        }
+        Err(Error::unsupported(
+            "the table was opened from its metadata file and is read-only; load it from its catalog, or register it in one",
+        )
+        .with("table", self.ident())
+        .with("file", self.metadata_location()))
     }
 
     /// The table's name in its catalog.

@@ -43,7 +43,7 @@ impl ScanCaches {
         self
     }
 
-    pub(super) fn view_types(&self) -> bool {
+    pub(crate) fn view_types(&self) -> bool {
         self.view_types
     }
 

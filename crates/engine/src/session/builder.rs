@@ -21,7 +21,7 @@ use crate::scan::ScanCaches;
 /// What queries may hold in memory unless another budget is given, in bytes.
 const DEFAULT_MEMORY_BUDGET: usize = 1 << 30;
 /// How much of the memory budget the caches of manifests and footers may take.
-const CACHE_SHARE: usize = 8;
+pub(super) const CACHE_SHARE: usize = 8;
 /// The name of the embedded catalog, in its database and in SQL.
 const EMBEDDED_CATALOG: &str = "icefield";
 /// The schema in which tables registered by hand are found without a prefix.

@@ -4,6 +4,7 @@
 //! session's memory pool bounds what queries and writes hold, its spill folder takes what does not fit.
 
 mod builder;
+mod metadata_file;
 mod readers;
 mod sql;
 mod sql_catalog;
@@ -22,6 +23,7 @@ use crate::scan::ScanCaches;
 use crate::table::Table;
 
 pub use builder::SessionBuilder;
+pub use metadata_file::OpenMetadataFile;
 pub(crate) use time_travel::parse_timestamp_ms;
 
 /// A catalog and a query engine over its tables. Cheap to clone; clones share everything.

@@ -1,5 +1,6 @@
 //! The engine over real files and catalogs.
 
+mod metadata_file;
 mod scan_evolution;
 mod scan_filters;
 mod scan_foreign;

@@ -8,4 +8,5 @@ mod histories;
 mod orphans;
 mod purge;
 mod racing;
+mod read_only;
 mod world;
