@@ -3,6 +3,7 @@
 mod bad_input;
 mod concurrency;
 mod faults;
+mod inspect;
 mod partner_day;
 mod properties;
 mod referee;

@@ -8,6 +8,7 @@
 //!   the referees compare rows.
 //! - [`catalog_suite`] is what every catalog must do, [`store_suite()`] what every object store must; [`S3Server`] is a real one.
 //! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
+//! - [`ReferenceTables`] are tables that Iceberg Java and Spark wrote; [`spark_sql`] runs Spark.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
 pub mod catalog_suite;
@@ -18,6 +19,7 @@ mod faulty_catalog;
 mod faulty_store;
 mod referee;
 mod reference;
+mod reference_tables;
 mod s3;
 mod store_suite;
 
@@ -28,5 +30,6 @@ pub use faulty_catalog::{CommitFault, FaultyCatalog};
 pub use faulty_store::{Fault, FaultPoint, FaultyStore, Op, OpKind, every_fault};
 pub use referee::{Engine, Outcome, Pick, Referee};
 pub use reference::reference_read;
+pub use reference_tables::{Expected, ReferenceTables, newest_metadata, spark_sql};
 pub use s3::S3Server;
 pub use store_suite::store_suite;

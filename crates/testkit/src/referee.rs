@@ -138,10 +138,7 @@ impl Referee {
     }
 
     fn find(&self) -> Result<(PathBuf, Vec<Engine>), String> {
-        let script = match std::env::var_os("ICEFIELD_REFEREE") {
-            Some(path) => PathBuf::from(path),
-            None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/referee/referee"),
-        };
+        let script = script();
         if !script.is_file() {
             return Err(format!("{} is not there; ICEFIELD_REFEREE names the script", script.display()));
         }
@@ -156,6 +153,14 @@ impl Referee {
             return Err(format!("none of {:?} is installed under {}", self.engines, home.display()));
         }
         Ok((script, engines))
+    }
+}
+
+/// The script that starts the engines. Its helpers lie beside it.
+pub(crate) fn script() -> PathBuf {
+    match std::env::var_os("ICEFIELD_REFEREE") {
+        Some(path) => PathBuf::from(path),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/referee/referee"),
     }
 }
 
