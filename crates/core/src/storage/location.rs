@@ -1,5 +1,7 @@
 //! Locations as text: their parts, joining, and comparing those that differ only in form.
 
+use object_store::path::Path;
+
 use crate::error::{Error, Result};
 
 /// The parts of a location, borrowed from it.
@@ -28,7 +30,16 @@ impl<'a> Location<'a> {
             Some(rest) => rest.split_at(rest.find('/').unwrap_or(rest.len())),
             None => ("", rest), // Hadoop's file:/a/b
         };
+        if !authority.chars().all(|c| c.is_ascii_alphanumeric() || "._-@:[]%$".contains(c)) {
+            return Err(invalid());
+        }
         Ok(Self { scheme, authority, written: true, key })
+    }
+
+    /// The path in the store.
+    pub(super) fn path(&self, location: &str) -> Result<Path> {
+        Path::parse(self.key)
+            .map_err(|e| Error::invalid_input("not a usable path").with("location", location).with_source(e))
     }
 
     /// What stores are kept under: scheme aliases folded.
@@ -54,7 +65,7 @@ fn canonical_scheme(scheme: &str) -> &str {
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is not.
 pub fn check_location(location: &str) -> Result<()> {
-    Location::parse(location).map(drop)
+    Location::parse(location)?.path(location).map(drop)
 }
 
 /// `base` and `path` with one slash between them.

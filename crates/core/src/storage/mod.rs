@@ -132,9 +132,7 @@ impl Storage {
     pub fn resolve(&self, location: &str) -> Result<Resolved> {
         let mapped = self.mapped(location);
         let parsed = Location::parse(&mapped)?;
-        let path = Path::parse(parsed.key).map_err(|e| {
-            Error::invalid_input("not a usable path").with("location", location).with_source(e)
-        })?;
+        let path = parsed.path(location)?;
         let key = parsed.base();
         let base = Url::parse(&key).map_err(|e| {
             Error::invalid_input("not a usable URL").with("location", location).with_source(e)

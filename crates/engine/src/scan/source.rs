@@ -1,6 +1,7 @@
-//! [`NamedSource`]: DataFusion's Parquet source, whose errors name the file that was read.
+//! [`NamedSource`]: DataFusion's Parquet source, whose errors (and its decoders' panics) name the file that was read.
 
 use std::fmt;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -177,8 +178,18 @@ impl MorselPlanner for Named<Location, dyn MorselPlanner> {
 impl Morsel for Named<Location, dyn Morsel> {
     fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
         let Self { of, inner } = *self;
-        inner.into_stream().map(move |batch| batch.map_err(|e| named(&of, e))).boxed()
+        // Decoders panic on some pages that are not what they say.
+        AssertUnwindSafe(inner.into_stream())
+            .catch_unwind()
+            .map(move |batch| batch.unwrap_or_else(|_| Err(broken())).map_err(|e| named(&of, e)))
+            .boxed()
     }
+}
+
+fn broken() -> DataFusionError {
+    to_datafusion(Error::data_invalid(
+        "the file's content breaks its own promises; restore the file, or roll back to an earlier snapshot",
+    ))
 }
 
 /// The error with the file's location, unless it has one.
