@@ -75,7 +75,8 @@ impl SqlCatalogBuilder {
         self
     }
 
-    /// Keeps the catalog in a PostgreSQL database, by its URL.
+    /// Keeps the catalog in a PostgreSQL database, by its URL. Its parameters `sslmode` (by default `prefer`: encrypted where the
+    /// server can) and `sslrootcert` say how the connection is encrypted and the server known, as in libpq.
     pub fn postgres(mut self, url: impl Into<String>) -> Self {
         self.place = Some(Place::Postgres(url.into()));
         self

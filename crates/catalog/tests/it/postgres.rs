@@ -232,3 +232,33 @@ async fn what_is_too_long_for_a_column_is_invalid_input() {
     assert_eq!(long.kind(), ErrorKind::InvalidInput, "{long}");
     assert_eq!(files(&catalog).await, before, "no file is left");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_is_encrypted_and_the_server_known_as_the_url_asks() {
+    let Some((server, certificate)) = Server::with_tls() else { return };
+    let plain = server.database().await;
+    let named = plain.replace("127.0.0.1", "localhost");
+    let open = |url: String| async move {
+        let builder = SqlCatalog::builder("lake").postgres(url).warehouse(WAREHOUSE);
+        builder.connect_timeout(Duration::from_secs(5)).open().await
+    };
+    open(format!("{plain}?sslmode=disable")).await.unwrap();
+    let catalog = open(format!("{plain}?sslmode=require")).await.unwrap();
+    catalog.create_namespace(&namespace(&["n"]), HashMap::new()).await.unwrap();
+    sql(&plain, "SELECT 1").await;
+    let mut connection = PgConnection::connect(&format!("{plain}?sslmode=require")).await.unwrap();
+    let (encrypted,): (bool,) = sqlx::query_as("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert!(encrypted);
+
+    // Whoever wants to know the server must be given its certificate, and call it by its name.
+    let known = format!("sslmode=verify-full&sslrootcert={}", certificate.display());
+    open(format!("{named}?{known}")).await.unwrap();
+    for url in [format!("{named}?sslmode=verify-full"), format!("{plain}?{known}")] {
+        let error = open(url).await.unwrap_err();
+        assert!(error.to_string().to_lowercase().contains("certificate"), "{error}");
+        assert!(!error.is_commit_state_unknown());
+    }
+}

@@ -33,18 +33,53 @@ impl Server {
             println!("skipped: no PostgreSQL server under /usr/lib/postgresql or in the PATH");
             return None;
         };
-        let server = Arc::new(Self::start(&programs));
+        let server = Arc::new(Self::start(&programs, None));
         *shared = Arc::downgrade(&server);
         Some(server)
     }
 
-    fn start(programs: &Path) -> Self {
+    /// A server of its own that takes encrypted connections only, with a certificate for `localhost` that it signed itself,
+    /// and where that certificate is; none, with a notice, where PostgreSQL or OpenSSL is not installed.
+    pub(crate) fn with_tls() -> Option<(Self, PathBuf)> {
+        let Some(programs) = programs() else {
+            println!("skipped: no PostgreSQL server under /usr/lib/postgresql or in the PATH");
+            return None;
+        };
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let (key, certificate) = (folder.path().join("key.pem"), folder.path().join("certificate.pem"));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output();
+        if !made.is_ok_and(|output| output.status.success()) {
+            println!("skipped: no openssl that makes certificates");
+            return None;
+        }
+        let server = Self::start(&programs, Some((folder, &key, &certificate)));
+        Some((server, certificate))
+    }
+
+    fn start(programs: &Path, tls: Option<(tempfile::TempDir, &Path, &Path)>) -> Self {
+        let mut settings = vec!["fsync=off".to_string()];
+        let folder = match tls {
+            Some((folder, key, certificate)) => {
+                settings.push("ssl=on".to_string());
+                settings.push(format!("ssl_key_file={}", key.display()));
+                settings.push(format!("ssl_cert_file={}", certificate.display()));
+                folder
+            }
+            None => tempfile::tempdir().expect("a temporary folder"),
+        };
         let data = folder.path().join("data");
         // The server refuses to run as root.
         let root = Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.starts_with(b"0\n"));
         if root {
-            let owned = Command::new("chown").arg("nobody").arg(folder.path()).status();
+            let owned = Command::new("chown").args(["-R", "nobody"]).arg(folder.path()).status();
             assert!(owned.is_ok_and(|s| s.success()), "chown to nobody");
         }
         let program = |name: &str| {
@@ -68,7 +103,8 @@ impl Server {
         let child = program("postgres")
             .arg("-D")
             .arg(&data)
-            .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", "", "-c", "fsync=off"])
+            .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""])
+            .args(settings.iter().flat_map(|setting| ["-c", setting]))
             .current_dir(folder.path())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
