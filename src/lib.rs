@@ -35,7 +35,7 @@ pub use icefield_core::catalog::{
 };
 pub use icefield_core::{AsOf, Clock, Error, ErrorKind, Result, SystemClock};
 pub use icefield_engine::ops::{DataFrameExt, WriteReport};
-pub use icefield_engine::{Session, SessionBuilder, Table};
+pub use icefield_engine::{MetadataTable, Session, SessionBuilder, Table};
 
 pub use icefield_core::storage;
 pub use icefield_engine::transform;

@@ -4,6 +4,7 @@
 //! one of its tables at one moment. [`scan`] reads tables, [`transform`] names and checks what is made of them.
 
 mod error;
+mod metadata_tables;
 pub mod ops;
 pub mod scan;
 pub mod session;
@@ -12,6 +13,7 @@ pub mod transform;
 pub mod write;
 
 pub use error::{from_datafusion, to_datafusion};
+pub use metadata_tables::MetadataTable;
 pub use session::{Session, SessionBuilder};
 pub use table::{IntoAsOf, Table};
 pub use transform::{Pipeline, Transform};

@@ -11,7 +11,7 @@ use iceberg::spec::{DataContentType, DataFile};
 
 pub use manifest::{ManifestContent, load_manifest, load_manifest_list};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
-pub use partition::{Partitioner, rows_by_partition, transform_array};
+pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};
 pub use schema::{UTC, arrow_field, arrow_schema, iceberg_schema, iceberg_type, parquet_schema};
 
 /// A data or delete file with the partition spec that its partition value is of. (`iceberg`'s [`DataFile`] knows its

@@ -21,6 +21,7 @@ use iceberg::spec::{
 
 use crate::error::{Error, Result};
 
+pub use path::human as human_partition_value;
 pub use transform::transform_array;
 
 /// Sorts rows into the partitions of one spec. Partitions are numbered from 0 in the order in which they are met, for the

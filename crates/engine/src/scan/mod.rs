@@ -24,3 +24,4 @@ pub use cache::ScanCaches;
 pub(crate) use filter::exact_filter;
 pub use plan::{PlannedFiles, plan_files};
 pub use provider::{IcebergTable, scan_files};
+pub(crate) use value::scalar;

@@ -9,7 +9,7 @@ use icefield_core::{Error, Result};
 ///
 /// # Errors
 /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) when the literal is not one of the type's.
-pub(super) fn scalar(of: &PrimitiveType, literal: &PrimitiveLiteral) -> Result<ScalarValue> {
+pub(crate) fn scalar(of: &PrimitiveType, literal: &PrimitiveLiteral) -> Result<ScalarValue> {
     use PrimitiveLiteral as L;
     use PrimitiveType as T;
     let utc = || Some(UTC.into());

@@ -13,6 +13,8 @@ use icefield_core::catalog::TableIdent;
 use super::builder::DEFAULT_SCHEMA;
 use super::{Inner, Session, time_travel};
 use crate::error::to_datafusion;
+use crate::metadata_tables::MetadataTable;
+use crate::table::Table;
 
 /// Names of namespaces and their tables, as last listed. DataFusion asks for them where nothing can be awaited.
 #[derive(Debug, Default)]
@@ -92,6 +94,15 @@ impl Namespace {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    async fn load(&self, session: &Session, table: &str) -> icefield_core::Result<Option<Table>> {
+        let Ok(ident) = TableIdent::from_strs(self.name.split('.').chain([table])) else { return Ok(None) };
+        match session.load(&ident).await {
+            Ok(table) => Ok(Some(table)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     fn registered_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
         self.registered().get(&self.name)?.get(name).cloned()
     }
@@ -116,20 +127,22 @@ impl SchemaProvider for Namespace {
         };
         let versioned = time_travel::versioned(name);
         let name = versioned.map_or(name, |(table, _, _)| table);
-        let Ok(ident) = TableIdent::from_strs(self.name.split('.').chain([name])) else {
-            return Ok(None);
+        let found = async {
+            // A table of this very name comes first, though it has a `$` in it.
+            let (table, about) = match (self.load(&session, name).await?, MetadataTable::split(name)) {
+                (None, Some((table, about))) => (self.load(&session, table).await?, Some(about)),
+                (table, _) => (table, None),
+            };
+            let Some(mut table) = table else { return Ok(None) };
+            if let Some((_, value, is_time)) = versioned {
+                table = table.as_of(time_travel::resolve(table.core(), value, is_time)?)?;
+            }
+            Ok(Some(match about {
+                Some(about) => table.metadata_provider(about)?,
+                None => table.provider()?,
+            }))
         };
-        let table = match session.load(&ident).await {
-            Ok(table) => table,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(to_datafusion(e)),
-        };
-        let provider = match versioned {
-            None => table.provider(),
-            Some((_, value, is_time)) => time_travel::resolve(table.core(), value, is_time)
-                .and_then(|as_of| table.as_of(as_of)?.provider()),
-        };
-        Ok(Some(provider.map_err(to_datafusion)?))
+        found.await.map_err(to_datafusion)
     }
 
     fn register_table(

@@ -1,6 +1,7 @@
 //! The engine over real files and catalogs.
 
 mod metadata_file;
+mod metadata_tables;
 mod scan_evolution;
 mod scan_filters;
 mod scan_foreign;

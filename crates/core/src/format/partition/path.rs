@@ -24,8 +24,9 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A transformed value for people: dates and times as such, binary in base 64, `null`.
-pub(super) fn human(transform: Transform, of: &PrimitiveType, value: Option<&Literal>) -> String {
+/// A partition value for people, as Iceberg Java prints it: dates and times as such, binary in base 64, `null`. `of` is the
+/// type that the transform gives.
+pub fn human(transform: Transform, of: &PrimitiveType, value: Option<&Literal>) -> String {
     let value = match (transform, value) {
         (Transform::Void, _) | (_, None) => return "null".to_string(),
         (_, Some(Literal::Primitive(value))) => value,

@@ -1,0 +1,180 @@
+//! Tables about a table: its snapshots, branches and tags, manifests, files and partitions, as Iceberg Java has them.
+//!
+//! In SQL `db.t$files` (`"db"."t$files"`), also `FOR VERSION AS OF`; from code [`Table::metadata_table`]. Names, columns, types
+//! and their order are those of Java and Spark ("Inspecting tables"). Differences: maps of metrics that a file has empty are
+//! NULL; `lower_bounds` and `upper_bounds` have the bytes of a widened column's bounds in its new type, and none of a column
+//! that was dropped before the manifest was written; there is no `position_deletes`.
+//!
+//! Tables of files read one manifest after the other in each of the session's partitions and keep none of them, so that what
+//! they need of memory is a manifest for each partition. A query that names few columns builds no others.
+
+mod columns;
+mod entries;
+mod history;
+mod manifests;
+mod metrics;
+mod partition;
+mod partitions;
+mod provider;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::dataframe::DataFrame;
+use icefield_core::{Error, Result};
+
+use crate::error::from_datafusion;
+use crate::table::Table;
+use provider::Provider;
+
+/// A table about a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MetadataTable {
+    /// Every snapshot that the table has.
+    Snapshots,
+    /// Which snapshot was current when.
+    History,
+    /// Branches and tags.
+    Refs,
+    /// The metadata files that the table still names, and its own.
+    MetadataLogEntries,
+    /// The manifests of a snapshot.
+    Manifests,
+    /// The data and delete files of a snapshot.
+    Files,
+    /// The data files of a snapshot.
+    DataFiles,
+    /// The delete files of a snapshot.
+    DeleteFiles,
+    /// The manifests' entries of a snapshot, those of removed files too.
+    Entries,
+    /// Files, rows and bytes of a snapshot by partition.
+    Partitions,
+    /// The manifests of every snapshot, once for each snapshot that names them.
+    AllManifests,
+    /// The data and delete files of every snapshot. A file may be there more than once.
+    AllFiles,
+    /// The data files of every snapshot. A file may be there more than once.
+    AllDataFiles,
+    /// The delete files of every snapshot. A file may be there more than once.
+    AllDeleteFiles,
+    /// The entries of the manifests of every snapshot, each manifest once.
+    AllEntries,
+}
+
+impl MetadataTable {
+    /// Every table about a table.
+    pub const ALL: [Self; 15] = [
+        Self::Snapshots,
+        Self::History,
+        Self::Refs,
+        Self::MetadataLogEntries,
+        Self::Manifests,
+        Self::Files,
+        Self::DataFiles,
+        Self::DeleteFiles,
+        Self::Entries,
+        Self::Partitions,
+        Self::AllManifests,
+        Self::AllFiles,
+        Self::AllDataFiles,
+        Self::AllDeleteFiles,
+        Self::AllEntries,
+    ];
+
+    /// Its name in SQL, after the table's and a `$`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Snapshots => "snapshots",
+            Self::History => "history",
+            Self::Refs => "refs",
+            Self::MetadataLogEntries => "metadata_log_entries",
+            Self::Manifests => "manifests",
+            Self::Files => "files",
+            Self::DataFiles => "data_files",
+            Self::DeleteFiles => "delete_files",
+            Self::Entries => "entries",
+            Self::Partitions => "partitions",
+            Self::AllManifests => "all_manifests",
+            Self::AllFiles => "all_files",
+            Self::AllDataFiles => "all_data_files",
+            Self::AllDeleteFiles => "all_delete_files",
+            Self::AllEntries => "all_entries",
+        }
+    }
+
+    /// Whether it tells of one snapshot, so that it can be read as of an earlier one.
+    pub fn is_of_a_snapshot(self) -> bool {
+        matches!(
+            self,
+            Self::Manifests
+                | Self::Files
+                | Self::DataFiles
+                | Self::DeleteFiles
+                | Self::Entries
+                | Self::Partitions
+        )
+    }
+
+    /// The table and what is asked about it, of a name such as `t$files`.
+    pub(crate) fn split(name: &str) -> Option<(&str, Self)> {
+        let (table, about) = name.rsplit_once('$')?;
+        Some((table, about.parse().ok()?)).filter(|(table, _)| !table.is_empty())
+    }
+}
+
+impl fmt::Display for MetadataTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for MetadataTable {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|table| table.as_str() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::as_str).join(", ");
+            Error::invalid_input(format!("no such metadata table; there are {known}")).with("name", name)
+        })
+    }
+}
+
+impl Table {
+    /// A table about this one, as of the snapshot that this one reads. Nothing is read before the DataFrame runs.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for one that is [of no
+    /// snapshot](MetadataTable::is_of_a_snapshot) and a table at an earlier one.
+    pub fn metadata_table(&self, about: MetadataTable) -> Result<DataFrame> {
+        self.session().context().read_table(self.metadata_provider(about)?).map_err(from_datafusion)
+    }
+
+    /// As [`metadata_table`](Self::metadata_table), as DataFusion's table provider.
+    ///
+    /// # Errors
+    /// As [`metadata_table`](Self::metadata_table).
+    pub fn metadata_provider(&self, about: MetadataTable) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(Provider::new(self.core().clone(), self.snapshot().clone(), about)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_what_is_asked_about_which_table() {
+        assert_eq!(MetadataTable::split("t$files"), Some(("t", MetadataTable::Files)));
+        assert_eq!(MetadataTable::split("a$b$refs"), Some(("a$b", MetadataTable::Refs)));
+        for name in ["t", "t$", "t$nothing", "$files"] {
+            assert_eq!(MetadataTable::split(name), None, "{name}");
+        }
+        for about in MetadataTable::ALL {
+            assert_eq!(about.as_str().parse::<MetadataTable>().unwrap(), about);
+        }
+    }
+}
