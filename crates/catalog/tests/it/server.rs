@@ -38,8 +38,8 @@ impl Server {
         Some(server)
     }
 
-    /// A server of its own that takes encrypted connections only, with a certificate for `localhost` that it signed itself,
-    /// and where that certificate is; none, with a notice, where PostgreSQL or OpenSSL is not installed.
+    /// A server of its own that takes encrypted connections beside plain ones, with a certificate for `localhost` that it
+    /// signed itself, and where that certificate is; none, with a notice, where PostgreSQL or OpenSSL is not installed.
     pub(crate) fn with_tls() -> Option<(Self, PathBuf)> {
         let Some(programs) = programs() else {
             println!("skipped: no PostgreSQL server under /usr/lib/postgresql or in the PATH");
