@@ -9,12 +9,14 @@
 //! - [`catalog_suite`] is what every catalog must do, [`store_suite()`] what every object store must; [`S3Server`] is a real one.
 //! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
 //! - [`ReferenceTables`] are tables that Iceberg Java and Spark wrote; [`spark_sql`] runs Spark.
+//! - [`deletes`] writes delete files of every kind by hand.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
 pub mod catalog_suite;
 mod clock;
 mod content;
 mod data;
+pub mod deletes;
 mod faulty_catalog;
 mod faulty_store;
 mod referee;

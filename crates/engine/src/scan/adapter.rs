@@ -30,15 +30,19 @@ pub(super) const FILE_KEY: &str = "icefield.file";
 /// The key under which the reader leaves the ids of floating-point columns that may hold NaN.
 pub(super) const NAN_KEY: &str = "icefield.may-be-nan";
 
+/// Values that are the same for all rows of a file: by the file's location, then by field id.
+pub(super) type Constants = HashMap<String, HashMap<i32, ScalarValue>>;
+
 /// Makes an adapter for each file of a scan.
 #[derive(Debug)]
 pub(super) struct FieldIdAdapterFactory {
     schema: Arc<ReadSchema>,
+    constants: Constants,
 }
 
 impl FieldIdAdapterFactory {
-    pub(super) fn new(schema: Arc<ReadSchema>) -> Self {
-        Self { schema }
+    pub(super) fn new(schema: Arc<ReadSchema>, constants: Constants) -> Self {
+        Self { schema, constants }
     }
 }
 
@@ -78,13 +82,27 @@ impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
             .map(|ids| ids.split(',').filter_map(|id| id.parse().ok()).collect())
             .unwrap_or_default();
         let schema = self.schema.clone();
-        Ok(Arc::new(FieldIdAdapter { schema, logical, physical, identified, own_ids, by_id, may_be_nan }))
+        let constants = match self.constants.is_empty() {
+            true => HashMap::new(),
+            false => self.constants.get(&file()).cloned().unwrap_or_default(),
+        };
+        Ok(Arc::new(FieldIdAdapter {
+            schema,
+            constants,
+            logical,
+            physical,
+            identified,
+            own_ids,
+            by_id,
+            may_be_nan,
+        }))
     }
 }
 
 #[derive(Debug)]
 struct FieldIdAdapter {
     schema: Arc<ReadSchema>,
+    constants: HashMap<i32, ScalarValue>,
     logical: SchemaRef,
     physical: SchemaRef,
     /// The physical schema with field ids, given by the name mapping where the file has none.
@@ -148,6 +166,9 @@ impl FieldIdAdapter {
     fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
         let to = self.logical.field_with_name(column.name())?;
         let id = field_id(to);
+        if let Some(value) = id.and_then(|id| self.constants.get(&id)) {
+            return Ok(Arc::new(Literal::new_with_metadata(value.clone(), Some(FieldMetadata::from(to)))));
+        }
         let Some(&index) = id.and_then(|id| self.by_id.get(&id)) else {
             let value = constant(to, id, &self.schema.defaults).map_err(|e| self.about(to, e))?;
             return Ok(Arc::new(Literal::new_with_metadata(value, Some(FieldMetadata::from(to)))));

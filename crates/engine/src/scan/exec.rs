@@ -5,13 +5,15 @@ use std::sync::Arc;
 use chrono::DateTime;
 use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
-use datafusion::common::{Result as DfResult, Statistics};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Result as DfResult, ScalarValue, Statistics};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use icefield_core::format::LiveFile;
@@ -20,7 +22,8 @@ use icefield_core::{Error, Result};
 use object_store::ObjectMeta;
 
 use super::ScanCaches;
-use super::adapter::FieldIdAdapterFactory;
+use super::adapter::{Constants, FieldIdAdapterFactory};
+use super::deletes::{CLASS_ID, EqualityDeleteExec, EqualityDeletes, FileDeletes};
 use super::reader::{FileLocation, ReaderFactory};
 use super::schema::ReadSchema;
 use super::source::NamedSource;
@@ -37,26 +40,59 @@ pub(super) struct ScanRequest<'a> {
     pub(super) projection: Option<Vec<usize>>,
     pub(super) limit: Option<usize>,
     pub(super) partitions: usize,
+    /// What row groups and pages are pruned by.
+    pub(super) predicate: Option<Arc<dyn PhysicalExpr>>,
+    /// The equality deletes of the files. Their hidden columns are the last ones of the schema.
+    pub(super) equality: Option<Arc<EqualityDeletes>>,
+    /// Values that are the same for all rows of a file.
+    pub(super) constants: Constants,
+}
+
+/// A file of a scan.
+pub(super) struct ScanFile<'a> {
+    pub(super) live: &'a LiveFile,
+    /// What the file holds, deleted rows too.
+    pub(super) statistics: Statistics,
+    pub(super) deletes: FileDeletes,
+}
+
+impl<'a> ScanFile<'a> {
+    /// A file of which nothing is known and nothing is deleted.
+    pub(super) fn whole(live: &'a LiveFile, schema: &ReadSchema) -> Self {
+        let statistics = Statistics::new_unknown(&schema.arrow);
+        Self { live, statistics, deletes: FileDeletes::default() }
+    }
+
+    /// What is read of the file.
+    fn remaining(&self) -> Statistics {
+        if self.deletes.is_empty() {
+            return self.statistics.clone();
+        }
+        let mut statistics = self.statistics.clone().to_inexact();
+        if let Some(rows) = self.deletes.rows_left(self.live.file.record_count()) {
+            statistics.num_rows = Precision::Exact(rows as usize);
+        }
+        statistics
+    }
 }
 
 impl ScanRequest<'_> {
     /// The plan that reads the files, each with its statistics.
     pub(super) fn plan(
-        self,
-        files: &[(&LiveFile, Statistics)],
+        mut self,
+        files: &[ScanFile<'_>],
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some((first, _)) = files.first() else {
+        let Some(first) = files.first() else {
             let schema = match &self.projection {
                 Some(projection) => Arc::new(self.schema.arrow.project(projection)?),
                 None => self.schema.arrow.clone(),
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
         };
-        let partitioned =
-            files.iter().map(|(live, stats)| self.partitioned(live, stats)).collect::<Result<Vec<_>>>()?;
-        let sizes: Vec<u64> = files.iter().map(|(live, _)| live.file.file_size_in_bytes()).collect();
-        let cuts: Vec<Option<&[i64]>> = files.iter().map(|(live, _)| live.file.split_offsets()).collect();
+        let partitioned = files.iter().map(|file| self.partitioned(file)).collect::<Result<Vec<_>>>()?;
+        let sizes: Vec<u64> = files.iter().map(|file| file.live.file.file_size_in_bytes()).collect();
+        let cuts: Vec<Option<&[i64]>> = files.iter().map(|file| file.live.file.split_offsets()).collect();
         let partitions = if self.limit.is_some() { 1 } else { self.partitions };
         let groups = split(&sizes, &cuts, partitions).into_iter().map(|pieces| {
             let pieces = pieces.into_iter().map(|piece| {
@@ -69,25 +105,45 @@ impl ScanRequest<'_> {
             });
             FileGroup::new(pieces.collect())
         });
-        let source = ParquetSource::new(TableSchema::from_file_schema(self.schema.arrow.clone()))
+        let mut source = ParquetSource::new(TableSchema::from_file_schema(self.schema.arrow.clone()))
             .with_table_parquet_options(parquet_options(config))
             .with_parquet_file_reader_factory(Arc::new(ReaderFactory::new(self.caches.clone())));
+        if let Some(predicate) = self.predicate.take() {
+            source = source.with_predicate(predicate);
+        }
+        if let Some(equality) = &self.equality {
+            for file in files {
+                let class = ScalarValue::Int32(Some(file.deletes.class.unwrap_or(-1)));
+                self.constants.entry(file.live.path().to_string()).or_default().insert(CLASS_ID, class);
+            }
+            let columns = self.schema.arrow.fields().len();
+            let visible = columns - equality.hidden();
+            let projection = self.projection.take().unwrap_or_else(|| (0..visible).collect());
+            self.projection = Some(projection.into_iter().chain(visible..columns).collect());
+        }
         // The readers find their stores themselves; this one only has to exist.
-        let base = self.storage.resolve(first.path())?.base;
+        let base = self.storage.resolve(first.live.path())?.base;
         let url = ObjectStoreUrl::parse(base.as_str()).map_err(from_datafusion)?;
         let columns = self.schema.arrow.fields().len();
+        let remaining: Vec<Statistics> = files.iter().map(ScanFile::remaining).collect();
+        let adapters = FieldIdAdapterFactory::new(self.schema.clone(), self.constants);
         let scan = FileScanConfigBuilder::new(url, Arc::new(NamedSource::new(source)))
             .with_file_groups(groups.collect())
-            .with_statistics(total(columns, files.iter().map(|(_, stats)| stats)))
-            .with_expr_adapter(Some(Arc::new(FieldIdAdapterFactory::new(self.schema.clone()))))
+            .with_statistics(total(columns, &remaining))
+            .with_expr_adapter(Some(Arc::new(adapters)))
             .with_limit(self.limit)
             .with_projection_indices(self.projection)
             .map_err(from_datafusion)?
             .build();
-        Ok(DataSourceExec::from_data_source(scan))
+        let scan = DataSourceExec::from_data_source(scan);
+        Ok(match self.equality {
+            Some(equality) => Arc::new(EqualityDeleteExec::try_new(scan, equality).map_err(from_datafusion)?),
+            None => scan,
+        })
     }
 
-    fn partitioned(&self, live: &LiveFile, statistics: &Statistics) -> Result<PartitionedFile> {
+    fn partitioned(&self, file: &ScanFile<'_>) -> Result<PartitionedFile> {
+        let live = file.live;
         let at = self.storage.resolve(live.path())?;
         let meta = ObjectMeta {
             location: at.path,
@@ -101,9 +157,12 @@ impl ScanRequest<'_> {
             store: at.store,
             may_be_nan: self.schema.may_be_nan(&live.file),
         };
-        let mut file = PartitionedFile::new_from_meta(meta).with_extension(location);
-        file.statistics = Some(Arc::new(statistics.clone()));
-        Ok(file)
+        let mut partitioned = PartitionedFile::new_from_meta(meta).with_extension(location);
+        partitioned.statistics = Some(Arc::new(file.statistics.clone()));
+        Ok(match &file.deletes.rows {
+            Some(rows) => partitioned.with_extension(rows.clone()),
+            None => partitioned,
+        })
     }
 }
 

@@ -1,11 +1,12 @@
 //! Reading tables: planning from manifests, pruning, statistics, and the [`IcebergTable`] that DataFusion scans.
 //!
 //! A scan's plan is DataFusion's own Parquet source over the files that the manifests leave. Columns are found in files by
-//! field id, so filters, row-group and page pruning and dynamic filters work on files of every earlier schema. Tables with
-//! delete files are refused until deletes are applied.
+//! field id, so filters, row-group and page pruning and dynamic filters work on files of every earlier schema. Rows that
+//! are deleted by position are never read; those deleted by equality are dropped above the source.
 
 mod adapter;
 mod cache;
+mod deletes;
 mod exec;
 mod filter;
 mod hidden;

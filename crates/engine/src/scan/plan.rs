@@ -144,26 +144,11 @@ fn estimated_bytes(content: &ManifestContent) -> usize {
     1_000 + content.live.iter().chain(&content.deleted).map(entry).sum::<usize>()
 }
 
-/// Refuses what scans do not do yet.
-pub(super) fn check_readable(table: &Table, planned: &PlannedEntries) -> Result<()> {
-    if let Some(delete) = planned.deletes.first() {
-        return Err(Error::unsupported(
-            "the table has delete files, which this version does not apply; compact it with the engine that wrote them",
-        )
-        .with("table", table.ident())
-        .with("file", delete.path()));
-    }
-    for entry in &planned.data {
-        check_format(entry)?;
-    }
-    Ok(())
-}
-
 pub(super) fn check_format(file: &LiveFile) -> Result<()> {
     match file.file.file_format() {
         DataFileFormat::Parquet => Ok(()),
         other => Err(Error::unsupported(
-            "only Parquet data files can be read; rewrite the file with the engine that wrote it",
+            "only Parquet files can be read; rewrite the file with the engine that wrote it",
         )
         .with("file", file.path())
         .with("format", other)),

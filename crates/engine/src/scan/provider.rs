@@ -1,14 +1,14 @@
 //! [`IcebergTable`]: a table at one snapshot as DataFusion's `TableProvider`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Result as DfResult, Statistics};
-use datafusion::config::ConfigOptions;
+use datafusion::common::Result as DfResult;
 use datafusion::datasource::TableType;
+use datafusion::execution::TaskContext;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
@@ -19,10 +19,11 @@ use icefield_core::format::LiveFile;
 use icefield_core::{AsOf, Error, Result, Table};
 
 use super::ScanCaches;
-use super::exec::{ScanRequest, df, target_partitions};
+use super::deletes::{FileDeletes, ScanDeletes};
+use super::exec::{ScanFile, ScanRequest, df, target_partitions};
 use super::filter::{conjunction, translate};
 use super::insert::InsertExec;
-use super::plan::{Entry, check_format, check_readable, plan_entries};
+use super::plan::{Entry, PlannedEntries, check_format, plan_entries};
 use super::schema::ReadSchema;
 use super::statistics::FileStatistics;
 
@@ -109,23 +110,31 @@ impl IcebergTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut entries = match self.table.snapshot_as_of(&self.as_of)? {
+        let PlannedEntries { data: mut entries, deletes } = match self.table.snapshot_as_of(&self.as_of)? {
             Some(snapshot) => {
                 let filter = conjunction(filters, &self.schema.iceberg);
-                let planned = plan_entries(&self.table, &snapshot, &filter, &self.caches).await?;
-                check_readable(&self.table, &planned)?;
-                planned.data
+                plan_entries(&self.table, &snapshot, &filter, &self.caches).await?
             }
-            None => Vec::new(),
+            None => PlannedEntries::default(),
         };
+        entries.iter().try_for_each(|entry| check_format(entry))?;
         for expr in filters.iter().filter(|expr| self.is_decided_by_partitions(expr)) {
             self.keep_matching(&mut entries, expr)?;
         }
         // Limits come down only where no filter is left to be evaluated above.
         let limit = limit.filter(|_| filters.iter().all(|expr| self.is_decided_by_partitions(expr)));
+        let context = state.task_ctx();
+        let data = entries.iter().map(|entry| &**entry);
+        let deletes = deletes.iter().map(|entry| &**entry);
+        let mut deletes = ScanDeletes::plan(&self.table, data, deletes, &self.caches, &context)?;
         if let Some(limit) = limit {
-            keep_enough(&mut entries, limit);
+            keep_enough(&mut entries, &mut deletes.files, limit);
         }
+        let schema = match &deletes.equality {
+            Some(equality) => Arc::new(equality.extend(&self.schema)),
+            None => self.schema.clone(),
+        };
+        let visible = self.schema.arrow.fields().len();
         let used: HashSet<usize> = match projection {
             Some(projection) => {
                 let filtered = filters.iter().flat_map(Expr::column_refs);
@@ -134,16 +143,23 @@ impl IcebergTable {
             }
             None => (0..self.schema.arrow.fields().len()).collect(),
         };
-        let statistics = FileStatistics::new(&self.table, &self.schema, |column| used.contains(&column));
-        let files: Vec<(&LiveFile, Statistics)> =
-            entries.iter().map(|entry| (&**entry, statistics.of(entry))).collect();
+        let statistics =
+            FileStatistics::new(&self.table, &schema, |column| used.contains(&column) || column >= visible);
+        let files: Vec<ScanFile<'_>> = entries
+            .iter()
+            .zip(deletes.files)
+            .map(|(live, deletes)| ScanFile { live, statistics: statistics.of(live), deletes })
+            .collect();
         let request = ScanRequest {
-            schema: &self.schema,
+            schema: &schema,
             storage: self.table.storage(),
             caches: &self.caches,
             projection: projection.cloned(),
-            limit,
+            limit: limit.filter(|_| deletes.equality.is_none()),
             partitions: target_partitions(state),
+            predicate: None,
+            equality: deletes.equality,
+            constants: HashMap::new(),
         };
         request.plan(&files, state.config_options())
     }
@@ -182,14 +198,18 @@ fn tested_columns(filter: &Filter, into: &mut HashSet<i32>) -> bool {
     }
 }
 
-/// Drops files once those before them have `limit` rows.
-fn keep_enough(entries: &mut Vec<Entry>, limit: usize) {
+/// Drops files once those before them have `limit` rows. A file with deletes of which nobody knows how many rows they leave
+/// counts for none.
+fn keep_enough(entries: &mut Vec<Entry>, deletes: &mut Vec<FileDeletes>, limit: usize) {
     let mut rows = 0_u64;
-    entries.retain(|entry| {
-        let wanted = rows < limit as u64;
-        rows += entry.file.record_count();
-        wanted
+    let enough = entries.iter().zip(deletes.iter()).position(|(entry, deletes)| {
+        let enough = rows >= limit as u64;
+        rows += deletes.rows_left(entry.file.record_count()).unwrap_or(0);
+        enough
     });
+    let enough = enough.unwrap_or(entries.len());
+    entries.truncate(enough);
+    deletes.truncate(enough);
 }
 
 #[async_trait]
@@ -248,25 +268,33 @@ impl TableProvider for IcebergTable {
     }
 }
 
-/// A plan that reads exactly these files of a table, whole, in the table's current schema: what compaction rewrites.
-/// Files are spread over at most `partitions` partitions.
+/// A plan that reads the rows of these files of a table that are not deleted, in the table's current schema: what compaction
+/// rewrites. `deletes` holds the delete files that may apply to them. Files are spread over at most `partitions` partitions.
 ///
 /// # Errors
 /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for files that are not Parquet and for columns that can't be
-/// carried.
+/// carried, [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for deletes that contradict the format.
 pub fn scan_files(
     table: &Table,
     files: &[LiveFile],
+    deletes: &[LiveFile],
     caches: &Arc<ScanCaches>,
-    config: &ConfigOptions,
+    context: &Arc<TaskContext>,
     partitions: usize,
 ) -> Result<Arc<dyn ExecutionPlan>> {
-    let schema = Arc::new(ReadSchema::new(table, table.schema(), caches.view_types())?);
+    files.iter().try_for_each(check_format)?;
+    let deletes = ScanDeletes::plan(table, files, deletes, caches, context)?;
+    let mut schema = ReadSchema::new(table, table.schema(), caches.view_types())?;
+    if let Some(equality) = &deletes.equality {
+        schema = equality.extend(&schema);
+    }
+    let schema = Arc::new(schema);
     let statistics = FileStatistics::new(table, &schema, |_| true);
-    let files: Vec<(&LiveFile, Statistics)> = files
+    let files: Vec<ScanFile<'_>> = files
         .iter()
-        .map(|file| check_format(file).map(|()| (file, statistics.of(file))))
-        .collect::<Result<_>>()?;
+        .zip(deletes.files)
+        .map(|(live, deletes)| ScanFile { live, statistics: statistics.of(live), deletes })
+        .collect();
     let request = ScanRequest {
         schema: &schema,
         storage: table.storage(),
@@ -274,6 +302,9 @@ pub fn scan_files(
         projection: None,
         limit: None,
         partitions,
+        predicate: None,
+        equality: deletes.equality,
+        constants: HashMap::new(),
     };
-    request.plan(&files, config)
+    request.plan(&files, context.session_config().options())
 }

@@ -75,7 +75,10 @@ fn with_view(field: &FieldRef) -> FieldRef {
     Arc::new(field.as_ref().clone().with_data_type(view))
 }
 
-fn collect_defaults(fields: &[NestedFieldRef], into: &mut HashMap<i32, ScalarValue>) -> Result<()> {
+pub(super) fn collect_defaults(
+    fields: &[NestedFieldRef],
+    into: &mut HashMap<i32, ScalarValue>,
+) -> Result<()> {
     for field in fields {
         if let Some(Literal::Primitive(literal)) = &field.initial_default
             && let Type::Primitive(of) = field.field_type.as_ref()

@@ -21,6 +21,7 @@ use futures::stream::BoxStream;
 use icefield_core::Error;
 use object_store::ObjectStore;
 
+use super::deletes;
 use super::reader::FileLocation;
 use crate::error::{from_datafusion, to_datafusion};
 
@@ -53,7 +54,7 @@ impl FileSource for NamedSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        Ok(Box::new(Named { of: (), inner: self.0.create_morselizer(store, config, partition)? }))
+        Ok(Box::new(Named { of: (), inner: deletes::morselizer(&*self.0, store, config, partition)? }))
     }
 
     fn table_schema(&self) -> &TableSchema {

@@ -75,12 +75,14 @@ fn identities(
     let fields = spec.fields().iter().enumerate();
     let identities = fields.filter(|(_, field)| field.transform == Transform::Identity);
     identities
-        .filter_map(|(place, field)| {
-            let at = used.iter().position(|id| *id == Some(field.source_id))?;
-            match schema.iceberg.field_by_id(field.source_id)?.field_type.as_ref() {
-                Type::Primitive(of) => Some((at, place, of.clone())),
-                _ => None,
-            }
+        .filter_map(|(place, field)| match schema.iceberg.field_by_id(field.source_id)?.field_type.as_ref() {
+            Type::Primitive(of) => Some((field.source_id, place, of.clone())),
+            _ => None,
+        })
+        // A column may be there twice: as itself, and hidden as a key of deletes.
+        .flat_map(|(source, place, of)| {
+            let columns = used.iter().enumerate().filter(move |(_, id)| **id == Some(source));
+            columns.map(move |(at, _)| (at, place, of.clone()))
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 mod metadata_file;
 mod metadata_tables;
+mod scan_deletes;
 mod scan_evolution;
 mod scan_filters;
 mod scan_foreign;

@@ -77,8 +77,7 @@ fn scan_file(
     caches: &Arc<ScanCaches>,
     context: &Arc<TaskContext>,
 ) -> Result<SendableRecordBatchStream> {
-    let config = context.session_config().options();
-    let plan = scan_files(table, std::slice::from_ref(file), caches, config, 1)?;
+    let plan = scan_files(table, std::slice::from_ref(file), &[], caches, context, 1)?;
     let schema = plan.schema();
     let fill = Fill {
         first_row_id: file.file.first_row_id(),

@@ -143,7 +143,7 @@ impl<'a> Job<'a> {
             let input = lineage::scan(&self.base, &group.files, caches, &context, streams)?;
             write_streams(&self.base, input, context.clone(), &options).await?
         } else {
-            let input = scan_files(&self.base, &group.files, caches, config.options(), streams)?;
+            let input = scan_files(&self.base, &group.files, &[], caches, &context, streams)?;
             write_data_files(&self.base, input, context.clone(), &options).await?
         };
         if written.rows != group.rows() {

@@ -1,0 +1,160 @@
+//! Applying row-level deletes while data files are read.
+//!
+//! Which deletes apply to which file is decided at planning, from metadata alone. Delete files are read when the first data
+//! file that they apply to is opened, once for all partitions of a scan, and are held in the session's memory pool.
+//! - **Positions** (position delete files, deletion vectors) become row selections of the data file: [`positions`] reads
+//!   them, [`morsels`] hands them to DataFusion's Parquet source.
+//! - **Equality deletes** are looked up row by row above the source: [`equality`] holds the keys, [`exec`] drops the rows.
+
+mod equality;
+mod exec;
+mod morsels;
+mod positions;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::SendableRecordBatchStream;
+use icefield_core::deletes::DeleteIndex;
+use icefield_core::format::LiveFile;
+use icefield_core::{Error, ErrorKind, Result, Table};
+
+use super::ScanCaches;
+use super::exec::{ScanFile, ScanRequest};
+use super::plan::check_format;
+use super::schema::ReadSchema;
+use crate::error::from_datafusion;
+
+pub(super) use equality::{CLASS_ID, EqualityDeletes};
+pub(super) use exec::EqualityDeleteExec;
+pub(super) use morsels::morselizer;
+pub(super) use positions::RowDeletes;
+
+/// The deletes of a scan, in the order of its data files.
+#[derive(Debug, Default)]
+pub(super) struct ScanDeletes {
+    pub(super) files: Vec<FileDeletes>,
+    /// The equality deletes that some of the files are subject to.
+    pub(super) equality: Option<Arc<EqualityDeletes>>,
+}
+
+/// The deletes of one data file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FileDeletes {
+    /// Rows deleted by their position.
+    pub(super) rows: Option<Arc<RowDeletes>>,
+    /// What [`EqualityDeletes`] knows the file's deletes by.
+    pub(super) class: Option<i32>,
+    /// How many rows are deleted, where metadata tells.
+    count: Option<u64>,
+}
+
+impl FileDeletes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_none() && self.class.is_none()
+    }
+
+    /// How many rows of a file of `rows` are left, where metadata tells.
+    pub(super) fn rows_left(&self, rows: u64) -> Option<u64> {
+        if self.is_empty() { Some(rows) } else { self.count.and_then(|deleted| rows.checked_sub(deleted)) }
+    }
+}
+
+impl ScanDeletes {
+    /// Finds out what applies to each of the data files. Reads nothing.
+    ///
+    /// # Errors
+    /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for deletes that contradict the format,
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for delete files that are not Parquet.
+    pub(super) fn plan<'a>(
+        table: &Table,
+        data: impl IntoIterator<Item = &'a LiveFile>,
+        deletes: impl IntoIterator<Item = &'a LiveFile>,
+        caches: &Arc<ScanCaches>,
+        context: &Arc<TaskContext>,
+    ) -> Result<Self> {
+        let data: Vec<&LiveFile> = data.into_iter().collect();
+        let index = DeleteIndex::new(deletes, table.metadata())?;
+        if index.is_empty() {
+            return Ok(Self { files: vec![FileDeletes::default(); data.len()], equality: None });
+        }
+        let reader = Arc::new(DeleteReader::new(table, caches, context));
+        let mut positions = positions::Planner::new(reader.clone());
+        let mut equality = equality::Planner::new(table);
+        let mut planned = Vec::with_capacity(data.len());
+        for file in &data {
+            let applied = index.of(file);
+            let of_positions = applied.positions.iter().map(|delete| &***delete);
+            for delete in of_positions.chain(applied.equality.iter().map(|delete| &***delete)) {
+                check_format(delete)?;
+            }
+            let by_keys = applied.equality.iter().map(|delete| &***delete);
+            let class = equality.class(file.sequence_number, by_keys)?;
+            let count = match (applied.vector, class) {
+                (Some(vector), None) => Some(vector.file.record_count()),
+                _ => None,
+            };
+            let vector = applied.vector.map(|delete| &**delete);
+            positions.add(file, vector, applied.positions.iter().map(|delete| &***delete));
+            planned.push((class, count));
+        }
+        let files = positions.finish().into_iter().zip(planned);
+        let files = files.map(|(rows, (class, count))| FileDeletes { rows, class, count }).collect();
+        Ok(Self { files, equality: equality.finish(reader)?.map(Arc::new) })
+    }
+}
+
+/// How the delete files of a scan are read, and the memory that holds them.
+#[derive(Debug)]
+struct DeleteReader {
+    table: Table,
+    caches: Arc<ScanCaches>,
+    context: Arc<TaskContext>,
+    memory: MemoryReservation,
+}
+
+impl DeleteReader {
+    fn new(table: &Table, caches: &Arc<ScanCaches>, context: &Arc<TaskContext>) -> Self {
+        let memory = MemoryConsumer::new(format!("deletes of {}", table.ident()));
+        let memory = memory.register(context.memory_pool());
+        Self { table: table.clone(), caches: caches.clone(), context: context.clone(), memory }
+    }
+
+    /// The rows of a delete file; `predicate` prunes row groups and pages, and need not hold of all rows.
+    fn rows(
+        &self,
+        file: &LiveFile,
+        schema: &Arc<ReadSchema>,
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+    ) -> Result<SendableRecordBatchStream> {
+        let request = ScanRequest {
+            schema,
+            storage: self.table.storage(),
+            caches: &self.caches,
+            projection: None,
+            limit: None,
+            partitions: 1,
+            predicate,
+            equality: None,
+            constants: HashMap::new(),
+        };
+        let plan = request.plan(&[ScanFile::whole(file, schema)], self.context.session_config().options())?;
+        plan.execute(0, self.context.clone()).map_err(from_datafusion)
+    }
+
+    /// Takes memory for deletes, until the scan is over.
+    fn reserve(&self, bytes: usize) -> Result<()> {
+        self.memory.try_grow(bytes).map_err(|e| {
+            Error::new(
+                ErrorKind::ResourceExhausted,
+                "the table's deletes don't fit into the session's memory; compact the table, or give the session a larger memory budget",
+            )
+            .with("table", self.table.ident())
+            .with("bytes", self.memory.size() + bytes)
+            .with_source(e)
+        })
+    }
+}
