@@ -85,6 +85,15 @@ impl Table {
         }))
     }
 
+    /// The table's rows with metadata columns after its own: `_file` (location), `_pos` (position in the file, from 0),
+    /// `_spec_id`, `_row_id` and `_last_updated_sequence_number` (version 3, else NULL). Nothing is read before the DataFrame
+    /// runs.
+    pub async fn dataframe_with_metadata_columns(&self) -> Result<DataFrame> {
+        let caches = self.session.scan_caches().clone();
+        let provider = IcebergTable::new(&self.core, self.as_of.clone(), caches)?.with_metadata_columns();
+        self.session.context().read_table(Arc::new(provider)).map_err(from_datafusion)
+    }
+
     /// The table's rows. Nothing is read before the DataFrame runs.
     pub async fn dataframe(&self) -> Result<DataFrame> {
         self.session.context().read_table(self.provider()?).map_err(from_datafusion)

@@ -13,13 +13,17 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 use datafusion::logical_expr::Operator;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{BinaryExpr, CastExpr, Column, Literal};
+use datafusion::physical_expr::expressions::{
+    BinaryExpr, CaseExpr, CastExpr, Column, IsNotNullExpr, Literal,
+};
 use datafusion::physical_expr_adapter::{PhysicalExprAdapter, PhysicalExprAdapterFactory};
 use iceberg::spec::MappedField;
 use icefield_core::Error;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::hidden::Hidden;
+use super::metadata_columns::{FIRST_ROW_ID, LAST_UPDATED_ID, ROW_ID};
+use super::positions::{POS_COLUMN, POS_ID};
 use super::reshape::{Reshaped, Shape, constant, plan};
 use super::schema::{ReadSchema, field_id};
 use crate::error::to_datafusion;
@@ -50,7 +54,8 @@ impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
     fn create(&self, logical: SchemaRef, physical: SchemaRef) -> Result<Arc<dyn PhysicalExprAdapter>> {
         let file = || physical.metadata().get(FILE_KEY).cloned().unwrap_or_default();
         // Of a file without ids a copy that has them, so that the rest knows one kind of file.
-        let own_ids = has_ids(physical.fields());
+        let own = physical.fields().iter().filter(|field| field.name() != POS_COLUMN);
+        let own_ids = has_ids(&own.cloned().collect());
         let identified = if own_ids {
             physical.clone()
         } else {
@@ -59,7 +64,7 @@ impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
                     let fields = mapped(physical.fields(), &mapping.fields().iter().collect::<Vec<_>>());
                     Arc::new(ArrowSchema::new(fields))
                 }
-                None if physical.fields().is_empty() => physical.clone(),
+                None if physical.fields().iter().all(|field| field.name() == POS_COLUMN) => physical.clone(),
                 None => {
                     return Err(to_datafusion(
                         Error::data_invalid(
@@ -166,6 +171,9 @@ impl FieldIdAdapter {
     fn column(&self, column: &Column) -> Result<Arc<dyn PhysicalExpr>> {
         let to = self.logical.field_with_name(column.name())?;
         let id = field_id(to);
+        if let Some(id @ (ROW_ID | LAST_UPDATED_ID)) = id {
+            return self.lineage(to, id);
+        }
         if let Some(value) = id.and_then(|id| self.constants.get(&id)) {
             return Ok(Arc::new(Literal::new_with_metadata(value.clone(), Some(FieldMetadata::from(to)))));
         }
@@ -189,6 +197,29 @@ impl FieldIdAdapter {
             Shape::Cast(_) => Arc::new(CastExpr::new_with_target_field(column, target, None)),
             shape => Arc::new(Reshaped::new(column, shape, target)),
         })
+    }
+
+    /// A row's own value where its file has one, else what it inherits from the file.
+    fn lineage(&self, to: &Field, id: i32) -> Result<Arc<dyn PhysicalExpr>> {
+        let column = |id: i32| {
+            let index = *self.by_id.get(&id)?;
+            let name = self.physical.fields().get(index)?.name();
+            Some(Arc::new(Column::new(name, index)) as Arc<dyn PhysicalExpr>)
+        };
+        let constant = |id: i32| self.constants.get(&id).cloned().unwrap_or(ScalarValue::Int64(None));
+        let inherited: Arc<dyn PhysicalExpr> = match (constant(FIRST_ROW_ID), column(POS_ID)) {
+            (ScalarValue::Int64(Some(first)), Some(position)) if id == ROW_ID => {
+                let first = Arc::new(Literal::new(ScalarValue::Int64(Some(first))));
+                Arc::new(BinaryExpr::new(first, Operator::Plus, position))
+            }
+            _ if id == LAST_UPDATED_ID => {
+                Arc::new(Literal::new_with_metadata(constant(id), Some(FieldMetadata::from(to))))
+            }
+            _ => Arc::new(Literal::new(ScalarValue::Int64(None))),
+        };
+        let Some(own) = column(id) else { return Ok(inherited) };
+        let has_one = Arc::new(IsNotNullExpr::new(own.clone()));
+        Ok(Arc::new(CaseExpr::try_new(None, vec![(has_one, own)], Some(inherited))?))
     }
 
     fn about(&self, column: &Field, error: DataFusionError) -> DataFusionError {

@@ -1,6 +1,6 @@
 //! DataFusion's Parquet source over chosen files of a table.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::DateTime;
 use datafusion::catalog::Session;
@@ -46,6 +46,8 @@ pub(super) struct ScanRequest<'a> {
     pub(super) equality: Option<Arc<EqualityDeletes>>,
     /// Values that are the same for all rows of a file.
     pub(super) constants: Constants,
+    /// Whether the schema has a column of positions, or one that is made of them.
+    pub(super) positions: bool,
 }
 
 /// A file of a scan.
@@ -107,7 +109,10 @@ impl ScanRequest<'_> {
         });
         let mut source = ParquetSource::new(TableSchema::from_file_schema(self.schema.arrow.clone()))
             .with_table_parquet_options(parquet_options(config))
-            .with_parquet_file_reader_factory(Arc::new(ReaderFactory::new(self.caches.clone())));
+            .with_parquet_file_reader_factory(Arc::new(ReaderFactory::new(
+                self.caches.clone(),
+                self.positions,
+            )));
         if let Some(predicate) = self.predicate.take() {
             source = source.with_predicate(predicate);
         }
@@ -156,6 +161,7 @@ impl ScanRequest<'_> {
             location: live.path().to_string(),
             store: at.store,
             may_be_nan: self.schema.may_be_nan(&live.file),
+            positions: OnceLock::new(),
         };
         let mut partitioned = PartitionedFile::new_from_meta(meta).with_extension(location);
         partitioned.statistics = Some(Arc::new(file.statistics.clone()));

@@ -1,6 +1,6 @@
 //! [`IcebergTable`]: a table at one snapshot as DataFusion's `TableProvider`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -23,6 +23,7 @@ use super::deletes::{FileDeletes, ScanDeletes};
 use super::exec::{ScanFile, ScanRequest, df, target_partitions};
 use super::filter::{conjunction, translate};
 use super::insert::InsertExec;
+use super::metadata_columns::{Needed, with_lineage, with_metadata_columns};
 use super::plan::{Entry, PlannedEntries, check_format, plan_entries};
 use super::schema::ReadSchema;
 use super::statistics::FileStatistics;
@@ -53,6 +54,15 @@ impl IcebergTable {
     /// Lets rows be inserted, by commits to this catalog, where the snapshot is the head of a branch.
     pub fn with_catalog(mut self, catalog: Arc<dyn Catalog>) -> Self {
         self.catalog = Some(catalog);
+        self
+    }
+
+    /// The same table with the metadata columns after its own: `_file`, `_pos`, `_spec_id`, `_row_id` and
+    /// `_last_updated_sequence_number`, those two NULL where files have no row ids. A column of the table of such a name
+    /// stays itself. Rows can't be inserted through it.
+    pub fn with_metadata_columns(mut self) -> Self {
+        self.schema = Arc::new(with_metadata_columns(&self.schema));
+        self.catalog = None;
         self
     }
 
@@ -150,6 +160,8 @@ impl IcebergTable {
             .zip(deletes.files)
             .map(|(live, deletes)| ScanFile { live, statistics: statistics.of(live), deletes })
             .collect();
+        let needed =
+            Needed::new(&schema, |column| used.contains(&column), files.iter().map(|file| file.live));
         let request = ScanRequest {
             schema: &schema,
             storage: self.table.storage(),
@@ -159,7 +171,8 @@ impl IcebergTable {
             partitions: target_partitions(state),
             predicate: None,
             equality: deletes.equality,
-            constants: HashMap::new(),
+            constants: needed.constants,
+            positions: needed.positions,
         };
         request.plan(&files, state.config_options())
     }
@@ -269,7 +282,8 @@ impl TableProvider for IcebergTable {
 }
 
 /// A plan that reads the rows of these files of a table that are not deleted, in the table's current schema: what compaction
-/// rewrites. `deletes` holds the delete files that may apply to them. Files are spread over at most `partitions` partitions.
+/// rewrites. `deletes` holds the delete files that may apply to them; with `lineage` the columns `_row_id` and
+/// `_last_updated_sequence_number` follow the table's own. Files are spread over at most `partitions` partitions.
 ///
 /// # Errors
 /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for files that are not Parquet and for columns that can't be
@@ -281,10 +295,14 @@ pub fn scan_files(
     caches: &Arc<ScanCaches>,
     context: &Arc<TaskContext>,
     partitions: usize,
+    lineage: bool,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     files.iter().try_for_each(check_format)?;
     let deletes = ScanDeletes::plan(table, files, deletes, caches, context)?;
     let mut schema = ReadSchema::new(table, table.schema(), caches.view_types())?;
+    if lineage {
+        schema = with_lineage(table, &schema)?;
+    }
     if let Some(equality) = &deletes.equality {
         schema = equality.extend(&schema);
     }
@@ -295,6 +313,7 @@ pub fn scan_files(
         .zip(deletes.files)
         .map(|(live, deletes)| ScanFile { live, statistics: statistics.of(live), deletes })
         .collect();
+    let needed = Needed::new(&schema, |_| true, files.iter().map(|file| file.live));
     let request = ScanRequest {
         schema: &schema,
         storage: table.storage(),
@@ -304,7 +323,8 @@ pub fn scan_files(
         partitions,
         predicate: None,
         equality: deletes.equality,
-        constants: HashMap::new(),
+        constants: needed.constants,
+        positions: needed.positions,
     };
     request.plan(&files, context.session_config().options())
 }

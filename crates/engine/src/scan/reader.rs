@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use datafusion::common::{Result, exec_datafusion_err};
@@ -19,6 +19,7 @@ use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMe
 
 use super::ScanCaches;
 use super::adapter::{FILE_KEY, NAN_KEY};
+use super::positions::{part, with_positions};
 
 /// How much of a file's end is read at first, in bytes: the footers of most files are shorter.
 const FOOTER_BYTES: usize = 64 * 1024;
@@ -29,16 +30,20 @@ pub(super) struct FileLocation {
     pub(super) store: Arc<dyn ObjectStore>,
     /// The ids of the floating-point columns that may hold NaN, as the adapter reads them.
     pub(super) may_be_nan: String,
+    /// The bytes of the column of positions, once a footer that has it was handed out.
+    pub(super) positions: OnceLock<Bytes>,
 }
 
 /// Opens the files of a scan.
 pub(super) struct ReaderFactory {
     caches: Arc<ScanCaches>,
+    positions: bool,
 }
 
 impl ReaderFactory {
-    pub(super) fn new(caches: Arc<ScanCaches>) -> Self {
-        Self { caches }
+    /// `positions` adds the column of positions to the files.
+    pub(super) fn new(caches: Arc<ScanCaches>, positions: bool) -> Self {
+        Self { caches, positions }
     }
 }
 
@@ -64,7 +69,8 @@ impl ParquetFileReaderFactory for ReaderFactory {
             .with_file_size(file.object_meta.size)
             .with_footer_size_hint(FOOTER_BYTES);
         let metrics = ParquetFileMetrics::new(partition, &at.location, metrics);
-        Ok(Box::new(Reader { inner, at, size: file.object_meta.size, metrics, caches: self.caches.clone() }))
+        let (size, caches, positions) = (file.object_meta.size, self.caches.clone(), self.positions);
+        Ok(Box::new(Reader { inner, at, size, metrics, caches, positions }))
     }
 }
 
@@ -74,10 +80,30 @@ struct Reader {
     size: u64,
     metrics: ParquetFileMetrics,
     caches: Arc<ScanCaches>,
+    positions: bool,
+}
+
+impl Reader {
+    /// The bytes of a range beyond the file's end.
+    fn position_bytes(&self, range: &Range<u64>) -> Option<Bytes> {
+        part(self.at.positions.get()?, self.size, range)
+    }
+
+    fn footer(&self, plain: Arc<ParquetMetaData>) -> parquet::errors::Result<Arc<ParquetMetaData>> {
+        if !self.positions {
+            return Ok(plain);
+        }
+        let (footer, bytes) = with_positions(&plain, self.size).map_err(|e| about(e, &self.at.location))?;
+        self.at.positions.get_or_init(|| bytes);
+        Ok(Arc::new(footer))
+    }
 }
 
 impl AsyncFileReader for Reader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        if let Some(bytes) = self.position_bytes(&range) {
+            return Box::pin(async move { Ok(bytes) });
+        }
         self.metrics.bytes_scanned.add((range.end - range.start) as usize);
         Box::pin(async move { self.inner.get_bytes(range).await.map_err(|e| about(e, &self.at.location)) })
     }
@@ -86,11 +112,19 @@ impl AsyncFileReader for Reader {
         &mut self,
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        let total: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let made_up: Vec<Option<Bytes>> = ranges.iter().map(|range| self.position_bytes(range)).collect();
+        let stored = ranges.into_iter().zip(&made_up).filter(|(_, made_up)| made_up.is_none());
+        let stored: Vec<Range<u64>> = stored.map(|(range, _)| range).collect();
+        let total: u64 = stored.iter().map(|range| range.end - range.start).sum();
         self.metrics.bytes_scanned.add(total as usize);
-        Box::pin(
-            async move { self.inner.get_byte_ranges(ranges).await.map_err(|e| about(e, &self.at.location)) },
-        )
+        Box::pin(async move {
+            let read = match stored.is_empty() {
+                true => Vec::new(),
+                false => self.inner.get_byte_ranges(stored).await.map_err(|e| about(e, &self.at.location))?,
+            };
+            let mut read = read.into_iter();
+            Ok(made_up.into_iter().filter_map(|bytes| bytes.or_else(|| read.next())).collect())
+        })
     }
 
     fn get_metadata<'a>(
@@ -100,13 +134,13 @@ impl AsyncFileReader for Reader {
         Box::pin(async move {
             let location = &self.at.location;
             if let Some(footer) = self.caches.footers.get(location) {
-                return Ok(footer);
+                return self.footer(footer);
             }
             let footer = self.inner.get_metadata(options).await.map_err(|e| about(e, location))?;
             let footer = Arc::new(prepared(Arc::unwrap_or_clone(footer), &self.at));
             let bytes = footer.memory_size();
             self.caches.footers.put(location, footer.clone(), bytes);
-            Ok(footer)
+            self.footer(footer)
         })
     }
 }

@@ -12,6 +12,7 @@ use iceberg::spec::{Datum, Literal, PartitionSpec, PrimitiveType, Transform, Typ
 use icefield_core::Table;
 use icefield_core::format::LiveFile;
 
+use super::metadata_columns::is_metadata;
 use super::schema::{ReadSchema, field_id};
 use super::value::scalar;
 
@@ -31,7 +32,11 @@ impl<'a> FileStatistics<'a> {
             .fields()
             .iter()
             .enumerate()
-            .map(|(index, field)| if is_used(index) { field_id(field) } else { None })
+            .map(|(index, field)| {
+                // A row may have a value of its own for them, but not in every file.
+                let id = field_id(field).filter(|_| is_used(index));
+                id.filter(|id| !is_metadata(*id))
+            })
             .collect();
         let specs = table.metadata().partition_specs_iter();
         let identities = specs.map(|spec| (spec.spec_id(), identities(spec, schema, &used))).collect();

@@ -140,6 +140,7 @@ impl DeleteReader {
             predicate,
             equality: None,
             constants: HashMap::new(),
+            positions: false,
         };
         let plan = request.plan(&[ScanFile::whole(file, schema)], self.context.session_config().options())?;
         plan.execute(0, self.context.clone()).map_err(from_datafusion)
