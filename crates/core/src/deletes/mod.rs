@@ -146,7 +146,7 @@ pub fn is_vector(file: &DataFile) -> bool {
 }
 
 /// The one data file that a position delete file is of, when its metadata tells.
-fn only_path(file: &DataFile) -> Option<String> {
+pub fn only_path(file: &DataFile) -> Option<String> {
     if let Some(path) = file.referenced_data_file() {
         return Some(path);
     }

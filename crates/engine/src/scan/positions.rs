@@ -1,8 +1,8 @@
 //! Each row's position in its file, as one more column of the Parquet file.
 //!
-//! The reader hands out a footer with a column that the file does not have. Its pages lie beyond the file's end, a few bytes
-//! for each row group (`DELTA_BINARY_PACKED`: the first position, and a difference of 1 as often as there are rows), and are
-//! made up when they are asked for. So row selections, row filters and pruning by row group hold for it as for any column.
+//! The reader hands out a footer with a column that the file does not have. Its pages lie beyond the file's end, one for
+//! each row group (`DELTA_BINARY_PACKED`: the first position, and a difference of 1 as often as there are rows, with 1 byte
+//! for 64 of them), and are made up with the footer. So row selections, row filters and pruning by row group hold for it as for any column.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -102,15 +102,16 @@ pub(super) fn part(bytes: &Bytes, file_size: u64, range: &Range<u64>) -> Option<
 fn page(first: i64, rows: i64) -> Result<Vec<u8>> {
     let too_large = |_| parquet::errors::ParquetError::General("a row group has over 2^31 rows".to_string());
     let count = i32::try_from(rows).map_err(too_large)?;
-    let mut values = Vec::with_capacity(24);
-    // One block of one miniblock, as long as need be.
-    varint(&mut values, (rows as u64).div_ceil(128).max(1) * 128);
-    varint(&mut values, 1);
+    // One block, of miniblocks of 64: the decoder skips no others. Each has a width of no bits.
+    let blocks = (rows as u64).div_ceil(128).max(1);
+    let mut values = Vec::with_capacity(24 + blocks as usize * 2);
+    varint(&mut values, blocks * 128);
+    varint(&mut values, blocks * 2);
     varint(&mut values, rows as u64);
     zigzag(&mut values, first);
     if rows > 1 {
         zigzag(&mut values, 1);
-        values.push(0);
+        values.extend(std::iter::repeat_n(0, blocks as usize * 2));
     }
     // `PageHeader` in Thrift's compact form: a field's byte is its distance from the one before and its type.
     const I32: u8 = 0x15;

@@ -338,3 +338,49 @@ async fn deletes_that_do_not_fit_into_memory_are_an_error_that_says_what_to_do()
     assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error:?}");
     assert!(error.to_string().contains("ns.t") && error.to_string().contains("compact"), "{error}");
 }
+
+async fn described(table: &Table, query: &str) -> Vec<String> {
+    let session = table.session();
+    let frame = table.dataframe_with_metadata_columns().await.unwrap();
+    session.context().deregister_table("described").unwrap();
+    session.context().register_table("described", frame.into_view()).unwrap();
+    rows(session, query).await
+}
+
+#[tokio::test]
+async fn every_row_knows_its_file_and_its_place_in_it_deleted_rows_counted() {
+    let session = session();
+    let (table, a, b) = two_files(&session, FormatVersion::V3).await;
+    let vectors =
+        deletion_vectors(table.core(), "v", &unpartitioned(), &[(&a, &[0, 1, 70]), (&b, &[199])]).await;
+    let table = delete(&table, vectors).await;
+    // Ids are positions in `a`, and 200 more than that in `b`.
+    let wrong = "SELECT count(*) FROM described WHERE _pos <> id % 200";
+    assert_eq!(described(&table, wrong).await, ["0"]);
+    let files = "SELECT _file, count(*), min(_pos), max(_pos) FROM described GROUP BY _file ORDER BY _file";
+    assert_eq!(described(&table, files).await, [format!("{a}|197|2|199"), format!("{b}|199|0|198")]);
+    let one = format!("SELECT id FROM described WHERE _file = '{b}' AND _pos = 130");
+    assert_eq!(described(&table, &one).await, ["330"]);
+    assert_eq!(described(&table, "SELECT count(*) FROM described WHERE _pos >= 190").await, ["19"]);
+    assert_eq!(described(&table, "SELECT DISTINCT _spec_id FROM described").await, ["0"]);
+    let ids = "SELECT count(DISTINCT _row_id), count(*), max(_last_updated_sequence_number) FROM described";
+    assert_eq!(described(&table, ids).await, ["396|396|1"]);
+    let by_id = "SELECT id, _row_id FROM described WHERE id IN (2, 205) ORDER BY id";
+    let found = described(&table, by_id).await;
+    let row_id = |at: usize| found[at].split('|').nth(1).unwrap().parse::<i64>().unwrap();
+    assert_eq!((row_id(0) % 200, row_id(1) % 200), (2, 5));
+}
+
+#[tokio::test]
+async fn rows_from_before_row_ids_have_none_and_a_column_of_the_table_keeps_its_name() {
+    let session = session();
+    let schema = Schema::builder()
+        .with_fields(vec![NestedField::optional(1, "_pos", of(PrimitiveType::String)).into()])
+        .build()
+        .unwrap();
+    let table = create(&session, "t", schema, FormatVersion::V2, None).await;
+    let data = file(&table, "a", batch(vec![("_pos", texts(vec![Some("mine")]))]), &unpartitioned()).await;
+    let table = append(&table, vec![data]).await;
+    let query = "SELECT _pos, _row_id, _last_updated_sequence_number FROM described";
+    assert_eq!(described(&table, query).await, ["mine|NULL|NULL"]);
+}

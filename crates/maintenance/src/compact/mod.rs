@@ -4,12 +4,12 @@
 //! **What goes.** Compaction deletes no published file: the files that it replaces leave the current snapshot and stay for
 //! time travel until expiry removes them. It deletes the files that it has itself written, after a definite failure.
 //!
-//! **Why rows stay.** A group is committed only when as many rows were written as its files hold, and only if each of its
+//! **Why rows stay.** A group is committed only when as many rows were written as its files hold without the deleted ones
+//! (where metadata tells how many these are), and only if each of its
 //! files is still in the table and no delete came to apply to them since; else it conflicts, and its rows stay where they
 //! were. The new files keep the sequence number of the snapshot that was read, so that equality deletes which are
 //! committed meanwhile still apply to their rows. On version 3 rows keep their ids.
 
-mod lineage;
 mod plan;
 mod report;
 mod run;
@@ -18,15 +18,15 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use iceberg::spec::{ManifestContentType, Snapshot};
 use icefield_core::config::Properties;
+use icefield_core::deletes::DeleteIndex;
 use icefield_core::filter::Filter;
-use icefield_core::format::{Partitioner, load_manifest_list};
+use icefield_core::format::Partitioner;
 use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{AsOf, Error, Result, Table as CoreTable};
 use icefield_engine::Table;
 use icefield_engine::ops::IntoFilter;
-use icefield_engine::scan::plan_files;
+use icefield_engine::scan::{PlannedFiles, plan_files};
 
 use crate::common::{FileCount, OnProgress, Phase, Progress, tell};
 use plan::{Input, Limits};
@@ -54,12 +54,13 @@ pub enum Strategy {
 
 /// A compaction: a builder that runs when it is awaited, or shows what it would do with [`Compact::plan`].
 ///
-/// Names and defaults are those of Iceberg's `rewrite_data_files`. A table or branch with delete files is refused until
-/// reads apply them.
+/// Names and defaults are those of Iceberg's `rewrite_data_files`. Deletes are applied: the new files are without the deleted
+/// rows. Deletion vectors leave the table with their data files; other delete files stay, and no longer apply to what was
+/// rewritten.
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for options that contradict each other,
-/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for delete files and z-order,
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for z-order,
 /// [`Conflict`](icefield_core::ErrorKind::Conflict) when another commit removed one of the files or deleted rows of it: run
 /// it again. Unless the outcome is unknown
 /// ([`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown)), what was written is deleted. With partial
@@ -224,14 +225,15 @@ impl Compact {
             considered: FileCount::default(),
             target_file_size: limits.target,
             base: table.clone(),
+            deletes: Vec::new(),
         };
         let Some(snapshot) = snapshot else { return Ok(plan) };
-        refuse_deletes(&table, &snapshot).await?;
         let filter = match &self.filter {
             Some(filter) => filter.to_filter(self.table.session(), &table)?,
             None => Filter::True,
         };
-        let files = plan_files(&table, &snapshot, &filter, self.table.session().scan_caches()).await?.data;
+        let caches = self.table.session().scan_caches();
+        let PlannedFiles { data: files, deletes } = plan_files(&table, &snapshot, &filter, caches).await?;
         files.iter().for_each(|file| plan.considered.add(file.file.file_size_in_bytes()));
         let spec = match self.output_spec_id {
             Some(id) => table.metadata().partition_spec_by_id(id).cloned().ok_or_else(|| {
@@ -240,10 +242,12 @@ impl Compact {
             None => table.metadata().default_partition_spec().clone(),
         };
         let names = Partitioner::new(&spec, table.schema()).ok();
-        let inputs = files.into_iter().map(|file| Input { file, delete_files: 0, deleted_rows: 0 }).collect();
+        let index = DeleteIndex::new(&deletes, table.metadata())?;
+        let inputs = files.into_iter().map(|file| Input::new(file, &index)).collect();
         plan.groups = plan::group(inputs, &limits, spec.spec_id(), self.job_order, |partition| {
             names.as_ref().map(|names| names.path(partition)).unwrap_or_default()
         });
+        plan.deletes = deletes;
         Ok(plan)
     }
 
@@ -293,22 +297,4 @@ impl IntoFuture for Compact {
             Ok(report)
         })
     }
-}
-
-/// Refuses a snapshot that has delete files. All of its manifests are asked: a filter that leaves a delete file out says
-/// nothing of the rows that it deletes in files which are rewritten.
-async fn refuse_deletes(table: &CoreTable, snapshot: &Snapshot) -> Result<()> {
-    let manifests = load_manifest_list(table.storage(), table.metadata(), snapshot).await?;
-    let has_deletes = manifests.iter().any(|manifest| {
-        let empty = manifest.added_files_count == Some(0) && manifest.existing_files_count == Some(0);
-        manifest.content == ManifestContentType::Deletes && !empty
-    });
-    if has_deletes {
-        return Err(Error::unsupported(
-            "the table has delete files, and compaction does not apply them yet; rewrite it with an engine that does",
-        )
-        .with("table", table.ident())
-        .with("snapshot", snapshot.snapshot_id()));
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use iceberg::spec::Struct;
+use icefield_core::deletes::{DeleteIndex, only_path};
 use icefield_core::format::LiveFile;
 use icefield_core::{Error, Result, Table};
 
@@ -166,11 +167,21 @@ fn scaled(bytes: u64, factor: f64) -> u64 {
 pub(crate) struct Input {
     pub(crate) file: LiveFile,
     pub(crate) delete_files: u64,
-    /// Rows known to be deleted. Equality deletes don't tell and count as none.
+    /// Rows known to be deleted. Equality deletes, and positions in several files, don't tell and count as none.
     pub(crate) deleted_rows: u64,
 }
 
 impl Input {
+    /// A file with the deletes that `index` knows of.
+    pub(crate) fn new<'a>(file: LiveFile, index: &DeleteIndex<&'a LiveFile>) -> Self {
+        let applied = index.of(&file);
+        let of_one_file = applied.positions.iter().filter(|delete| only_path(&delete.file).is_some());
+        let positions: u64 = of_one_file.map(|delete| delete.file.record_count()).sum();
+        let vector = applied.vector.map_or(0, |vector| vector.file.record_count());
+        let files = usize::from(applied.vector.is_some()) + applied.positions.len() + applied.equality.len();
+        Self { delete_files: files as u64, deleted_rows: positions + vector, file }
+    }
+
     fn bytes(&self) -> u64 {
         self.file.file.file_size_in_bytes()
     }
@@ -312,6 +323,8 @@ pub struct CompactionPlan {
     pub target_file_size: u64,
     /// The table as it was looked at, which the commit is validated against.
     pub(crate) base: Table,
+    /// The delete files that may apply to files of it.
+    pub(crate) deletes: Vec<LiveFile>,
 }
 
 impl CompactionPlan {

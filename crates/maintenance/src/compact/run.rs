@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::FutureExt;
 use futures::stream::{self, StreamExt};
+use iceberg::spec::FormatVersion;
 use icefield_core::commit::{Rewrite, Transaction};
+use icefield_core::deletes::DeleteIndex;
+use icefield_core::format::LiveFile;
 use icefield_core::{Error, ErrorKind, Result, Table as CoreTable};
 use icefield_engine::scan::scan_files;
-use icefield_engine::write::{WriteOptions, WrittenFiles, write_data_files, write_streams};
+use icefield_engine::write::{WriteOptions, WrittenFiles, write_data_files};
 
 use super::Compact;
-use super::lineage::{self, has_lineage};
 use super::plan::{CompactionPlan, FileGroup, Limits};
 use super::report::{CompactionReport, GroupFailure};
 use crate::common::{Phase, elapsed, tell};
@@ -98,6 +100,7 @@ fn fail(report: &mut CompactionReport, group: &FileGroup, error: Error) {
 struct Job<'a> {
     compact: &'a Compact,
     base: CoreTable,
+    deletes: Vec<LiveFile>,
     limits: Limits,
     sequence_number: Option<i64>,
     rows_done: Arc<AtomicU64>,
@@ -114,6 +117,7 @@ impl<'a> Job<'a> {
         Ok(Self {
             compact,
             base: plan.base.clone(),
+            deletes: plan.deletes.clone(),
             limits: compact.limits(&plan.base)?,
             sequence_number: sequence_number.filter(|_| compact.use_starting_sequence_number),
             rows_done: Arc::default(),
@@ -139,24 +143,37 @@ impl<'a> Job<'a> {
         let streams =
             config.target_partitions().min(usize::try_from(group.output_files).unwrap_or(usize::MAX));
         let caches = session.scan_caches();
-        let written = if has_lineage(&self.base) {
-            let input = lineage::scan(&self.base, &group.files, caches, &context, streams)?;
-            write_streams(&self.base, input, context.clone(), &options).await?
-        } else {
-            let input = scan_files(&self.base, &group.files, &[], caches, &context, streams)?;
-            write_data_files(&self.base, input, context.clone(), &options).await?
-        };
-        if written.rows != group.rows() {
+        // Rows keep their ids, where they have any.
+        let lineage = self.base.metadata().format_version() >= FormatVersion::V3;
+        let (files, deletes) = (&group.files, &self.deletes);
+        let input = scan_files(&self.base, files, deletes, caches, &context, streams, lineage)?;
+        let written = write_data_files(&self.base, input, context.clone(), &options).await?;
+        let expected = self.rows_left(group)?;
+        if expected.map_or(written.rows > group.rows(), |rows| written.rows != rows) {
             written.discard(self.base.storage()).await;
             return Err(Error::data_invalid(
                 "a group's files do not hold as many rows as their metadata says, and were left as they are; see which file is damaged",
             )
             .with("table", self.base.ident())
             .with("partition", &group.partition)
-            .with("rows", group.rows())
+            .with("rows", expected.unwrap_or(group.rows()))
             .with("read", written.rows));
         }
         Ok(written)
+    }
+
+    /// How many rows of a group are not deleted, where metadata tells.
+    fn rows_left(&self, group: &FileGroup) -> Result<Option<u64>> {
+        let index = DeleteIndex::new(&self.deletes, self.base.metadata())?;
+        let left = group.files.iter().map(|file| {
+            let applied = index.of(file);
+            if !applied.positions.is_empty() || !applied.equality.is_empty() {
+                return None;
+            }
+            let deleted = applied.vector.map_or(0, |vector| vector.file.record_count());
+            file.file.record_count().checked_sub(deleted)
+        });
+        Ok(left.sum())
     }
 
     fn options(&self, clock: Arc<dyn icefield_core::Clock>, group: &FileGroup) -> WriteOptions {

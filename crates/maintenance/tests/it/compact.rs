@@ -15,6 +15,9 @@ use icefield_core::storage::Storage;
 use icefield_engine::ops::{DataFrameExt, TableOptions};
 use icefield_engine::{Session, Table};
 use icefield_maintenance::{MIB, Reason, Strategy, compact, days, expire_snapshots, remove_orphan_files};
+use icefield_testkit::deletes::{
+    commit_deletes, deletion_vectors, equality_deletes, position_deletes, unpartitioned,
+};
 use icefield_testkit::{CommitFault, FaultyCatalog};
 
 use crate::world::{check, live_files};
@@ -331,4 +334,91 @@ async fn after_compaction_and_expiry_only_the_new_file_is_left() {
     assert_eq!(report.orphans.len(), 0);
     assert_eq!(lake.ids().await, range(0..60));
     assert_eq!(lake.table().await.core().metadata().format_version(), FormatVersion::V2);
+}
+
+/// Every kind of delete that a version has, on a table of a file of 10 rows and four of 100, and the rows that are left.
+async fn with_deletes(lake: &Lake, version: u8) -> Vec<i64> {
+    lake.create(|t| t.format_version(version)).await;
+    for from in 1..5 {
+        lake.append(from * 100..from * 100 + 100).await;
+    }
+    let table = lake.table().await;
+    let files: Vec<String> =
+        live_files(table.core(), "main").await.iter().map(|f| f.path().to_string()).collect();
+    let none = unpartitioned();
+    let mut deletes = match version {
+        3 => {
+            let rows: &[u64] = &[0, 1, 5];
+            let vectors: Vec<(&str, &[u64])> = files.iter().map(|file| (file.as_str(), rows)).collect();
+            deletion_vectors(table.core(), "v", &none, &vectors).await
+        }
+        _ => {
+            let mut rows: Vec<(&str, i64)> = files.iter().map(|file| (file.as_str(), 1)).collect();
+            rows.extend(files.iter().map(|file| (file.as_str(), 7)));
+            vec![position_deletes(table.core(), "p", &none, &rows).await]
+        }
+    };
+    let keys = Arc::new(Int64Array::from(vec![3, 250, 251, 9_999])) as ArrayRef;
+    let keys = RecordBatch::try_from_iter([("id", keys)]).unwrap();
+    deletes.push(equality_deletes(table.core(), "e", &none, &[1], &[("id", 1)], &keys).await);
+    commit_deletes(&*lake.catalog, table.core(), deletes).await;
+    let mut left = lake.ids().await;
+    left.sort_unstable();
+    left
+}
+
+#[tokio::test]
+async fn deleted_rows_stay_deleted_and_the_others_stay() {
+    for version in [2, 3] {
+        let lake = Lake::new().await;
+        let before = with_deletes(&lake, version).await;
+        assert!(before.len() < 410 && before.len() > 380, "{}", before.len());
+        let report = compact(&lake.table().await).await.unwrap();
+        assert_eq!((report.input.files, report.rows), (5, before.len() as u64), "{version}");
+        let mut after = lake.ids().await;
+        after.sort_unstable();
+        assert_eq!(after, before, "{version}");
+        // What was deleted before the rewrite does not touch its rows again, nor what comes later.
+        lake.append(250..252).await;
+        assert_eq!(lake.ids().await.len(), before.len() + 2, "{version}");
+        let again = compact(&lake.table().await).rewrite_all(true).await.unwrap();
+        assert_eq!(again.rows, before.len() as u64 + 2, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_with_many_deleted_rows_is_rewritten_alone() {
+    let lake = Lake::new().await;
+    lake.create(|t| t.format_version(3)).await;
+    let table = lake.table().await;
+    let file = live_files(table.core(), "main").await[0].path().to_string();
+    for (rows, rewritten) in [(vec![1_u64], 0), (vec![1, 2, 3], 1)] {
+        let fork = lake.table().await;
+        // Planned against a table that has just this vector.
+        let name = format!("v{}", rows.len());
+        let deletes = deletion_vectors(fork.core(), &name, &unpartitioned(), &[(&file, &rows)]).await;
+        let catalog = MemoryCatalog::new("memory://w", lake.storage.clone());
+        let namespace = NamespaceIdent::new("db".to_string());
+        catalog.create_namespace(&namespace, Default::default()).await.unwrap();
+        catalog.register_table(fork.ident(), fork.core().metadata_location()).await.unwrap();
+        commit_deletes(&catalog, fork.core(), deletes).await;
+        let session = Session::builder().catalog(Arc::new(catalog)).parallelism(2).build().unwrap();
+        let table = session.table(NAME).await.unwrap();
+        let plan = compact(&table).min_file_size(0).plan().await.unwrap();
+        assert_eq!(plan.groups.len(), rewritten, "{rows:?}: {plan}");
+        assert!(plan.groups.iter().all(|group| group.reason == Reason::Deletes), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_vector_that_comes_in_between_is_a_conflict() {
+    let lake = Lake::new().await;
+    with_deletes(&lake, 3).await;
+    let table = lake.table().await;
+    let planned = compact(&table).plan().await.unwrap();
+    let file = live_files(table.core(), "main").await[0].path().to_string();
+    let vectors = deletion_vectors(table.core(), "late", &unpartitioned(), &[(&file, &[50])]).await;
+    commit_deletes(&*lake.catalog, table.core(), vectors).await;
+    let error = compact(&table).run(planned).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
 }
