@@ -38,7 +38,7 @@ pub use icefield_engine::ops::{DataFrameExt, WriteReport};
 pub use icefield_engine::{MetadataTable, Session, SessionBuilder, Table};
 
 pub use icefield_core::storage;
-pub use icefield_engine::transform;
+pub use icefield_engine::{changes, transform};
 pub use icefield_ingest as ingest;
 pub use icefield_maintenance as maintenance;
 

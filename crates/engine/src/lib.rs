@@ -3,6 +3,7 @@
 //! [`Session`] is where everything starts: it holds a catalog, a DataFusion context and the budgets of both. [`Table`] is
 //! one of its tables at one moment. [`scan`] reads tables, [`transform`] names and checks what is made of them.
 
+pub mod changes;
 mod error;
 mod metadata_tables;
 pub mod ops;

@@ -73,6 +73,10 @@ impl Table {
         Ok(Self { as_of: self.as_of.clone(), ..fresh })
     }
 
+    pub(crate) fn caches(&self) -> &Arc<ScanCaches> {
+        &self.caches
+    }
+
     /// The table as DataFusion's `TableProvider`.
     ///
     /// # Errors

@@ -158,7 +158,7 @@ fn clause_at(tokens: &[TokenWithSpan], start: usize) -> Option<Clause> {
 }
 
 /// Whether the token after a clause names the table anew.
-fn is_alias(token: Option<&TokenWithSpan>) -> bool {
+pub(super) fn is_alias(token: Option<&TokenWithSpan>) -> bool {
     match token.map(|t| &t.token) {
         Some(Token::Word(word)) => {
             word.quote_style.is_some()
@@ -177,23 +177,23 @@ fn plain_name(word: &Word) -> String {
     }
 }
 
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// Finds bytes by line and column.
-struct Lines<'a> {
+pub(super) struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
-    fn new(text: &'a str) -> Self {
+    pub(super) fn new(text: &'a str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(i, _)| i + 1)).collect();
         Self { text, starts }
     }
 
-    fn byte(&self, at: Location) -> Option<usize> {
+    pub(super) fn byte(&self, at: Location) -> Option<usize> {
         let start = *self.starts.get(usize::try_from(at.line).ok()?.checked_sub(1)?)?;
         let columns = usize::try_from(at.column).ok()?.checked_sub(1)?;
         let line = self.text.get(start..)?;

@@ -1,5 +1,6 @@
 //! The engine over real files and catalogs.
 
+mod changes;
 mod metadata_file;
 mod metadata_tables;
 mod scan_deletes;

@@ -1,0 +1,133 @@
+//! The SQL table function `appends('namespace.table', from, to)`: rows that were appended between two snapshots.
+//!
+//! DataFusion makes tables of functions where nothing can be awaited, and these load a table. So, as with versions, the call
+//! becomes, before parsing, a name that the catalog takes apart again.
+
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use icefield_core::catalog::parse_ident;
+use icefield_core::{AsOf, Result, Table};
+
+use super::time_travel::{Lines, is_alias, quoted};
+use crate::table::IntoAsOf;
+
+const FUNCTION: &str = "appends";
+const FROM: &str = "@appends-from=";
+const TO: &str = "@appends-to=";
+
+/// A table's name in SQL and the range that [`rewrite`] put into it.
+pub(super) fn appended(name: &str) -> Option<(&str, &str, &str)> {
+    let (table, range) = name.split_once(FROM)?;
+    let (from, to) = range.split_once(TO)?;
+    Some((table, from, to))
+}
+
+/// The snapshot that an argument means: a snapshot id, though it be expired, or a branch, a tag or a time.
+pub(super) fn argument(table: &Table, value: &str) -> Result<AsOf> {
+    match value.parse() {
+        Ok(id) if table.metadata().snapshot_for_ref(value).is_none() => Ok(AsOf::Snapshot(id)),
+        _ => value.into_as_of(table),
+    }
+}
+
+/// A query with its calls folded into the names of tables.
+///
+/// # Errors
+/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when the first argument is not `namespace.table`.
+pub(super) fn rewrite(query: String) -> Result<String> {
+    if !query.to_ascii_lowercase().contains(FUNCTION) {
+        return Ok(query);
+    }
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, &query).with_unescape(false).tokenize_with_location()
+    else {
+        return Ok(query);
+    };
+    let tokens: Vec<TokenWithSpan> =
+        tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+    let lines = Lines::new(&query);
+    let (mut out, mut copied, mut at) = (String::new(), 0, 0);
+    while at < tokens.len() {
+        let Some(call) = call_at(&tokens, at) else {
+            at += 1;
+            continue;
+        };
+        let start = tokens.get(at).and_then(|t| lines.byte(t.span.start));
+        let end = tokens.get(call.last).and_then(|t| lines.byte(t.span.end));
+        let (Some(start), Some(end)) = (start, end) else { break };
+        let ident = parse_ident(&call.table)?;
+        let (namespace, name) = (ident.namespace().as_ref().join("."), ident.name());
+        out.push_str(query.get(copied..start).unwrap_or_default());
+        out.push_str(&quoted(&namespace));
+        out.push('.');
+        out.push_str(&quoted(&format!("{name}{FROM}{}{TO}{}", call.from, call.to)));
+        if !is_alias(tokens.get(call.last + 1)) {
+            out.push_str(&format!(" AS {}", quoted(name)));
+        }
+        copied = end;
+        at = call.last + 1;
+    }
+    out.push_str(query.get(copied..).unwrap_or_default());
+    Ok(out)
+}
+
+struct Call {
+    table: String,
+    from: String,
+    to: String,
+    /// The index of its last token.
+    last: usize,
+}
+
+fn call_at(tokens: &[TokenWithSpan], start: usize) -> Option<Call> {
+    match &tokens.get(start)?.token {
+        Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(FUNCTION) => {}
+        _ => return None,
+    }
+    let mut rest = tokens.iter().enumerate().skip(start + 1);
+    let mut next = || rest.next().map(|(at, token)| (at, &token.token));
+    next().filter(|(_, token)| **token == Token::LParen)?;
+    let (_, Token::SingleQuotedString(table)) = next()? else { return None };
+    let mut values = Vec::new();
+    for _ in 0..2 {
+        next().filter(|(_, token)| **token == Token::Comma)?;
+        values.push(match next()?.1 {
+            Token::Number(number, _) => number.clone(),
+            Token::SingleQuotedString(text) => text.replace("''", "'"),
+            Token::Minus => match next()?.1 {
+                Token::Number(number, _) => format!("-{number}"),
+                _ => return None,
+            },
+            _ => return None,
+        });
+    }
+    let (last, _) = next().filter(|(_, token)| **token == Token::RParen)?;
+    let (to, from) = (values.pop()?, values.pop()?);
+    Some(Call { table: table.replace("''", "'"), from, to, last })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_becomes_a_name_that_comes_apart_again() {
+        for (query, expected) in [
+            (
+                "SELECT * FROM appends('a.b.t', 1, -2) WHERE x",
+                "SELECT * FROM \"a.b\".\"t@appends-from=1@appends-to=-2\" AS \"t\" WHERE x",
+            ),
+            (
+                "SELECT 'é' FROM APPENDS ('n.t', 'it''s', '2024-01-01') a, u",
+                "SELECT 'é' FROM \"n\".\"t@appends-from=it's@appends-to=2024-01-01\" a, u",
+            ),
+            ("SELECT 'appends(''n.t'', 1, 2)'", "SELECT 'appends(''n.t'', 1, 2)'"),
+            ("SELECT appends FROM appends", "SELECT appends FROM appends"),
+            ("SELECT * FROM appends('n.t', 1)", "SELECT * FROM appends('n.t', 1)"),
+        ] {
+            assert_eq!(rewrite(query.to_string()).unwrap(), expected);
+        }
+        assert_eq!(appended("t@appends-from=1@appends-to=2"), Some(("t", "1", "2")));
+        assert_eq!(appended("t"), None);
+        assert!(rewrite("SELECT * FROM appends('t', 1, 2)".to_string()).is_err());
+    }
+}
