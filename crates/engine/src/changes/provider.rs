@@ -53,7 +53,9 @@ impl TableProvider for FileRows {
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let partitions = state.config_options().execution.target_partitions;
-        let rows = scan_files(&self.table, &self.files, &self.caches, state.config_options(), partitions)
+        // No deletes: a range that has some is refused, or asks for what was appended whatever became of it.
+        let context = state.task_ctx();
+        let rows = scan_files(&self.table, &self.files, &[], &self.caches, &context, partitions, false)
             .map_err(to_datafusion)?;
         let Some(projection) = projection else { return Ok(rows) };
         // The optimizer takes the projection, and filters, down into the scan.
