@@ -1,15 +1,15 @@
 //! What hangs below a metadata file: manifest lists, manifests and the files that they name.
 
+mod avro;
 mod manifest;
 mod metrics;
 pub(crate) mod partition;
 mod schema;
 pub(crate) mod value;
-mod void_names;
 
 use iceberg::spec::{DataContentType, DataFile};
 
-pub use manifest::{ManifestContent, load_manifest, load_manifest_list};
+pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
 pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};
 pub use schema::{UTC, arrow_field, arrow_schema, iceberg_schema, iceberg_type, parquet_schema};

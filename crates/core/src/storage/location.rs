@@ -65,7 +65,7 @@ fn canonical_scheme(scheme: &str) -> &str {
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is not.
 pub fn check_location(location: &str) -> Result<()> {
-    Location::parse(location)?.path(location).map(drop)
+    Location::parse(location).map(drop)
 }
 
 /// `base` and `path` with one slash between them.

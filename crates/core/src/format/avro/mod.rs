@@ -1,0 +1,131 @@
+//! Avro object container files, as far as manifests and manifest lists need them: read from memory, field by field.
+//!
+//! Records are not turned into values of a general kind: the caller visits the fields that it knows by their ids
+//! ([`Reader::record`]) and takes each in its own type; the others are skipped. Nothing in a file is believed: every length is
+//! checked against the bytes that are there, blocks decompress to a bounded size, and schemas nest to a bounded depth.
+
+mod reader;
+mod schema;
+
+use std::collections::HashMap;
+use std::io::Read;
+
+use crate::error::{Error, Result};
+
+pub(super) use reader::Reader;
+pub(super) use schema::Schema;
+
+const MAGIC: &[u8] = b"Obj\x01";
+const SYNC_BYTES: usize = 16;
+/// The most that a block may be, decompressed, in bytes. Writers' blocks are of 64 KB or so; some write a file as one block.
+const MAX_BLOCK_BYTES: u64 = 1 << 29;
+
+/// A container file, its header read.
+pub(super) struct Container<'a> {
+    /// The header's entries.
+    pub(super) metadata: HashMap<&'a [u8], &'a [u8]>,
+    /// The schema of the file's records.
+    pub(super) schema: Schema,
+    codec: Codec,
+    sync: &'a [u8],
+    blocks: Reader<'a>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Codec {
+    Null,
+    Deflate,
+    Snappy,
+    Zstandard,
+}
+
+impl<'a> Container<'a> {
+    /// Reads the header of a file that is in memory whole.
+    pub(super) fn open(file: &'a [u8]) -> Result<Self> {
+        let rest = file.strip_prefix(MAGIC).ok_or_else(|| broken("it is no Avro file"))?;
+        let mut reader = Reader::new(rest);
+        let mut metadata = HashMap::new();
+        reader.blocks(|reader| {
+            let (key, value) = (reader.bytes()?, reader.bytes()?);
+            metadata.insert(key, value);
+            Ok(())
+        })?;
+        let sync = reader.take(SYNC_BYTES)?;
+        let schema = metadata.get(b"avro.schema".as_slice()).ok_or_else(|| broken("it has no schema"))?;
+        let codec = match metadata.get(b"avro.codec".as_slice()).copied() {
+            None | Some(b"null" | b"") => Codec::Null,
+            Some(b"deflate") => Codec::Deflate,
+            Some(b"snappy") => Codec::Snappy,
+            Some(b"zstandard") => Codec::Zstandard,
+            Some(other) => {
+                return Err(Error::unsupported("the file is compressed by a codec that can't be read")
+                    .with("codec", String::from_utf8_lossy(other)));
+            }
+        };
+        Ok(Self { schema: Schema::parse(schema)?, metadata, codec, sync, blocks: reader })
+    }
+
+    /// Calls `record` for each record of the file, with a reader that stands at its beginning and must be left at its end.
+    pub(super) fn records(
+        mut self,
+        mut record: impl FnMut(&mut Reader<'_>, &Schema) -> Result<()>,
+    ) -> Result<()> {
+        while !self.blocks.is_at_end() {
+            let count = self.blocks.length()?;
+            let compressed = self.blocks.bytes()?;
+            let block = self.codec.decompress(compressed)?;
+            let mut reader = Reader::new(&block);
+            for _ in 0..count {
+                // A record takes a byte at least, or a count could keep this busy for ever.
+                if reader.is_at_end() {
+                    return Err(broken("a block has fewer records than it says"));
+                }
+                record(&mut reader, &self.schema)?;
+            }
+            if !reader.is_at_end() {
+                return Err(broken("bytes follow the records of a block"));
+            }
+            if self.blocks.take(SYNC_BYTES)? != self.sync {
+                return Err(broken("a block does not end where it says"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Codec {
+    fn decompress<'b>(self, block: &'b [u8]) -> Result<std::borrow::Cow<'b, [u8]>> {
+        let failed = |e: std::io::Error| broken("a block can't be decompressed").with_source(e);
+        let bounded = |reader: &mut dyn Read| {
+            let mut out = Vec::new();
+            let read = reader.take(MAX_BLOCK_BYTES + 1).read_to_end(&mut out).map_err(failed)?;
+            if read as u64 > MAX_BLOCK_BYTES { Err(broken("a block is too large")) } else { Ok(out) }
+        };
+        Ok(match self {
+            Self::Null => block.into(),
+            Self::Deflate => bounded(&mut flate2::read::DeflateDecoder::new(block))?.into(),
+            Self::Zstandard => bounded(&mut zstd::Decoder::new(block).map_err(failed)?)?.into(),
+            Self::Snappy => {
+                let (data, _checksum) =
+                    block.split_last_chunk::<4>().ok_or_else(|| broken("a block is cut short"))?;
+                let length = snap::raw::decompress_len(data)
+                    .map_err(|e| broken("a block can't be decompressed").with_source(e))?;
+                if length as u64 > MAX_BLOCK_BYTES {
+                    return Err(broken("a block is too large"));
+                }
+                let out = snap::raw::Decoder::new().decompress_vec(data);
+                out.map_err(|e| broken("a block can't be decompressed").with_source(e))?.into()
+            }
+        })
+    }
+}
+
+/// The error of a file that is not as Avro has it; the caller says which file.
+pub(super) fn broken(why: &str) -> Error {
+    Error::data_invalid(format!(
+        "the file can't be read: {why}; restore the file, or roll back to an earlier snapshot"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Reading manifest lists and manifests, with everything that entries inherit filled in.
+
+mod entry;
+mod list;
+
+use std::sync::Arc;
+
+use iceberg::spec::{
+    ManifestContentType, ManifestFile, PartitionSpec, Schema, SchemaRef, Snapshot, TableMetadata,
+};
+use serde_json::Value;
+
+use super::LiveFile;
+use super::avro::{Container, broken};
+use crate::error::{Error, Result};
+use crate::storage::{Storage, check_location};
+
+use entry::{Entry, Types};
+use list::parse_manifest_list;
+
+/// An entry's status: the manifest's snapshot added the file.
+const ADDED: i32 = 1;
+/// The manifest's snapshot took the file away.
+const DELETED: i32 = 2;
+
+/// A manifest's content. Entries are split by status; [`LiveFile`]s of both kinds have their inherited values.
+#[derive(Debug, Clone)]
+pub struct ManifestContent {
+    /// The schema that the manifest was written with, which is that of its bounds and of its partition source columns.
+    pub schema: SchemaRef,
+    /// The partition spec that all its files are of.
+    pub spec: PartitionSpec,
+    /// Files that the snapshot holds: added or carried over.
+    pub live: Vec<LiveFile>,
+    /// Whether each of `live` was added by the manifest's own snapshot.
+    pub added: Vec<bool>,
+    /// Files that the manifest's snapshot took away; `snapshot_id` is that snapshot.
+    pub deleted: Vec<LiveFile>,
+}
+
+/// The manifests of a snapshot. One request.
+///
+/// # Errors
+/// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
+pub async fn load_manifest_list(
+    storage: &Storage,
+    _metadata: &TableMetadata,
+    snapshot: &Snapshot,
+) -> Result<Vec<ManifestFile>> {
+    let location = snapshot.manifest_list();
+    if location.is_empty() {
+        return Err(Error::unsupported(
+            "a version 1 snapshot that lists its manifests in the metadata file can't be read; rewrite it with the engine that made it",
+        )
+        .with("snapshot", snapshot.snapshot_id()));
+    }
+    let bytes = storage.read(location).await?;
+    let manifests = parse_manifest_list(&bytes)
+        .map_err(|e| e.with("file", location).with("snapshot", snapshot.snapshot_id()))?;
+    for manifest in &manifests {
+        check_location(&manifest.manifest_path).map_err(|e| no_location(e, location))?;
+    }
+    Ok(manifests)
+}
+
+/// A manifest's content. One request.
+///
+/// # Errors
+/// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
+pub async fn load_manifest(storage: &Storage, manifest: &ManifestFile) -> Result<ManifestContent> {
+    let location = manifest.manifest_path.as_str();
+    let bytes = storage.read(location).await?;
+    parse_manifest(&bytes, manifest).map_err(|e| e.with("file", location))
+}
+
+/// The content of a manifest's file. Pure.
+///
+/// # Errors
+/// As [`load_manifest`], without the file's location.
+pub fn parse_manifest(file: &[u8], manifest: &ManifestFile) -> Result<ManifestContent> {
+    let container = Container::open(file)?;
+    let (schema, spec) = header(&container, manifest.partition_spec_id)?;
+    let types = Types::new(&schema, &spec);
+    let version = container.metadata.get(b"format-version".as_slice()).copied();
+    let version_1 = matches!(version, None | Some(b"1"));
+    let mut content = ManifestContent {
+        schema: schema.clone(),
+        spec: spec.clone(),
+        live: Vec::new(),
+        added: Vec::new(),
+        deleted: Vec::new(),
+    };
+    let mut next_row_id = manifest.first_row_id.and_then(|id| i64::try_from(id).ok());
+    container.records(|reader, avro| {
+        let mut entry = Entry::read(reader, avro, &types)?;
+        let (added, alive) = (entry.status == ADDED, entry.status != DELETED);
+        // Only what the manifest's own snapshot added inherits. Version 1 has no sequence numbers: all are 0.
+        let inherited = match version_1 {
+            true => Some(0),
+            false => (added || manifest.sequence_number == 0).then_some(manifest.sequence_number),
+        };
+        let sequence_number = entry.sequence_number.or(inherited);
+        let file_sequence_number = entry.file_sequence_number.or(inherited).or(sequence_number);
+        let (Some(sequence_number), Some(file_sequence_number)) = (sequence_number, file_sequence_number)
+        else {
+            return Err(broken("an entry that was carried over has no sequence number")
+                .with("entry", &entry.file.path));
+        };
+        check_location(&entry.file.path)
+            .map_err(|e| broken("a file is named by what is no location").with_source(e))?;
+        // Row ids go on from the manifest's first (spec: "First Row ID Inheritance").
+        if alive
+            && manifest.content == ManifestContentType::Data
+            && entry.file.first_row_id.is_none()
+            && let Some(id) = next_row_id
+        {
+            entry.file.first_row_id = Some(id);
+            next_row_id = i64::try_from(entry.file.record_count).ok().and_then(|rows| id.checked_add(rows));
+        }
+        let live = LiveFile {
+            spec_id: manifest.partition_spec_id,
+            snapshot_id: entry.snapshot_id.unwrap_or(manifest.added_snapshot_id),
+            sequence_number,
+            file_sequence_number,
+            file: entry.file.build(manifest.partition_spec_id, &spec)?,
+        };
+        if alive {
+            content.live.push(live);
+            content.added.push(added);
+        } else {
+            content.deleted.push(live);
+        }
+        Ok(())
+    })?;
+    Ok(content)
+}
+
+/// The schema and partition spec that a manifest's header has.
+fn header(container: &Container<'_>, spec_id: i32) -> Result<(SchemaRef, PartitionSpec)> {
+    let entry = |key: &str| container.metadata.get(key.as_bytes()).copied();
+    let json = |key: &str| {
+        let text = entry(key).ok_or_else(|| broken(&format!("its header has no {key}")))?;
+        serde_json::from_slice::<Value>(text)
+            .map_err(|e| broken(&format!("its header's {key} is no JSON")).with_source(e))
+    };
+    let unfit =
+        |what: &str, e: serde_json::Error| broken(&format!("its header's {what} is none")).with_source(e);
+    let schema: Schema = serde_json::from_value(json("schema")?).map_err(|e| unfit("schema", e))?;
+    let mut spec = json("partition-spec")?;
+    if spec.is_array() {
+        let own_id =
+            entry("partition-spec-id").and_then(|id| std::str::from_utf8(id).ok()?.parse::<i32>().ok());
+        spec = serde_json::json!({ "spec-id": own_id.unwrap_or(spec_id), "fields": spec });
+    }
+    let spec: PartitionSpec = serde_json::from_value(spec).map_err(|e| unfit("partition spec", e))?;
+    Ok((Arc::new(schema), spec))
+}
+
+/// The error of a file that names another by what is no location.
+fn no_location(error: Error, file: &str) -> Error {
+    Error::data_invalid(
+        "a file is named by what is no location; restore the file that names it, or roll back to an earlier snapshot",
+    )
+    .with("file", file)
+    .with_source(error)
+}
+
+#[cfg(test)]
+mod tests;
