@@ -39,6 +39,14 @@ impl ReferenceTables {
         {
             return Some(Self { folder, _temporary: None });
         }
+        Self::make()
+    }
+
+    /// Tables of one's own, to be written to; `None`, with a notice, where nothing is there to write them.
+    ///
+    /// # Panics
+    /// When the script fails.
+    pub fn make() -> Option<Self> {
         let make = tool("make-tables")?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let output = Command::new(&make).arg(folder.path()).output();

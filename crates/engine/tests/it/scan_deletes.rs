@@ -384,3 +384,57 @@ async fn rows_from_before_row_ids_have_none_and_a_column_of_the_table_keeps_its_
     let query = "SELECT _pos, _row_id, _last_updated_sequence_number FROM described";
     assert_eq!(described(&table, query).await, ["mine|NULL|NULL"]);
 }
+
+#[tokio::test]
+async fn random_appends_and_deletes_leave_the_rows_that_a_plain_reader_finds() {
+    for seed in 0..4_u64 {
+        let mut state = seed * 7_919 + 1;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % below
+        };
+        let version = if seed % 2 == 0 { FormatVersion::V2 } else { FormatVersion::V3 };
+        let session = session();
+        let mut table = create(&session, "t", schema(), version, None).await;
+        let (none, mut paths, mut with_vector) = (unpartitioned(), Vec::new(), Vec::new());
+        for step in 0..8_i64 {
+            let rows = 20 + random(150) as i64;
+            let new =
+                file(&table, &format!("f{step}"), people(step * 100..step * 100 + rows, 1), &none).await;
+            paths.push((new.file.file_path().to_string(), rows as u64));
+            table = append(&table, vec![new]).await;
+            let mut deletes = Vec::new();
+            let name = format!("d{step}");
+            if version == FormatVersion::V2 {
+                let mut rows: Vec<(&str, i64)> = Vec::new();
+                for _ in 0..random(60) {
+                    let (path, rows_of) = &paths[random(paths.len() as u64) as usize];
+                    rows.push((path, random(*rows_of) as i64));
+                }
+                rows.sort_unstable();
+                rows.dedup();
+                if !rows.is_empty() {
+                    deletes.push(position_deletes(table.core(), &name, &none, &rows).await);
+                }
+            } else if let (path, rows) = &paths[random(paths.len() as u64) as usize]
+                && !with_vector.contains(path)
+            {
+                let every = 1 + random(5) as usize;
+                let rows: Vec<u64> = (random(*rows)..*rows).step_by(every).collect();
+                deletes.extend(deletion_vectors(table.core(), &name, &none, &[(path, &rows)]).await);
+                with_vector.push(path.clone());
+            }
+            if random(2) == 0 {
+                let ids: Vec<i64> = (0..random(20) + 1).map(|_| random(900) as i64).collect();
+                let keys = batch(vec![("id", longs(ids))]);
+                let name = format!("e{step}");
+                deletes.push(equality_deletes(table.core(), &name, &none, &[1], &[("id", 1)], &keys).await);
+            }
+            if !deletes.is_empty() {
+                table = delete(&table, deletes).await;
+            }
+        }
+        let left = agrees(&session, &table).await;
+        assert!(!left.is_empty(), "seed {seed}");
+    }
+}

@@ -2,6 +2,7 @@
 
 mod beside;
 mod compact;
+mod compact_reference;
 mod expire;
 mod faults;
 mod histories;
