@@ -10,16 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use iceberg::spec::ManifestFile;
 use icefield_core::Result;
-use icefield_core::format::ManifestContent;
 use parquet::file::metadata::ParquetMetaData;
+
+use super::plan::CachedManifest;
 
 /// What the scans of a session keep between them.
 #[derive(Debug)]
 pub struct ScanCaches {
     /// Manifest lists by location.
     pub(super) lists: ByteCache<Vec<ManifestFile>>,
-    /// Manifests by location.
-    pub(super) manifests: ByteCache<ManifestContent>,
+    /// The live entries of manifests by location.
+    pub(super) manifests: ByteCache<CachedManifest>,
     /// Parquet footers by location.
     pub(super) footers: ByteCache<ParquetMetaData>,
     view_types: bool,

@@ -25,6 +25,6 @@ mod value;
 
 pub use cache::ScanCaches;
 pub(crate) use filter::exact_filter;
-pub use plan::{PlannedFiles, plan_files};
+pub use plan::{PlannedFile, PlannedFiles, plan_files};
 pub use provider::{IcebergTable, scan_files};
 pub(crate) use value::scalar;

@@ -1,13 +1,16 @@
 //! Which files a scan reads: manifests and their entries, pruned by a filter.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use datafusion::common::runtime::SpawnedTask;
 use futures::{StreamExt, TryStreamExt};
-use iceberg::spec::{DataFileFormat, ManifestContentType, ManifestFile, Snapshot};
+use iceberg::spec::{
+    DataFileFormat, Datum, ManifestContentType, ManifestFile, PrimitiveLiteral, Snapshot, Struct,
+};
 use icefield_core::filter::{FileMatcher, Filter};
-use icefield_core::format::{LiveFile, ManifestContent, load_manifest, load_manifest_list};
+use icefield_core::format::{LiveFile, load_manifest, load_manifest_list};
 use icefield_core::{Error, Result, Table};
 
 use super::ScanCaches;
@@ -15,42 +18,44 @@ use super::ScanCaches;
 /// How many manifests are read at once.
 const MANIFESTS_AT_ONCE: usize = 16;
 
-/// An entry of a cached manifest, without a copy of it.
-#[derive(Debug, Clone)]
-pub(super) struct Entry {
-    manifest: Arc<ManifestContent>,
-    index: usize,
+/// The live entries of a manifest as planning wants them: by partition value.
+#[derive(Debug)]
+pub(super) struct CachedManifest {
+    live: Vec<LiveFile>,
+    /// Places in `live` of the files of each partition value. All files of a manifest are of one spec.
+    partitions: Vec<Vec<u32>>,
 }
 
-impl Deref for Entry {
+/// A file that a scan reads: an entry of a cached manifest, without a copy of it.
+#[derive(Debug, Clone)]
+pub struct PlannedFile {
+    manifest: Arc<CachedManifest>,
+    index: u32,
+}
+
+impl Deref for PlannedFile {
     type Target = LiveFile;
 
     fn deref(&self) -> &LiveFile {
-        &self.manifest.live[self.index]
+        &self.manifest.live[self.index as usize]
     }
 }
 
-/// The files of a snapshot that may hold matching rows.
+/// The files of a snapshot that may hold matching rows. They keep their manifests in memory.
 #[derive(Debug, Clone, Default)]
 pub struct PlannedFiles {
     /// Data files.
-    pub data: Vec<LiveFile>,
+    pub data: Vec<PlannedFile>,
     /// Delete files that may apply to them.
-    pub deletes: Vec<LiveFile>,
-}
-
-/// As [`PlannedFiles`], without copies.
-#[derive(Debug, Default)]
-pub(super) struct PlannedEntries {
-    pub(super) data: Vec<Entry>,
-    pub(super) deletes: Vec<Entry>,
+    pub deletes: Vec<PlannedFile>,
 }
 
 /// The files of a snapshot that may hold rows that match `filter`, in the manifests' order.
 ///
 /// # Cost
 /// One request for the manifest list and one for each manifest that may hold matching files, 16 at once; none for those
-/// that `caches` hold.
+/// that `caches` hold. Of each manifest, a test of each distinct partition value, and of each file whose partition value does
+/// not decide.
 ///
 /// # Errors
 /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) naming the manifest that can't be read.
@@ -60,18 +65,7 @@ pub async fn plan_files(
     filter: &Filter,
     caches: &Arc<ScanCaches>,
 ) -> Result<PlannedFiles> {
-    let planned = plan_entries(table, snapshot, filter, caches).await?;
-    let copy = |entries: Vec<Entry>| entries.iter().map(|entry| LiveFile::clone(entry)).collect();
-    Ok(PlannedFiles { data: copy(planned.data), deletes: copy(planned.deletes) })
-}
-
-pub(super) async fn plan_entries(
-    table: &Table,
-    snapshot: &Snapshot,
-    filter: &Filter,
-    caches: &Arc<ScanCaches>,
-) -> Result<PlannedEntries> {
-    let matcher = FileMatcher::new(filter, table.metadata())?;
+    let matcher = Arc::new(FileMatcher::new(filter, table.metadata())?);
     let list = caches
         .lists
         .get_or_load(
@@ -82,21 +76,14 @@ pub(super) async fn plan_entries(
         .await?;
     let wanted: Vec<ManifestFile> =
         list.iter().filter(|m| may_hold_files(m) && matcher.might_match_manifest(m)).cloned().collect();
-    let contents: Vec<(ManifestContentType, Arc<ManifestContent>)> = futures::stream::iter(wanted)
-        .map(|manifest| load_cached(table, manifest, caches))
-        .buffered(MANIFESTS_AT_ONCE)
-        .try_collect()
-        .await?;
-    let mut planned = PlannedEntries::default();
-    for (kind, manifest) in contents {
-        let into = match kind {
-            ManifestContentType::Data => &mut planned.data,
-            ManifestContentType::Deletes => &mut planned.deletes,
-        };
-        for (index, live) in manifest.live.iter().enumerate() {
-            if matcher.might_match(live.spec_id, &live.file) {
-                into.push(Entry { manifest: manifest.clone(), index });
-            }
+    let mut planned = PlannedFiles::default();
+    let mut matching = futures::stream::iter(wanted)
+        .map(|manifest| matching_files(table, manifest, &matcher, caches))
+        .buffered(MANIFESTS_AT_ONCE);
+    while let Some((kind, mut files)) = matching.try_next().await? {
+        match kind {
+            ManifestContentType::Data => planned.data.append(&mut files),
+            ManifestContentType::Deletes => planned.deletes.append(&mut files),
         }
     }
     Ok(planned)
@@ -107,41 +94,97 @@ fn may_hold_files(manifest: &ManifestFile) -> bool {
     manifest.added_files_count != Some(0) || manifest.existing_files_count != Some(0)
 }
 
-async fn load_cached(
+/// The files of a manifest that match, in a task of its own: decoding and matching are work for another core.
+async fn matching_files(
     table: &Table,
     manifest: ManifestFile,
+    matcher: &Arc<FileMatcher>,
     caches: &Arc<ScanCaches>,
-) -> Result<(ManifestContentType, Arc<ManifestContent>)> {
+) -> Result<(ManifestContentType, Vec<PlannedFile>)> {
     let kind = manifest.content;
-    if let Some(content) = caches.manifests.get(&manifest.manifest_path) {
-        return Ok((kind, content));
-    }
-    // A task of its own: decoding Avro is work for another core.
-    let (storage, caches) = (table.storage().clone(), caches.clone());
+    let (storage, matcher, caches) = (table.storage().clone(), matcher.clone(), caches.clone());
     let task = SpawnedTask::spawn(async move {
-        let content = Arc::new(load_manifest(&storage, &manifest).await?);
-        caches.manifests.put(&manifest.manifest_path, content.clone(), estimated_bytes(&content));
-        Ok::<_, Error>(content)
+        let load = async || Ok(CachedManifest::new(load_manifest(&storage, &manifest).await?.live));
+        let path = &manifest.manifest_path;
+        let manifest = caches.manifests.get_or_load(path, CachedManifest::estimated_bytes, load).await?;
+        let places = manifest.matching(&matcher);
+        let files = places.into_iter().map(|index| PlannedFile { manifest: manifest.clone(), index });
+        Ok::<_, Error>((kind, files.collect()))
     });
-    let content = task
-        .join()
-        .await
-        .map_err(|e| Error::internal("reading a manifest did not finish").with_source(e))??;
-    Ok((kind, content))
+    task.join().await.map_err(|e| Error::internal("reading a manifest did not finish").with_source(e))?
 }
 
-/// About what a manifest's entries take in memory: fixed parts, and for each column's statistics a map entry.
-fn estimated_bytes(content: &ManifestContent) -> usize {
-    let entry = |live: &LiveFile| {
-        let file = &live.file;
-        let counts = file.column_sizes().len()
-            + file.value_counts().len()
-            + file.null_value_counts().len()
-            + file.nan_value_counts().len();
-        let bounds = file.lower_bounds().len() + file.upper_bounds().len();
-        500 + file.file_path().len() + counts * 24 + bounds * 120
-    };
-    1_000 + content.live.iter().chain(&content.deleted).map(entry).sum::<usize>()
+impl CachedManifest {
+    fn new(mut live: Vec<LiveFile>) -> Self {
+        live.shrink_to_fit();
+        let mut places: HashMap<&Struct, usize> = HashMap::new();
+        let mut partitions: Vec<Vec<u32>> = Vec::new();
+        for (index, file) in (0..).zip(&live) {
+            let place = *places.entry(file.file.partition()).or_insert(partitions.len());
+            match partitions.get_mut(place) {
+                Some(files) => files.push(index),
+                None => partitions.push(vec![index]),
+            }
+        }
+        Self { live, partitions }
+    }
+
+    /// Places of the files that may hold matching rows, in the manifest's order. A partition value is tested once, and
+    /// decides for all its files or for none.
+    fn matching(&self, matcher: &FileMatcher) -> Vec<u32> {
+        let mut kept = Vec::new();
+        for places in &self.partitions {
+            let files = || places.iter().map(|place| (*place, &self.live[*place as usize]));
+            let Some((_, first)) = files().next() else { continue };
+            match matcher.partition_decides(first.spec_id, &first.file) {
+                Some(false) => {}
+                Some(true) => {
+                    let files = files().filter(|(_, file)| !file.is_data() || file.file.record_count() > 0);
+                    kept.extend(files.map(|(place, _)| place));
+                }
+                None => {
+                    let files = files().filter(|(_, file)| matcher.might_match(file.spec_id, &file.file));
+                    kept.extend(files.map(|(place, _)| place));
+                }
+            }
+        }
+        kept.sort_unstable();
+        kept
+    }
+
+    /// About what this takes in memory: fixed parts, hash tables with their free places, and what is on the heap beyond.
+    fn estimated_bytes(&self) -> usize {
+        let entry = |live: &LiveFile| {
+            let file = &live.file;
+            let counts =
+                [file.column_sizes(), file.value_counts(), file.null_value_counts(), file.nan_value_counts()];
+            let bounds = [file.lower_bounds(), file.upper_bounds()];
+            let texts: usize = bounds.iter().flat_map(|bounds| bounds.values()).map(heap_bytes).sum();
+            size_of::<LiveFile>()
+                + file.file_path().len()
+                + size_of_val(file.partition().fields())
+                + file.split_offsets().map_or(0, size_of_val)
+                + counts.into_iter().map(table_bytes).sum::<usize>()
+                + bounds.into_iter().map(table_bytes).sum::<usize>()
+                + texts
+        };
+        let places: usize =
+            self.partitions.iter().map(|places| size_of_val(places) + places.capacity() * 4).sum();
+        size_of::<Self>() + places + self.live.iter().map(entry).sum::<usize>()
+    }
+}
+
+fn table_bytes<V>(table: &HashMap<i32, V>) -> usize {
+    // Seven of eight places may be taken; each has a byte of its own beside the entry.
+    table.capacity() * 8 / 7 * (size_of::<(i32, V)>() + 1)
+}
+
+fn heap_bytes(bound: &Datum) -> usize {
+    match bound.literal() {
+        PrimitiveLiteral::String(text) => text.len(),
+        PrimitiveLiteral::Binary(bytes) => bytes.len(),
+        _ => 0,
+    }
 }
 
 pub(super) fn check_format(file: &LiveFile) -> Result<()> {

@@ -24,7 +24,7 @@ use super::exec::{ScanFile, ScanRequest, df, target_partitions};
 use super::filter::{conjunction, translate};
 use super::insert::InsertExec;
 use super::metadata_columns::{Needed, with_lineage, with_metadata_columns};
-use super::plan::{Entry, PlannedEntries, check_format, plan_entries};
+use super::plan::{PlannedFile, PlannedFiles, check_format, plan_files};
 use super::schema::ReadSchema;
 use super::statistics::FileStatistics;
 
@@ -120,12 +120,12 @@ impl IcebergTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let PlannedEntries { data: mut entries, deletes } = match self.table.snapshot_as_of(&self.as_of)? {
+        let PlannedFiles { data: mut entries, deletes } = match self.table.snapshot_as_of(&self.as_of)? {
             Some(snapshot) => {
                 let filter = conjunction(filters, &self.schema.iceberg);
-                plan_entries(&self.table, &snapshot, &filter, &self.caches).await?
+                plan_files(&self.table, &snapshot, &filter, &self.caches).await?
             }
-            None => PlannedEntries::default(),
+            None => PlannedFiles::default(),
         };
         entries.iter().try_for_each(|entry| check_format(entry))?;
         for expr in filters.iter().filter(|expr| self.is_decided_by_partitions(expr)) {
@@ -178,7 +178,7 @@ impl IcebergTable {
     }
 
     /// Drops the files whose partition says that none of their rows matches.
-    fn keep_matching(&self, entries: &mut Vec<Entry>, expr: &Expr) -> Result<()> {
+    fn keep_matching(&self, entries: &mut Vec<PlannedFile>, expr: &Expr) -> Result<()> {
         let Some(translated) = translate(expr, &self.schema.iceberg) else { return Ok(()) };
         let matcher = FileMatcher::new(&translated.filter, self.table.metadata())?;
         let mut undecided = None;
@@ -213,7 +213,7 @@ fn tested_columns(filter: &Filter, into: &mut HashSet<i32>) -> bool {
 
 /// Drops files once those before them have `limit` rows. A file with deletes of which nobody knows how many rows they leave
 /// counts for none.
-fn keep_enough(entries: &mut Vec<Entry>, deletes: &mut Vec<FileDeletes>, limit: usize) {
+fn keep_enough(entries: &mut Vec<PlannedFile>, deletes: &mut Vec<FileDeletes>, limit: usize) {
     let mut rows = 0_u64;
     let enough = entries.iter().zip(deletes.iter()).position(|(entry, deletes)| {
         let enough = rows >= limit as u64;

@@ -7,6 +7,7 @@ mod scan_deletes;
 mod scan_evolution;
 mod scan_filters;
 mod scan_foreign;
+mod scan_planning;
 mod scan_session;
 mod scan_support;
 mod transform;

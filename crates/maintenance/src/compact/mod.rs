@@ -21,12 +21,12 @@ use futures::future::BoxFuture;
 use icefield_core::config::Properties;
 use icefield_core::deletes::DeleteIndex;
 use icefield_core::filter::Filter;
-use icefield_core::format::Partitioner;
+use icefield_core::format::{LiveFile, Partitioner};
 use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{AsOf, Error, Result, Table as CoreTable};
 use icefield_engine::Table;
 use icefield_engine::ops::IntoFilter;
-use icefield_engine::scan::{PlannedFiles, plan_files};
+use icefield_engine::scan::{PlannedFile, plan_files};
 
 use crate::common::{FileCount, OnProgress, Phase, Progress, tell};
 use plan::{Input, Limits};
@@ -233,7 +233,9 @@ impl Compact {
             None => Filter::True,
         };
         let caches = self.table.session().scan_caches();
-        let PlannedFiles { data: files, deletes } = plan_files(&table, &snapshot, &filter, caches).await?;
+        let planned = plan_files(&table, &snapshot, &filter, caches).await?;
+        let copy = |files: &[PlannedFile]| files.iter().map(|file| LiveFile::clone(file)).collect::<Vec<_>>();
+        let (files, deletes) = (copy(&planned.data), copy(&planned.deletes));
         files.iter().for_each(|file| plan.considered.add(file.file.file_size_in_bytes()));
         let spec = match self.output_spec_id {
             Some(id) => table.metadata().partition_spec_by_id(id).cloned().ok_or_else(|| {
