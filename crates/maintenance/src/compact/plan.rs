@@ -173,7 +173,7 @@ pub(crate) struct Input {
 
 impl Input {
     /// A file with the deletes that `index` knows of.
-    pub(crate) fn new<'a>(file: LiveFile, index: &DeleteIndex<&'a LiveFile>) -> Self {
+    pub(crate) fn new(file: LiveFile, index: &DeleteIndex<&LiveFile>) -> Self {
         let applied = index.of(&file);
         let of_one_file = applied.positions.iter().filter(|delete| only_path(&delete.file).is_some());
         let positions: u64 = of_one_file.map(|delete| delete.file.record_count()).sum();
