@@ -171,7 +171,7 @@ async fn reached(table: &Table) -> Result<HashMap<String, Reached>> {
         }
         let new: Vec<_> =
             metadata.snapshots().filter(|snapshot| seen.insert(snapshot.snapshot_id())).cloned().collect();
-        let manifests = Manifests::of(storage, &metadata, new.iter().cloned(), missing).await?;
+        let manifests = Manifests::of(storage, new.iter().cloned(), missing).await?;
         for snapshot in &new {
             add(FileKind::ManifestList, snapshot.manifest_list(), 0);
         }

@@ -78,7 +78,6 @@ impl Manifests {
     /// Reads the manifest lists of `snapshots`. One request each.
     pub(crate) async fn of(
         storage: &Storage,
-        metadata: &TableMetadata,
         snapshots: impl IntoIterator<Item = SnapshotRef>,
         missing: Missing,
     ) -> Result<Self> {
@@ -87,9 +86,7 @@ impl Manifests {
             snapshots.into_iter().filter(|s| seen.insert(identity::key(s.manifest_list()))).collect();
         let mut loads = stream::iter(lists)
             .map(|snapshot| {
-                let load =
-                    async move { present(load_manifest_list(storage, metadata, &snapshot).await, missing) };
-                load.boxed()
+                async move { present(load_manifest_list(storage, &snapshot).await, missing) }.boxed()
             })
             .buffer_unordered(READ_CONCURRENCY);
         let mut manifests = HashMap::new();

@@ -169,12 +169,15 @@ pub async fn deletion_vectors(
 
 /// The blob of a deletion vector.
 pub fn deletion_vector_blob(rows: &RoaringTreemap) -> Vec<u8> {
-    let mut body = vec![0xD1, 0xD3, 0x39, 0x64];
-    rows.serialize_into(&mut body).expect("written to memory");
-    let mut blob = (body.len() as u32).to_be_bytes().to_vec();
-    blob.extend(&body);
-    blob.extend(crc32(&body).to_be_bytes());
-    blob
+    let mut bitmap = Vec::new();
+    rows.serialize_into(&mut bitmap).expect("written to memory");
+    deletion_vector_frame(&bitmap)
+}
+
+/// A blob of a deletion vector around these bytes.
+pub(crate) fn deletion_vector_frame(bitmap: &[u8]) -> Vec<u8> {
+    let body = [&[0xD1, 0xD3, 0x39, 0x64], bitmap].concat();
+    [&(body.len() as u32).to_be_bytes(), &*body, &crc32(&body).to_be_bytes()].concat()
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
@@ -191,7 +194,7 @@ pub async fn commit_deletes(catalog: &dyn Catalog, table: &Table, files: Vec<Con
     let number = metadata.next_sequence_number();
     let id = parent.snapshot_id().wrapping_add(number).abs();
     let folder = format!("{}/metadata", metadata.location());
-    let mut manifests = load_manifest_list(table.storage(), metadata, parent).await.expect("a manifest list");
+    let mut manifests = load_manifest_list(table.storage(), parent).await.expect("a manifest list");
     let mut of_spec: HashMap<i32, Vec<ContentFile>> = HashMap::new();
     for file in files {
         of_spec.entry(file.spec_id).or_default().push(file);

@@ -10,6 +10,7 @@
 //! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
 //! - [`ReferenceTables`] are tables that Iceberg Java and Spark wrote; [`spark_sql`] runs Spark.
 //! - [`deletes`] writes delete files of every kind by hand.
+//! - [`untrusted`] is what is done with files that nobody vouches for.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
 pub mod catalog_suite;
@@ -24,6 +25,7 @@ mod reference;
 mod reference_tables;
 mod s3;
 mod store_suite;
+pub mod untrusted;
 
 pub use clock::FakeClock;
 pub use content::{Content, content_hash};

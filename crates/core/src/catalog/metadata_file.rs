@@ -30,33 +30,37 @@ pub struct StagedMetadata {
 /// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::DataInvalid`] naming the file when it can't be parsed.
 pub async fn load_metadata(storage: &Storage, location: &str) -> Result<TableMetadata> {
     let bytes = storage.read(location).await?;
-    let invalid = |message: &str, source: Box<dyn std::error::Error + Send + Sync>| {
-        Error::data_invalid(message.to_string()).with("file", location).with_source(source)
-    };
-    let parsed = if bytes.starts_with(&[0x1f, 0x8b]) {
+    parse_metadata(&bytes).map_err(|e| e.with("file", location))
+}
+
+/// The metadata in a file's bytes, gzip or plain. Pure.
+///
+/// # Errors
+/// As [`load_metadata`], without the file's location.
+pub fn parse_metadata(file: &[u8]) -> Result<TableMetadata> {
+    let parsed = if file.starts_with(&[0x1f, 0x8b]) {
         let mut plain = Vec::new();
-        flate2::read::MultiGzDecoder::new(bytes.as_ref())
+        flate2::read::MultiGzDecoder::new(file)
             .take(MAX_METADATA_BYTES + 1)
             .read_to_end(&mut plain)
             .map_err(|e| {
-                invalid(
+                Error::data_invalid(
                     "the metadata file is not whole gzip; restore it or register an earlier one",
-                    e.into(),
                 )
+                .with_source(e)
             })?;
         if plain.len() as u64 > MAX_METADATA_BYTES {
-            return Err(Error::data_invalid("the metadata file decompresses to more than 1 GiB")
-                .with("file", location));
+            return Err(Error::data_invalid("the metadata file decompresses to more than 1 GiB"));
         }
         serde_json::from_slice::<TableMetadata>(&plain)
     } else {
-        serde_json::from_slice::<TableMetadata>(&bytes)
+        serde_json::from_slice::<TableMetadata>(file)
     };
     parsed.map_err(|e| {
-        invalid(
+        Error::data_invalid(
             "the metadata file is not valid Iceberg table metadata; restore it or register an earlier one",
-            e.into(),
         )
+        .with_source(e)
     })
 }
 

@@ -81,7 +81,7 @@ pub(super) async fn produce(
         };
         let mut changes = Vec::new();
         for snapshot in newer.iter().filter(|s| !known(s.snapshot_id())) {
-            changes.push(changes_of(store, metadata, snapshot).await?);
+            changes.push(changes_of(store, snapshot).await?);
         }
         validate(footprint, &changes, metadata)?;
     }
@@ -89,7 +89,7 @@ pub(super) async fn produce(
     let mark = store.written().len();
     let snapshot_id = new_snapshot_id(metadata, context.clock);
     let old = match &parent {
-        Some(parent) => load_manifest_list(store.storage(), metadata, parent).await?,
+        Some(parent) => load_manifest_list(store.storage(), parent).await?,
         None => Vec::new(),
     };
     let mut counts = SummaryCounts::default();
@@ -351,13 +351,9 @@ async fn drop_dangling_vectors(
 }
 
 /// What a snapshot changed, from the manifests that it added.
-async fn changes_of(
-    store: &ManifestStore<'_>,
-    metadata: &TableMetadata,
-    snapshot: &Snapshot,
-) -> Result<Change> {
+async fn changes_of(store: &ManifestStore<'_>, snapshot: &Snapshot) -> Result<Change> {
     let id = snapshot.snapshot_id();
-    let mut manifests = load_manifest_list(store.storage(), metadata, snapshot).await?;
+    let mut manifests = load_manifest_list(store.storage(), snapshot).await?;
     manifests.retain(|m| m.added_snapshot_id == id);
     let mut change = Change {
         snapshot_id: id,

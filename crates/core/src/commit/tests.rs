@@ -48,7 +48,7 @@ fn file(name: &str, rows: u64) -> ContentFile {
 async fn live(table: &Table, branch: &str) -> Vec<LiveFile> {
     let Some(snapshot) = table.metadata().snapshot_for_ref(branch) else { return Vec::new() };
     let mut files = Vec::new();
-    for manifest in load_manifest_list(table.storage(), table.metadata(), snapshot).await.unwrap() {
+    for manifest in load_manifest_list(table.storage(), snapshot).await.unwrap() {
         files.extend(load_manifest(table.storage(), &manifest).await.unwrap().live);
     }
     files.sort_by(|a, b| a.path().cmp(b.path()));
@@ -103,9 +103,7 @@ async fn files_that_stay_keep_their_snapshot_sequence_number_and_row_ids() {
     let t = Transaction::new(&t).append(vec![file("c", 5)]).commit(&*catalog).await.unwrap().table;
     let before = live(&t, "main").await;
     assert_eq!(before.iter().map(|f| f.file.first_row_id()).collect::<Vec<_>>(), [Some(0), Some(3), Some(7)]);
-    let manifests = load_manifest_list(t.storage(), t.metadata(), t.metadata().current_snapshot().unwrap())
-        .await
-        .unwrap();
+    let manifests = load_manifest_list(t.storage(), t.metadata().current_snapshot().unwrap()).await.unwrap();
     assert_eq!(manifests.len(), 1, "two manifests were merged");
 
     // a is compacted into d: b and c move to a manifest of this snapshot and stay what they were.
@@ -140,9 +138,7 @@ async fn a_lost_race_is_replayed_on_the_new_state() {
     let mut reachable = BTreeSet::new();
     for snapshot in late.table.metadata().snapshots() {
         reachable.insert(snapshot.manifest_list().to_string());
-        for manifest in
-            load_manifest_list(late.table.storage(), late.table.metadata(), snapshot).await.unwrap()
-        {
+        for manifest in load_manifest_list(late.table.storage(), snapshot).await.unwrap() {
             reachable.insert(manifest.manifest_path);
         }
     }

@@ -9,7 +9,7 @@ pub(crate) mod value;
 
 use iceberg::spec::{DataContentType, DataFile};
 
-pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest};
+pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest, parse_manifest_list};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
 pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};
 pub use schema::{UTC, arrow_field, arrow_schema, iceberg_schema, iceberg_type, parquet_schema};

@@ -111,7 +111,7 @@ async fn live(table: &Table, snapshot_id: i64) -> Vec<LiveFile> {
     let manifests = match known {
         Some(manifests) => manifests,
         None => {
-            let manifests = load_manifest_list(storage, table.metadata(), snapshot).await.unwrap();
+            let manifests = load_manifest_list(storage, snapshot).await.unwrap();
             LISTS.lock().unwrap().insert(snapshot.manifest_list().to_string(), manifests.clone());
             manifests
         }

@@ -16,7 +16,7 @@ pub(super) struct ChangedFiles {
 /// Reads the manifests that a snapshot wrote itself.
 pub(super) async fn changed(table: &Table, snapshot: &SnapshotRef) -> Result<ChangedFiles> {
     let id = snapshot.snapshot_id();
-    let list = load_manifest_list(table.storage(), table.metadata(), snapshot).await?;
+    let list = load_manifest_list(table.storage(), snapshot).await?;
     let mut changed = ChangedFiles::default();
     for manifest in &list {
         if manifest.content == ManifestContentType::Deletes {

@@ -127,9 +127,7 @@ impl Provider {
         };
         let (mut seen, mut manifests) = (HashSet::new(), Vec::new());
         let mut lists = stream::iter(self.snapshots()?)
-            .map(|snapshot| async move {
-                load_manifest_list(self.table.storage(), self.table.metadata(), &snapshot).await
-            })
+            .map(|snapshot| async move { load_manifest_list(self.table.storage(), &snapshot).await })
             .buffered(LISTS_AT_ONCE);
         while let Some(list) = lists.try_next().await? {
             for manifest in list {
@@ -158,7 +156,7 @@ fn listed(table: Table, snapshots: Vec<SnapshotRef>, columns: Columns<Listed>) -
         let lists = stream::iter(snapshots.clone()).then(move |snapshot| {
             let (table, columns) = (table.clone(), columns.clone());
             async move {
-                let list = load_manifest_list(table.storage(), table.metadata(), &snapshot).await?;
+                let list = load_manifest_list(table.storage(), &snapshot).await?;
                 let snapshot_id = snapshot.snapshot_id();
                 let rows: Vec<Listed> =
                     list.into_iter().map(|manifest| Listed { manifest, snapshot_id }).collect();

@@ -71,7 +71,7 @@ pub async fn plan_files(
         .get_or_load(
             snapshot.manifest_list(),
             |list| list.len() * 600,
-            || load_manifest_list(table.storage(), table.metadata(), snapshot),
+            || load_manifest_list(table.storage(), snapshot),
         )
         .await?;
     let wanted: Vec<ManifestFile> =

@@ -68,7 +68,7 @@ async fn one_by_one(table: &Table, filter: &Filter) -> Vec<String> {
     let matcher = FileMatcher::new(filter, core.metadata()).unwrap();
     let snapshot = core.metadata().current_snapshot().unwrap();
     let mut paths = Vec::new();
-    for manifest in load_manifest_list(core.storage(), core.metadata(), snapshot).await.unwrap() {
+    for manifest in load_manifest_list(core.storage(), snapshot).await.unwrap() {
         let content = load_manifest(core.storage(), &manifest).await.unwrap();
         let matching = content.live.iter().filter(|file| matcher.might_match(file.spec_id, &file.file));
         paths.extend(matching.map(|file| file.path().to_string()));

@@ -33,7 +33,7 @@ impl Lake {
 /// The data files of the current snapshot.
 pub(crate) async fn data_files(table: &CoreTable) -> Vec<DataFile> {
     let Some(snapshot) = table.metadata().current_snapshot() else { return Vec::new() };
-    let list = load_manifest_list(table.storage(), table.metadata(), snapshot).await.unwrap();
+    let list = load_manifest_list(table.storage(), snapshot).await.unwrap();
     let mut files = Vec::new();
     for manifest in &list {
         let content = load_manifest(table.storage(), manifest).await.unwrap();

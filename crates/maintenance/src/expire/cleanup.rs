@@ -44,8 +44,8 @@ impl Unreached {
             gone,
         };
         // What a snapshot that goes has lost already is no reason to keep it.
-        let theirs = Manifests::of(storage, metadata, going.iter().cloned(), Missing::Skip).await?;
-        let kept = Manifests::of(storage, metadata, staying.iter().cloned(), Missing::Fail).await?;
+        let theirs = Manifests::of(storage, going.iter().cloned(), Missing::Skip).await?;
+        let kept = Manifests::of(storage, staying.iter().cloned(), Missing::Fail).await?;
         let only_theirs = |key: &str| !kept.0.contains_key(key);
         let mut candidates = HashMap::new();
         theirs
@@ -90,7 +90,7 @@ impl Unreached {
     pub(super) async fn keep_reached(&mut self, storage: &Storage, metadata: &TableMetadata) -> Result<()> {
         let new: Vec<SnapshotRef> =
             metadata.snapshots().filter(|s| !self.stay.contains(&s.snapshot_id())).cloned().collect();
-        let manifests = Manifests::of(storage, metadata, new.iter().cloned(), Missing::Fail).await?;
+        let manifests = Manifests::of(storage, new.iter().cloned(), Missing::Fail).await?;
         self.keep(storage, metadata, new, manifests).await
     }
 

@@ -342,7 +342,7 @@ impl Walk {
         }
         // Expiry has deleted files that only an earlier metadata file reaches; those of the current one must exist.
         let missing = if by == By::Current { Missing::Fail } else { Missing::Skip };
-        let manifests = Manifests::of(storage, metadata, new, missing).await?;
+        let manifests = Manifests::of(storage, new, missing).await?;
         for manifest in manifests.0.values() {
             listing.reach(&manifest.manifest_path, by);
         }

@@ -252,7 +252,7 @@ pub(crate) fn content_file(path: &str) -> ContentFile {
 pub(crate) async fn live_files(table: &Table, reference: &str) -> Vec<LiveFile> {
     let Some(snapshot) = table.metadata().snapshot_for_ref(reference) else { return Vec::new() };
     let mut files = Vec::new();
-    for manifest in load_manifest_list(table.storage(), table.metadata(), snapshot).await.unwrap() {
+    for manifest in load_manifest_list(table.storage(), snapshot).await.unwrap() {
         files.extend(load_manifest(table.storage(), &manifest).await.unwrap().live);
     }
     files
@@ -278,7 +278,7 @@ pub(crate) async fn needed(storage: &Storage, metadata: &TableMetadata) -> Resul
     for snapshot in metadata.snapshots() {
         let whose = format!("snapshot {}", snapshot.snapshot_id());
         files.insert(snapshot.manifest_list().to_string(), whose.clone());
-        for manifest in load_manifest_list(storage, metadata, snapshot).await? {
+        for manifest in load_manifest_list(storage, snapshot).await? {
             for file in load_manifest(storage, &manifest).await?.live {
                 files.insert(file.path().to_string(), whose.clone());
             }

@@ -6,8 +6,11 @@ use super::entry::text;
 use crate::error::Result;
 use crate::format::avro::{Container, Reader, Schema, broken};
 
-/// The manifests of a list, of whatever format version.
-pub(super) fn parse_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
+/// The manifests that a manifest list's file names, of whatever format version. Pure.
+///
+/// # Errors
+/// As [`load_manifest_list`](super::load_manifest_list), without the file's location.
+pub fn parse_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     let mut manifests = Vec::new();
     Container::open(file)?.records(|reader, schema| {
         manifests.push(manifest(reader, schema)?);

@@ -5,9 +5,7 @@ mod list;
 
 use std::sync::Arc;
 
-use iceberg::spec::{
-    ManifestContentType, ManifestFile, PartitionSpec, Schema, SchemaRef, Snapshot, TableMetadata,
-};
+use iceberg::spec::{ManifestContentType, ManifestFile, PartitionSpec, Schema, SchemaRef, Snapshot};
 use serde_json::Value;
 
 use super::LiveFile;
@@ -16,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::storage::{Storage, check_location};
 
 use entry::{Entry, Types};
-use list::parse_manifest_list;
+pub use list::parse_manifest_list;
 
 /// An entry's status: the manifest's snapshot added the file.
 const ADDED: i32 = 1;
@@ -42,11 +40,7 @@ pub struct ManifestContent {
 ///
 /// # Errors
 /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
-pub async fn load_manifest_list(
-    storage: &Storage,
-    _metadata: &TableMetadata,
-    snapshot: &Snapshot,
-) -> Result<Vec<ManifestFile>> {
+pub async fn load_manifest_list(storage: &Storage, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
     let location = snapshot.manifest_list();
     if location.is_empty() {
         return Err(Error::unsupported(

@@ -139,7 +139,7 @@ async fn metadata_files(table: &Table) -> (Vec<bytes::Bytes>, Vec<(ManifestFile,
     let (mut lists, mut manifests) = (Vec::new(), Vec::new());
     for snapshot in table.metadata().snapshots() {
         lists.push(table.storage().read(snapshot.manifest_list()).await.unwrap());
-        for manifest in load_manifest_list(table.storage(), table.metadata(), snapshot).await.unwrap() {
+        for manifest in load_manifest_list(table.storage(), snapshot).await.unwrap() {
             let bytes = table.storage().read(&manifest.manifest_path).await.unwrap();
             manifests.push((manifest, bytes));
         }
