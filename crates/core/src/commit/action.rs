@@ -76,6 +76,7 @@ pub(super) enum DataAction {
     Overwrite(Overwrite),
     Delete { paths: Vec<String> },
     Rewrite(Rewrite),
+    RemoveDanglingDeletes,
 }
 
 pub(super) type Replayed<T> = Arc<dyn Fn(&TableMetadata) -> Result<T> + Send + Sync>;

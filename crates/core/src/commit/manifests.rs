@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use iceberg::spec::{
     DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestWriter, ManifestWriterBuilder,
     PartitionSpec, SchemaRef, TableMetadata,
@@ -189,11 +189,17 @@ impl<'a> ManifestStore<'a> {
 
 /// Loads manifests, several at once, in their order.
 pub(super) async fn load_all(storage: &Storage, manifests: &[ManifestFile]) -> Result<Vec<ManifestContent>> {
+    load_each(storage, manifests).try_collect().await
+}
+
+/// The contents of manifests, in order, a few at a time.
+pub(super) fn load_each(
+    storage: &Storage,
+    manifests: &[ManifestFile],
+) -> impl Stream<Item = Result<ManifestContent>> {
     stream::iter(manifests.to_vec())
-        .map(|manifest| async move { load_manifest(storage, &manifest).await })
+        .map(move |manifest| async move { load_manifest(storage, &manifest).await })
         .buffered(CONCURRENCY)
-        .try_collect()
-        .await
 }
 
 /// Manifests packed from the oldest, so that the newest bin is the one that still grows. Bins come newest first.

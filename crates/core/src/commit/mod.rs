@@ -15,6 +15,7 @@
 //! writer's.
 
 mod action;
+mod dangling;
 mod history;
 mod manifests;
 mod retry;
@@ -138,6 +139,12 @@ impl Transaction {
     /// Replaces data files by others that hold the same rows.
     pub fn rewrite_files(self, rewrite: Rewrite) -> Self {
         self.data(DataAction::Rewrite(rewrite))
+    }
+
+    /// Takes out delete files that apply to no data file of the branch any more. Which these are is found anew at every try,
+    /// from all manifests of the branch.
+    pub fn remove_dangling_deletes(self) -> Self {
+        self.data(DataAction::RemoveDanglingDeletes)
     }
 
     /// Removes snapshots and references. `plan` is asked again, with the metadata of the moment, at every try.

@@ -9,6 +9,7 @@ use iceberg::spec::{
 use iceberg::{TableUpdate, spec::MAIN_BRANCH};
 
 use super::action::{DataAction, DeleteBy, Isolation};
+use super::dangling;
 use super::manifests::{Entry, ManifestStore, check_added, load_all};
 use super::run::{retention, since};
 use super::summary::SummaryCounts;
@@ -52,6 +53,8 @@ enum Removal {
     Paths(HashSet<String>),
     Partitions(HashSet<(i32, Struct)>),
     Matching(Filter),
+    /// Delete files that apply to nothing.
+    DanglingDeletes,
 }
 
 /// Writes the manifests of one data action. `None` when it changes nothing.
@@ -224,11 +227,19 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
                 merge: true,
             }
         }
+        DataAction::RemoveDanglingDeletes => Work {
+            operation: Operation::Replace,
+            add: Vec::new(),
+            sequence_number: None,
+            remove: Removal::DanglingDeletes,
+            footprint: None, // what dangles is found anew at every try
+            merge: false,
+        },
     })
 }
 
 /// Takes files out of manifests: those without any are carried over, the others written anew. Gives the manifests that
-/// stay and the number of data files that went.
+/// stay and the number of files that the removal named and that went.
 async fn remove(
     context: &Context<'_>,
     removal: &Removal,
@@ -243,6 +254,9 @@ async fn remove(
         manifests.into_iter().filter(|m| m.has_added_files() || m.has_existing_files()).collect();
     let matcher = match removal {
         Removal::Nothing => return Ok((manifests, 0)),
+        Removal::DanglingDeletes => {
+            return dangling::remove(metadata, manifests, snapshot_id, counts, store).await;
+        }
         Removal::Matching(filter) => Some(FileMatcher::new(filter, metadata)?),
         Removal::Paths(_) | Removal::Partitions(_) => None,
     };
@@ -304,50 +318,8 @@ async fn remove(
         .with("file", missing));
     }
     let removed = gone.len();
-    let kept = drop_dangling_vectors(metadata, kept, &gone, snapshot_id, counts, store).await?;
+    let kept = dangling::remove_vectors_of(&gone, metadata, kept, snapshot_id, counts, store).await?;
     Ok((kept, removed))
-}
-
-/// Deletion vectors go with the data file that they belong to.
-async fn drop_dangling_vectors(
-    metadata: &TableMetadata,
-    manifests: Vec<ManifestFile>,
-    gone: &HashSet<String>,
-    snapshot_id: i64,
-    counts: &mut SummaryCounts,
-    store: &mut ManifestStore<'_>,
-) -> Result<Vec<ManifestFile>> {
-    let (deletes, mut kept): (Vec<_>, Vec<_>) =
-        manifests.into_iter().partition(|m| m.content == ManifestContentType::Deletes);
-    if gone.is_empty() || metadata.format_version() < FormatVersion::V3 {
-        kept.extend(deletes);
-        return Ok(kept);
-    }
-    let contents = load_all(store.storage(), &deletes).await?;
-    for (manifest, content) in deletes.into_iter().zip(contents) {
-        let dangles = |file: &LiveFile| {
-            file.file.content_type() == DataContentType::PositionDeletes
-                && file.file.content_offset().is_some()
-                && file.file.referenced_data_file().is_some_and(|path| gone.contains(&path))
-        };
-        if !content.live.iter().any(dangles) {
-            kept.push(manifest);
-            continue;
-        }
-        let entries = content.live.into_iter().map(|file| {
-            if dangles(&file) {
-                counts.remove(file.spec_id, &file.file);
-                Entry::Deleted(file)
-            } else {
-                Entry::Existing(file)
-            }
-        });
-        let (entries, deletes) = (entries.collect(), ManifestContentType::Deletes);
-        kept.push(
-            store.write(metadata, snapshot_id, &content.schema, &content.spec, deletes, entries).await?,
-        );
-    }
-    Ok(kept)
 }
 
 /// What a snapshot changed, from the manifests that it added.

@@ -56,7 +56,7 @@ pub enum Strategy {
 ///
 /// Names and defaults are those of Iceberg's `rewrite_data_files`. Deletes are applied: the new files are without the deleted
 /// rows. Deletion vectors leave the table with their data files; other delete files stay, and no longer apply to what was
-/// rewritten.
+/// rewritten, until [`remove_dangling_deletes`](Compact::remove_dangling_deletes) takes them out.
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for options that contradict each other,
@@ -86,6 +86,7 @@ pub struct Compact {
     job_order: JobOrder,
     use_starting_sequence_number: bool,
     output_spec_id: Option<i32>,
+    remove_dangling_deletes: bool,
     progress: Option<OnProgress>,
 }
 
@@ -103,6 +104,7 @@ impl Compact {
             job_order: JobOrder::default(),
             use_starting_sequence_number: true,
             output_spec_id: None,
+            remove_dangling_deletes: false,
             progress: None,
         }
     }
@@ -202,6 +204,13 @@ impl Compact {
     /// The partition spec of the new files. Default: the table's current one.
     pub fn output_spec_id(mut self, id: i32) -> Self {
         self.output_spec_id = Some(id);
+        self
+    }
+
+    /// Afterwards takes delete files out of the branch that apply to no data file any more, in a commit of its own, whether
+    /// or not files were rewritten. Reads all of the branch's manifests. Default: off.
+    pub fn remove_dangling_deletes(mut self, remove: bool) -> Self {
+        self.remove_dangling_deletes = remove;
         self
     }
 

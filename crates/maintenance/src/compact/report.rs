@@ -19,6 +19,8 @@ pub struct CompactionReport {
     pub output: FileCount,
     /// The rows that they hold.
     pub rows: u64,
+    /// The delete files that were taken out because they applied to nothing any more.
+    pub dangling_deletes: u64,
     /// The snapshots that were made, oldest first.
     pub snapshot_ids: Vec<i64>,
     /// With partial progress: the groups that were not rewritten, and why.
@@ -58,6 +60,9 @@ impl fmt::Display for CompactionReport {
             self.groups,
             self.snapshot_ids.len()
         )?;
+        if self.dangling_deletes > 0 {
+            write!(f, "; {} dangling delete files taken out", self.dangling_deletes)?;
+        }
         if !self.failures.is_empty() {
             write!(f, "; {} groups failed", self.failures.len())?;
             for failure in self.failures.iter().take(SHOWN) {

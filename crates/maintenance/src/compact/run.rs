@@ -32,12 +32,21 @@ pub(super) async fn run(compact: Compact, plan: CompactionPlan) -> Result<Compac
             .with("plan", &plan.table));
     }
     let mut report = CompactionReport::default();
-    if plan.groups.is_empty() {
-        return Ok(report);
+    let base = plan.base.clone();
+    if !plan.groups.is_empty() {
+        rewrite(&compact, plan, &mut report).await?;
     }
+    if compact.remove_dangling_deletes {
+        remove_dangling_deletes(&compact, &base, &mut report).await?;
+    }
+    tracing::info!(%report, "compacted");
+    Ok(report)
+}
+
+async fn rewrite(compact: &Compact, plan: CompactionPlan, report: &mut CompactionReport) -> Result<()> {
     let clock = compact.table.session().catalog().clock().clone();
     let started = clock.now_ms();
-    let job = Job::new(&compact, &plan)?;
+    let job = Job::new(compact, &plan)?;
     let per_commit = match compact.partial_progress {
         Some(commits) => plan.groups.len().div_ceil(commits),
         None => plan.groups.len(),
@@ -51,7 +60,7 @@ pub(super) async fn run(compact: Compact, plan: CompactionPlan) -> Result<Compac
     while let Some((group, outcome)) = groups.next().await {
         match outcome {
             Ok(written) => ready.push(Rewritten { group, written }),
-            Err(error) if partial => fail(&mut report, &group, error),
+            Err(error) if partial => fail(report, &group, error),
             // The groups that have begun are waited for, so that what they write can be deleted.
             Err(error) => {
                 job.stopped.store(true, Ordering::Relaxed);
@@ -59,7 +68,7 @@ pub(super) async fn run(compact: Compact, plan: CompactionPlan) -> Result<Compac
             }
         }
         if partial && ready.len() >= per_commit {
-            job.commit_partly(std::mem::take(&mut ready), &mut report).await;
+            job.commit_partly(std::mem::take(&mut ready), report).await;
         }
     }
     drop(groups);
@@ -72,19 +81,35 @@ pub(super) async fn run(compact: Compact, plan: CompactionPlan) -> Result<Compac
     let started = clock.now_ms();
     tell(&compact.progress, Phase::Committing, 0, None);
     if partial {
-        job.commit_partly(ready, &mut report).await;
+        job.commit_partly(ready, report).await;
         if report.snapshot_ids.is_empty() && !report.failures.is_empty() {
             return Err(report.failures.swap_remove(0).error);
         }
-    } else if let Err(error) = job.commit(&ready, &mut report).await {
+    } else if let Err(error) = job.commit(&ready, report).await {
         if !error.is_commit_state_unknown() {
             job.discard(&ready).await;
         }
         return Err(error);
     }
     report.committing = elapsed(&*clock, started);
-    tracing::info!(%report, "compacted");
-    Ok(report)
+    Ok(())
+}
+
+/// What was rewritten before stays rewritten, should this fail.
+async fn remove_dangling_deletes(
+    compact: &Compact,
+    base: &CoreTable,
+    report: &mut CompactionReport,
+) -> Result<()> {
+    let transaction = Transaction::new(base).on_branch(&compact.branch).remove_dangling_deletes();
+    let committed = transaction.commit(&**compact.table.session().catalog()).await?;
+    report.attempts += committed.attempts;
+    let Some(id) = committed.snapshot_id else { return Ok(()) };
+    report.snapshot_ids.push(id);
+    let snapshot = committed.table.metadata().snapshot_by_id(id);
+    let removed = snapshot.and_then(|s| s.summary().additional_properties.get("removed-delete-files"));
+    report.dangling_deletes = removed.and_then(|n| n.parse().ok()).unwrap_or_default();
+    Ok(())
 }
 
 fn fail(report: &mut CompactionReport, group: &FileGroup, error: Error) {

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use datafusion::dataframe::DataFrame;
 use futures::TryStreamExt;
-use iceberg::spec::{FormatVersion, Operation};
+use iceberg::spec::{Datum, FormatVersion, Operation};
 use icefield_core::ErrorKind;
 use icefield_core::catalog::{Catalog, MemoryCatalog, NamespaceIdent};
 use icefield_core::evolve::{asc, identity};
@@ -84,6 +84,11 @@ impl Lake {
 
     async fn files(&self) -> usize {
         live_files(self.table().await.core(), "main").await.len()
+    }
+
+    async fn delete_files(&self) -> u64 {
+        let files = live_files(self.table().await.core(), "main").await;
+        files.iter().filter(|file| !file.is_data()).count() as u64
     }
 
     /// Data files in the store, named by a snapshot or not.
@@ -421,4 +426,39 @@ async fn a_vector_that_comes_in_between_is_a_conflict() {
     commit_deletes(&*lake.catalog, table.core(), vectors).await;
     let error = compact(&table).run(planned).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
+#[tokio::test]
+async fn deletes_that_apply_to_nothing_any_more_are_taken_out_and_no_row_comes_back() {
+    for version in [2, 3] {
+        let lake = Lake::new().await;
+        let before = with_deletes(&lake, version).await;
+        // The first file is left as it is, and what applies to it stays.
+        let others = Filter::Test(1, Test::GtEq(Datum::long(100)));
+        let of_others = compact(&lake.table().await).filter(others).min_input_files(4);
+        let report = of_others.remove_dangling_deletes(true).await.unwrap();
+        assert_eq!(report.input.files, 4, "version {version}");
+        let kept = lake.delete_files().await;
+        assert_eq!((report.dangling_deletes, kept), (0, 2), "version {version}: {report}");
+        assert_eq!(report.snapshot_ids.len(), 1, "nothing dangled, so nothing was committed");
+
+        let report = compact(&lake.table().await).rewrite_all(true).await.unwrap();
+        assert_eq!(report.dangling_deletes, 0, "not asked for");
+        let left = lake.delete_files().await;
+        assert!(left > 0, "version {version}");
+        let report = compact(&lake.table().await).remove_dangling_deletes(true).await.unwrap();
+        assert_eq!((report.input.files, report.dangling_deletes), (0, left), "version {version}");
+        assert!(report.to_string().contains("dangling"), "{report}");
+        assert_eq!(lake.delete_files().await, 0);
+        let table = lake.table().await;
+        let snapshot = table.core().metadata().current_snapshot().unwrap();
+        assert_eq!(snapshot.summary().operation, Operation::Replace);
+        let mut after = lake.ids().await;
+        after.sort_unstable();
+        assert_eq!(after, before, "version {version}");
+        // Time travel still has them.
+        let past = table.core().metadata().snapshot_by_id(snapshot.parent_snapshot_id().unwrap()).unwrap();
+        let then = table.as_of(past.snapshot_id()).unwrap().dataframe().await.unwrap().count().await.unwrap();
+        assert_eq!(then, before.len());
+    }
 }
