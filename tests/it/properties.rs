@@ -1,8 +1,11 @@
 //! Random tables, random histories: a scan agrees with the plain reader of the test kit, whatever a table went through, and
 //! what is pushed down into a scan agrees with the same done to all of its rows.
 
-use datafusion::arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use datafusion::arrow::compute::concat_batches;
+use datafusion::arrow::datatypes::Int64Type;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::prelude::{ident, not};
 use datafusion::scalar::ScalarValue;
@@ -10,16 +13,19 @@ use iceberg::spec::{FormatVersion, NestedField, PrimitiveType, Schema, Type};
 use icefield::evolve::{MetadataEdit, NewColumn, PartitionUpdate, SchemaUpdate, SortOrderUpdate, types};
 use icefield::prelude::*;
 use icefield::{AsOf, ErrorKind};
+use icefield_core::filter::Filter;
+use icefield_engine::scan::plan_files;
+use icefield_testkit::deletes::{commit_deletes, deletion_vectors, equality_deletes, position_deletes};
 use icefield_testkit::{content_hash, everything_schema, random_batches, reference_read};
 use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, IteratorRandom};
 use rand::{Rng, SeedableRng};
 
 const NAME: &str = "db.random";
 
 /// How many histories, unless `ICEFIELD_HISTORIES` says otherwise.
 const HISTORIES: u64 = 8;
-const STEPS: usize = 9;
+const STEPS: usize = 10;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_a_table_went_through_its_rows_are_those_of_the_plain_reader() {
@@ -73,7 +79,7 @@ impl History {
 
     async fn step(&mut self, step: u64) {
         let schema = self.table.core().schema().clone();
-        match self.rng.random_range(0..10) {
+        match self.rng.random_range(0..13) {
             _ if step == 0 => self.append(step).await,
             0..4 => self.append(step).await,
             4..7 => {
@@ -88,9 +94,12 @@ impl History {
                 self.alter(edit.into()).await;
             }
             8 => self.alter(SortOrderUpdate::new([desc("id")]).into()).await,
+            9..12 => self.delete(step).await,
             _ => {
                 self.done.push("compaction".to_string());
+                let dangling = self.rng.random_bool(0.5);
                 let compaction = maintenance::compact(&self.table).rewrite_all(true);
+                let compaction = compaction.remove_dangling_deletes(dangling);
                 compaction.await.unwrap_or_else(|e| panic!("{:?}: {e:?}", self.done));
             }
         }
@@ -104,6 +113,54 @@ impl History {
         let input = self.session.read_batches(batches).unwrap();
         let appended = input.append_to(&self.session, NAME).await;
         appended.unwrap_or_else(|e| panic!("{:?}: {e:?}", self.done));
+    }
+
+    /// Deletes some rows of one file by position, or some keys of its partition.
+    async fn delete(&mut self, step: u64) {
+        let table = self.table.core().clone();
+        let version = table.metadata().format_version();
+        let Some(snapshot) = table.metadata().current_snapshot() else { return };
+        if version == FormatVersion::V1 {
+            return;
+        }
+        let caches = self.session.scan_caches();
+        let planned = plan_files(&table, snapshot, &Filter::True, caches).await.unwrap();
+        let has_vector = |path: &str| {
+            planned.deletes.iter().any(|delete| delete.file.referenced_data_file().as_deref() == Some(path))
+        };
+        let files = planned.data.iter().filter(|file| !has_vector(file.path()));
+        let Some(file) = files.choose(&mut self.rng) else { return };
+        let (name, path) = (format!("deletes-{step}"), file.path());
+        let partition = (file.spec_id, file.file.partition().clone());
+        let deletes = if self.rng.random_bool(0.4) {
+            let keys = self.some_ids().await;
+            self.done.push(format!("keys {keys:?} deleted in {}", file.path()));
+            let ids: ArrayRef = Arc::new(Int64Array::from(keys));
+            let keys = RecordBatch::try_from_iter_with_nullable([("id", ids, true)]).unwrap();
+            let id = table.schema().field_id_by_name("id").unwrap();
+            vec![equality_deletes(&table, &name, &partition, &[id], &[("id", id)], &keys).await]
+        } else {
+            let rows = 0..file.file.record_count();
+            let rows: Vec<u64> = rows.filter(|_| self.rng.random_bool(0.2)).collect();
+            self.done.push(format!("rows {rows:?} deleted of {path}"));
+            if version == FormatVersion::V3 {
+                deletion_vectors(&table, &name, &partition, &[(path, &rows)]).await
+            } else {
+                let rows: Vec<(&str, i64)> = rows.iter().map(|row| (path, *row as i64)).collect();
+                vec![position_deletes(&table, &name, &partition, &rows).await]
+            }
+        };
+        commit_deletes(&**self.session.catalog(), &table, deletes).await;
+    }
+
+    /// Ids of rows, and NULL now and then.
+    async fn some_ids(&mut self) -> Vec<Option<i64>> {
+        let ids = self.table.dataframe().await.unwrap().select_columns(&["id"]).unwrap();
+        let mut all: Vec<Option<i64>> = vec![None];
+        for batch in ids.collect().await.unwrap() {
+            all.extend(batch.column(0).as_primitive::<Int64Type>().iter());
+        }
+        all.choose_multiple(&mut self.rng, 8).copied().collect()
     }
 
     /// Changes the table, where the change is legal.

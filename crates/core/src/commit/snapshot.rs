@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use iceberg::spec::{
-    DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestListWriter, Operation,
-    Snapshot, SnapshotReference, Struct, Summary, TableMetadata,
+    FormatVersion, ManifestContentType, ManifestFile, ManifestListWriter, Operation, Snapshot,
+    SnapshotReference, Struct, Summary, TableMetadata,
 };
 use iceberg::{TableUpdate, spec::MAIN_BRANCH};
 
