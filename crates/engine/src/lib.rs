@@ -11,6 +11,7 @@ pub mod scan;
 pub mod session;
 pub mod table;
 pub mod transform;
+mod variant;
 pub mod write;
 
 pub use error::{from_datafusion, to_datafusion};

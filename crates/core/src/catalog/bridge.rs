@@ -10,6 +10,7 @@ use iceberg::{Namespace, NamespaceIdent, Runtime, TableCommit, TableCreation, Ta
 
 use super::{Catalog, CommitOutcome, CommitRequest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::{first_foreign, primitive_text};
 use crate::table::Table;
 
 /// A catalog of ours behind `iceberg`'s trait. What is committed through it is not validated beyond its requirements:
@@ -61,6 +62,17 @@ fn their_error(error: Error) -> iceberg::Error {
 }
 
 fn theirs(table: Table) -> iceberg::Result<iceberg::table::Table> {
+    // What stands in for these types in a schema must not come into files that `iceberg` writes by itself.
+    let foreign = table.metadata().schemas_iter().find_map(|schema| first_foreign(schema));
+    if let Some((column, of)) = foreign {
+        return Err(Error::unsupported(
+            "the iceberg crate does not know the type of a column; open the table through icefield",
+        )
+        .with("table", table.ident())
+        .with("column", column)
+        .with("type", primitive_text(&of))
+        .into());
+    }
     iceberg::table::Table::builder()
         .file_io(table.storage().file_io())
         .metadata_location(table.metadata_location())

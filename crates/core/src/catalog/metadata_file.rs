@@ -9,6 +9,7 @@ use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 use super::{CommitRequest, void_names};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::{first_foreign, foreign, primitive_text};
 use crate::storage::{Storage, file_name, join};
 use crate::table::{Table, references};
 
@@ -52,9 +53,9 @@ pub fn parse_metadata(file: &[u8]) -> Result<TableMetadata> {
         if plain.len() as u64 > MAX_METADATA_BYTES {
             return Err(Error::data_invalid("the metadata file decompresses to more than 1 GiB"));
         }
-        serde_json::from_slice::<TableMetadata>(&plain)
+        foreign::parse_metadata(&plain)
     } else {
-        serde_json::from_slice::<TableMetadata>(file)
+        foreign::parse_metadata(file)
     };
     parsed.map_err(|e| {
         Error::data_invalid(
@@ -84,6 +85,14 @@ pub async fn stage_create(
 ) -> Result<StagedMetadata> {
     let ident = super::TableIdent::new(namespace.clone(), creation.name.clone());
     let location = creation.location.take().unwrap_or_else(default_location);
+    if let Some((column, of)) = first_foreign(&creation.schema) {
+        return Err(Error::unsupported(
+            "tables with columns of this type are read, not created; create the table with another engine",
+        )
+        .with("table", &ident)
+        .with("column", column)
+        .with("type", primitive_text(&of)));
+    }
     creation.location = Some(location.trim_end_matches('/').to_string());
     if let Some(version) = creation.properties.remove("format-version") {
         creation.format_version = crate::evolve::parse_format_version(&version)?;
@@ -187,7 +196,7 @@ async fn write(
     };
     let suffix = if gzip { ".gz.metadata.json" } else { ".metadata.json" };
     let location = join(&folder, &format!("{version:05}-{}{suffix}", clock.uuid()));
-    let json = serde_json::to_vec(&metadata)
+    let json = foreign::metadata_json(&metadata)
         .map_err(|e| Error::internal("the metadata can't be serialised").with_source(e))?;
     let bytes = if gzip { compress(&json)? } else { json };
     storage.write(&location, bytes).await?;

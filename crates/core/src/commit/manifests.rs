@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, HashMap};
 
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestWriter, ManifestWriterBuilder,
-    PartitionSpec, SchemaRef, TableMetadata,
+    PartitionSpec, SchemaRef, TableMetadata, Type,
 };
 
 use crate::config::Properties;
 use crate::error::{Error, Result};
-use crate::format::{ContentFile, LiveFile, ManifestContent, load_manifest};
+use crate::format::{
+    ContentFile, LiveFile, ManifestContent, first_foreign, foreign_kind, load_manifest, primitive_text,
+    show_foreign_types,
+};
 use crate::storage::{Storage, join};
 
 /// How many manifests are read at once.
@@ -105,7 +109,13 @@ impl<'a> ManifestStore<'a> {
         entries: Vec<Entry>,
     ) -> Result<ManifestFile> {
         let location = self.next_location(|prefix, n| format!("{prefix}-m{n}.avro"));
-        let output = self.storage.file_io().new_output(&location)?;
+        // What stands in for types that `iceberg` does not know must not come into the file: it is made in memory first.
+        let foreign = first_foreign(schema).is_some();
+        let io = if foreign { FileIO::new_with_memory() } else { self.storage.file_io() };
+        if foreign {
+            check_partition_types(schema, spec)?;
+        }
+        let output = io.new_output(&location)?;
         let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), schema.clone(), spec.clone());
         let mut writer = match (metadata.format_version(), content) {
             (FormatVersion::V1, _) => builder.build_v1(),
@@ -118,7 +128,13 @@ impl<'a> ManifestStore<'a> {
         for entry in entries {
             add(&mut writer, entry, arity)?;
         }
-        Ok(writer.write_manifest_file().await?)
+        let mut manifest = writer.write_manifest_file().await?;
+        if foreign {
+            let bytes = show_foreign_types(&io.new_input(&location)?.read().await?)?;
+            manifest.manifest_length = bytes.len() as i64;
+            self.storage.write(&location, bytes).await?;
+        }
+        Ok(manifest)
     }
 
     /// Merges small manifests of one spec and content, newest first as they are listed, into ones of about the target
@@ -242,6 +258,23 @@ pub(super) fn spec_and_schema(metadata: &TableMetadata, spec_id: i32) -> Result<
         None => Err(Error::data_invalid("no schema of the table has the source columns of a partition spec")
             .with("spec", spec_id)),
     }
+}
+
+/// Refuses a partition value of a type that `iceberg` does not know: manifests have their partitions' types in Avro.
+fn check_partition_types(schema: &SchemaRef, spec: &PartitionSpec) -> Result<()> {
+    for field in spec.partition_type(schema)?.fields() {
+        if let Type::Primitive(of) = field.field_type.as_ref()
+            && foreign_kind(of).is_some()
+        {
+            return Err(Error::unsupported(
+                "a table that is partitioned by a column of this type can't be committed to",
+            )
+            .with("partition_field", &field.name)
+            .with("spec", spec.spec_id())
+            .with("type", primitive_text(of)));
+        }
+    }
+    Ok(())
 }
 
 fn add(writer: &mut ManifestWriter, entry: Entry, arity: usize) -> Result<()> {

@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use iceberg::spec::{
-    FormatVersion, PartitionSpec, Schema, TableMetadata, Transform, UnboundPartitionField,
+    FormatVersion, PartitionSpec, Schema, TableMetadata, Transform, Type, UnboundPartitionField,
     UnboundPartitionSpec,
 };
 use iceberg::{TableRequirement, TableUpdate};
@@ -14,6 +14,7 @@ use iceberg::{TableRequirement, TableUpdate};
 use super::MetadataChange;
 use super::tree::Tree;
 use crate::error::{Error, Result};
+use crate::format::{foreign_kind, primitive_text};
 
 /// The id of a table's first partition field.
 const FIRST_FIELD_ID: i32 = 1000;
@@ -229,6 +230,14 @@ pub(super) fn resolve(schema: &Schema, columns: &Tree, term: &Term) -> Result<i3
         return refuse(
             "only columns of primitive types are partitioned or sorted by; name a field of the struct",
         );
+    }
+    if let Type::Primitive(of) = field.field_type.as_ref()
+        && foreign_kind(of).is_some()
+    {
+        return Err(Error::invalid_input("columns of this type are not partitioned or sorted by")
+            .with("column", &term.column)
+            .with("type", primitive_text(of))
+            .with("transform", term.transform));
     }
     if schema.accessor_by_field_id(target.id).is_none() {
         return refuse("a column inside a list or map has no single value in a row; choose another column");

@@ -8,6 +8,7 @@ use iceberg::spec::{
 };
 
 use crate::error::{Error, Result};
+use crate::format::primitive_text;
 
 /// The highest id that a table's own field may have: those above belong to metadata columns.
 const MAX_FIELD_ID: i32 = i32::MAX - 200;
@@ -128,7 +129,7 @@ impl Kind {
     /// The kind in words, for messages: nested types without their fields.
     pub(super) fn describe(&self) -> String {
         match self {
-            Self::Primitive(primitive) => primitive.to_string(),
+            Self::Primitive(primitive) => primitive_text(primitive),
             Self::Struct(_) => "struct".to_string(),
             Self::List(_) => "list".to_string(),
             Self::Map(_) => "map".to_string(),

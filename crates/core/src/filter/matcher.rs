@@ -10,6 +10,7 @@ use super::facts::Facts;
 use super::projection::PartitionColumn;
 use super::{Filter, Test};
 use crate::error::{Error, Result};
+use crate::format::foreign_kind;
 
 /// Tells, from metadata alone, which manifests and files can hold rows that match a filter, and of which files every row
 /// does. Reads nothing; one serves any number of files of one table.
@@ -268,7 +269,8 @@ fn outside_of_lists(fields: &StructType, into: &mut HashMap<i32, Option<Primitiv
     for field in fields.fields() {
         match field.field_type.as_ref() {
             Type::Primitive(of) => {
-                into.insert(field.id, Some(of.clone()));
+                // Bounds of types that `iceberg` does not know tell nothing.
+                into.insert(field.id, foreign_kind(of).is_none().then(|| of.clone()));
             }
             Type::Struct(inner) => outside_of_lists(inner, into),
             Type::List(_) | Type::Map(_) => {}

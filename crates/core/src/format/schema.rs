@@ -16,6 +16,7 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::basic::{LogicalType, Repetition, TimeUnit as ParquetUnit, Type as Physical};
 use parquet::schema::types::{SchemaDescriptor, Type as ParquetType};
 
+use super::foreign::{self, foreign_kind, primitive_text};
 use crate::error::{Error, Result};
 
 /// The time zone of Arrow timestamps that are instants.
@@ -25,6 +26,7 @@ pub const UTC: &str = "+00:00";
 const DOC_KEY: &str = "doc";
 /// Arrow's own marks for types that it stores as others.
 const EXTENSION_NAME_KEY: &str = "ARROW:extension:name";
+const EXTENSION_METADATA_KEY: &str = "ARROW:extension:metadata";
 const UUID_EXTENSION: &str = "arrow.uuid";
 
 const MAP_ENTRIES: &str = "key_value";
@@ -33,11 +35,13 @@ const MAP_ENTRIES: &str = "key_value";
 /// [`PARQUET_FIELD_ID_META_KEY`].
 ///
 /// Strings are `Utf8`, binary `Binary`, uuid and fixed `FixedSizeBinary`, decimals `Decimal128`, timestamps with a zone
-/// are of zone [`UTC`].
+/// are of zone [`UTC`]. Of the types that `iceberg` does not know (see [`foreign_kind`]) unknown is `Null`, a variant a struct
+/// of the binary fields `metadata` and `value`, marked as Arrow's extension type, and geometry and geography are `Binary`,
+/// marked as GeoArrow's WKB.
 ///
 /// # Errors
 /// [`Unsupported`](crate::ErrorKind::Unsupported) naming the column: a decimal of more than 38 digits, a fixed of more
-/// than 2 GiB.
+/// than 2 GiB, a type of which nothing is known.
 pub fn arrow_schema(schema: &Schema) -> Result<SchemaRef> {
     let fields = arrow_fields(schema.as_struct(), "")?;
     Ok(Arc::new(ArrowSchema::new(fields)))
@@ -58,8 +62,15 @@ fn arrow_fields(fields: &StructType, parent: &str) -> Result<Fields> {
 fn field_at(field: &NestedField, parent: &str) -> Result<Field> {
     let path = join(parent, &field.name);
     let data_type = arrow_type(&field.field_type, &path)?;
-    let metadata = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_string(), field.id.to_string())]);
-    Ok(Field::new(&field.name, data_type, !field.required).with_metadata(metadata))
+    let nullable = !field.required || data_type == DataType::Null;
+    let mut metadata = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_string(), field.id.to_string())]);
+    if let Type::Primitive(of) = field.field_type.as_ref()
+        && let Some((name, own)) = foreign::extension(of)
+    {
+        metadata.insert(EXTENSION_NAME_KEY.to_string(), name.to_string());
+        metadata.insert(EXTENSION_METADATA_KEY.to_string(), own);
+    }
+    Ok(Field::new(&field.name, data_type, nullable).with_metadata(metadata))
 }
 
 fn arrow_type(of: &Type, path: &str) -> Result<DataType> {
@@ -77,8 +88,16 @@ fn arrow_type(of: &Type, path: &str) -> Result<DataType> {
 
 fn arrow_primitive(of: &PrimitiveType, path: &str) -> Result<DataType> {
     let unsupported = |what: &str| {
+        let of = primitive_text(of);
         Error::unsupported(format!("{what}; drop the column")).with("column", path).with("type", of)
     };
+    if let Some(kind) = foreign_kind(of) {
+        return foreign::arrow_type(kind).ok_or_else(|| {
+            Error::unsupported("the column's type is not known here; read the other columns by name")
+                .with("column", path)
+                .with("type", primitive_text(of))
+        });
+    }
     Ok(match of {
         PrimitiveType::Boolean => DataType::Boolean,
         PrimitiveType::Int => DataType::Int32,
@@ -349,6 +368,11 @@ fn parquet_primitive(
     repetition: Repetition,
     path: &str,
 ) -> Result<ParquetType> {
+    if foreign_kind(of).is_some() {
+        return Err(Error::unsupported("columns of this type can't be written; write with another engine")
+            .with("column", path)
+            .with("type", primitive_text(of)));
+    }
     // Refuses what Arrow can't hold, so that the casts below are of small numbers.
     arrow_primitive(of, path)?;
     let timestamp = |is_adjusted_to_u_t_c, unit| {

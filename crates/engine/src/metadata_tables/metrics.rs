@@ -1,9 +1,10 @@
 //! The column `readable_metrics`: for each primitive column of the table, nested ones too, what a file's metrics say of it.
+//! Bounds of types that only the format knows (variants, geometries) are no values of theirs: such columns are left out.
 
 use std::collections::HashMap;
 
 use iceberg::spec::{DataFile, Datum, NestedFieldRef, PrimitiveType, Type};
-use icefield_core::format::arrow_field;
+use icefield_core::format::{arrow_field, foreign_kind};
 use icefield_core::{Result, Table};
 
 use super::columns::{Column, Columns};
@@ -53,6 +54,7 @@ pub(super) fn readable<R: Send + Sync + 'static>(
 fn collect<'a>(fields: &'a [NestedFieldRef], into: &mut Vec<(&'a NestedFieldRef, &'a PrimitiveType)>) {
     for field in fields {
         match field.field_type.as_ref() {
+            Type::Primitive(of) if foreign_kind(of).is_some() => {}
             Type::Primitive(of) => into.push((field, of)),
             Type::Struct(inner) => collect(inner.fields(), into),
             Type::List(list) => collect(std::slice::from_ref(&list.element_field), into),

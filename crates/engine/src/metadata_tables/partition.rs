@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use datafusion::common::ScalarValue;
 use iceberg::spec::{Literal, NestedField, PrimitiveType, Struct, Transform, Type};
-use icefield_core::format::arrow_field;
+use icefield_core::format::{arrow_field, foreign_kind};
 use icefield_core::{Result, Table};
 
 use super::columns::{Column, Columns};
@@ -37,6 +37,9 @@ impl PartitionFields {
                 let source = schema.field_by_id(field.source_id).map(|source| source.field_type.as_ref());
                 let result = source.and_then(|source| field.transform.result_type(source).ok());
                 let Some(Type::Primitive(of)) = result else { continue };
+                if foreign_kind(&of).is_some() {
+                    continue;
+                }
                 let known = fields.entry(field.field_id).or_insert_with(|| PartitionField {
                     name: field.name.clone(),
                     of: of.clone(),

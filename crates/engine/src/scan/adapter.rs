@@ -25,7 +25,7 @@ use super::hidden::Hidden;
 use super::metadata_columns::{FIRST_ROW_ID, LAST_UPDATED_ID, ROW_ID};
 use super::positions::{POS_COLUMN, POS_ID};
 use super::reshape::{Reshaped, Shape, constant, plan};
-use super::schema::{ReadSchema, field_id};
+use super::schema::{ReadSchema, field_id, require_carried};
 use crate::error::to_datafusion;
 
 /// The key in a file's schema metadata under which the reader leaves the file's location, for errors.
@@ -176,6 +176,11 @@ impl FieldIdAdapter {
         }
         if let Some(value) = id.and_then(|id| self.constants.get(&id)) {
             return Ok(Arc::new(Literal::new_with_metadata(value.clone(), Some(FieldMetadata::from(to)))));
+        }
+        if to.data_type().is_null() {
+            // Of type unknown, or of one that can't be carried.
+            require_carried(to).map_err(to_datafusion)?;
+            return Ok(Arc::new(Literal::new_with_metadata(ScalarValue::Null, Some(FieldMetadata::from(to)))));
         }
         let Some(&index) = id.and_then(|id| self.by_id.get(&id)) else {
             let value = constant(to, id, &self.schema.defaults).map_err(|e| self.about(to, e))?;

@@ -10,6 +10,7 @@ use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
 use icefield_core::filter::{Filter, Test};
+use icefield_core::format::foreign_kind;
 
 use super::value::datum;
 
@@ -178,6 +179,9 @@ fn test(
 ) -> Option<Translated> {
     let field = column_of(column, schema)?;
     let Type::Primitive(of) = field.field_type.as_ref() else { return None };
+    if foreign_kind(of).is_some() {
+        return None;
+    }
     Translated::exact(Filter::Test(field.id, of_type(of)?))
 }
 

@@ -25,7 +25,7 @@ use super::filter::{conjunction, translate};
 use super::insert::InsertExec;
 use super::metadata_columns::{Needed, with_lineage, with_metadata_columns};
 use super::plan::{PlannedFile, PlannedFiles, check_format, plan_files};
-use super::schema::ReadSchema;
+use super::schema::{ReadSchema, require_carried};
 use super::statistics::FileStatistics;
 
 /// A table at one snapshot as DataFusion's table provider.
@@ -43,8 +43,8 @@ impl IcebergTable {
     /// A table at a snapshot, read through the session's caches. Makes no request.
     ///
     /// # Errors
-    /// [`NotFound`](icefield_core::ErrorKind::NotFound) when the table has no such snapshot,
-    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a column of a type that can't be carried.
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) when the table has no such snapshot. A column of a type that can't be
+    /// carried is an error only where it is read.
     pub fn new(table: &Table, as_of: AsOf, caches: Arc<ScanCaches>) -> Result<Self> {
         let schema = table.schema_as_of(&as_of)?;
         let schema = Arc::new(ReadSchema::new(table, &schema, caches.view_types())?);
@@ -153,6 +153,9 @@ impl IcebergTable {
             }
             None => (0..self.schema.arrow.fields().len()).collect(),
         };
+        for column in &used {
+            require_carried(self.schema.arrow.field(*column)).map_err(|e| e.with("table", self.table.ident()))?;
+        }
         let statistics =
             FileStatistics::new(&self.table, &schema, |column| used.contains(&column) || column >= visible);
         let files: Vec<ScanFile<'_>> = entries

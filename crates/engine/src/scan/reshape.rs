@@ -6,15 +6,16 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, MapArray, NullArray, StructArray};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::{Result, ScalarValue, exec_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ColumnarValue;
 
 use super::schema::field_id;
+use crate::variant::{is_variant, unshredded};
 
 /// How an array of a file's type becomes one of the table's.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,10 @@ pub(super) enum Shape {
     Struct(Vec<Child>),
     /// A list, by its elements.
     List(FieldRef, Box<Shape>),
+    /// A variant, shredded or not, whole.
+    Variant(Fields),
+    /// Nothing but NULL: of type unknown.
+    Null,
     /// A map, by its keys and values.
     Map(FieldRef, Box<Shape>, Box<Shape>),
 }
@@ -62,6 +67,8 @@ pub(super) fn plan(
         return Ok(Shape::Same);
     }
     match (from.data_type(), to.data_type()) {
+        (DataType::Struct(_), DataType::Struct(fields)) if is_variant(to) => Ok(Shape::Variant(fields.clone())),
+        (_, DataType::Null) => Ok(Shape::Null),
         (DataType::Struct(from), DataType::Struct(to)) => {
             let by_id: HashMap<i32, usize> =
                 from.iter().enumerate().filter_map(|(i, f)| Some((field_id(f)?, i))).collect();
@@ -134,6 +141,8 @@ impl Shape {
                 let (offsets, nulls) = (from.offsets().clone(), from.nulls().cloned());
                 Arc::new(ListArray::try_new(field.clone(), offsets, values, nulls)?)
             }
+            Self::Variant(fields) => unshredded(array, fields)?,
+            Self::Null => Arc::new(NullArray::new(array.len())),
             Self::Map(entries_field, key, value) => {
                 let from = array.as_map();
                 let columns = vec![key.apply(from.keys())?, value.apply(from.values())?];

@@ -5,14 +5,18 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaRef};
 use iceberg::spec::{
-    DEFAULT_SCHEMA_NAME_MAPPING, DataFile, Literal, NameMapping, NestedFieldRef, PrimitiveType, Schema, Type,
+    DEFAULT_SCHEMA_NAME_MAPPING, DataFile, Literal, NameMapping, NestedField, NestedFieldRef, PrimitiveType, Schema, Type,
 };
-use icefield_core::format::arrow_schema;
-use icefield_core::{Error, Result, Table};
+use icefield_core::format::arrow_field;
+use icefield_core::{Error, ErrorKind, Result, Table};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::value::scalar;
 use datafusion::common::ScalarValue;
+
+/// The keys in a field's metadata that say of a column that can't be carried which part of it that is, and its type.
+const UNCARRIED_COLUMN: &str = "icefield.uncarried-column";
+const UNCARRIED_TYPE: &str = "icefield.uncarried-type";
 
 /// The schema of a scan, and what is needed to find its columns in files.
 #[derive(Debug)]
@@ -32,13 +36,13 @@ impl ReadSchema {
     /// DataFusion filters and groups faster.
     ///
     /// # Errors
-    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a column that can't be carried,
     /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for a name mapping that can't be parsed.
     pub(super) fn new(table: &Table, schema: &Arc<Schema>, views: bool) -> Result<Self> {
-        let mut arrow = arrow_schema(schema)?;
-        if views {
-            arrow = Arc::new(ArrowSchema::new(arrow.fields().iter().map(with_view).collect::<Vec<_>>()));
-        }
+        let fields = schema.as_struct().fields().iter().map(|field| {
+            let field = Arc::new(column(field)?);
+            Ok(if views { with_view(&field) } else { field })
+        });
+        let arrow = Arc::new(ArrowSchema::new(fields.collect::<Result<Vec<_>>>()?));
         let mapping = match table.property(DEFAULT_SCHEMA_NAME_MAPPING) {
             Some(json) => Some(serde_json::from_str(json).map_err(|e| {
                 Error::data_invalid("the table's name mapping is not valid; correct the property")
@@ -95,6 +99,33 @@ pub(super) fn collect_defaults(
         }
     }
     Ok(())
+}
+
+/// What a column is read as. One that can't be carried is there too, without values: it is an error where it is asked for.
+fn column(field: &NestedField) -> Result<Field> {
+    let error = match arrow_field(field) {
+        Err(error) if error.kind() == ErrorKind::Unsupported => error,
+        carried => return carried,
+    };
+    let value = |wanted: &str| error.context().find(|(key, _)| *key == wanted).map(|(_, value)| value.to_string());
+    let metadata = HashMap::from([
+        (PARQUET_FIELD_ID_META_KEY.to_string(), field.id.to_string()),
+        (UNCARRIED_COLUMN.to_string(), value("column").unwrap_or_else(|| field.name.clone())),
+        (UNCARRIED_TYPE.to_string(), value("type").unwrap_or_else(|| field.field_type.to_string())),
+    ]);
+    Ok(Field::new(&field.name, DataType::Null, true).with_metadata(metadata))
+}
+
+/// Refuses a column that can't be carried.
+///
+/// # Errors
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) naming the column and its type.
+pub(super) fn require_carried(column: &Field) -> Result<()> {
+    let Some(of) = column.metadata().get(UNCARRIED_TYPE) else { return Ok(()) };
+    let name = column.metadata().get(UNCARRIED_COLUMN).unwrap_or(column.name());
+    Err(Error::unsupported("the column's type can't be read; name the columns that are wanted, without it")
+        .with("column", name)
+        .with("type", of))
 }
 
 /// The field id in an Arrow field's metadata.

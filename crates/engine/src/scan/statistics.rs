@@ -10,7 +10,7 @@ use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use iceberg::spec::{Datum, Literal, PartitionSpec, PrimitiveType, Transform, Type};
 use icefield_core::Table;
-use icefield_core::format::LiveFile;
+use icefield_core::format::{LiveFile, foreign_kind};
 
 use super::metadata_columns::is_metadata;
 use super::schema::{ReadSchema, field_id};
@@ -35,7 +35,8 @@ impl<'a> FileStatistics<'a> {
             .map(|(index, field)| {
                 // A row may have a value of its own for them, but not in every file.
                 let id = field_id(field).filter(|_| is_used(index));
-                id.filter(|id| !is_metadata(*id))
+                // Bounds of types that only the format knows can't be compared.
+                id.filter(|id| !is_metadata(*id) && !is_foreign(schema, *id))
             })
             .collect();
         let specs = table.metadata().partition_specs_iter();
@@ -69,6 +70,13 @@ impl<'a> FileStatistics<'a> {
             total_byte_size: Precision::Inexact(file.file_size_in_bytes() as usize),
             column_statistics: columns,
         }
+    }
+}
+
+fn is_foreign(schema: &ReadSchema, id: i32) -> bool {
+    match schema.iceberg.field_by_id(id).map(|field| field.field_type.as_ref()) {
+        Some(Type::Primitive(of)) => foreign_kind(of).is_some(),
+        _ => false,
     }
 }
 

@@ -17,6 +17,7 @@ use super::stores::StorageRegistry;
 use super::{Inner, Session, sql_catalog};
 use crate::error::from_datafusion;
 use crate::scan::ScanCaches;
+use crate::variant;
 
 /// What queries may hold in memory unless another budget is given, in bytes.
 const DEFAULT_MEMORY_BUDGET: usize = 1 << 30;
@@ -173,6 +174,7 @@ impl SessionBuilder {
             .with_default_features()
             .build();
         let context = SessionContext::new_with_state(state);
+        variant::functions().into_iter().for_each(|function| context.register_udf(function));
         let caches = Arc::new(ScanCaches::new(memory_budget / CACHE_SHARE).with_view_types(views));
         let names = Arc::<sql_catalog::Names>::default();
         let inner = Arc::new_cyclic(|session| {

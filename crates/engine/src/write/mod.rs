@@ -29,7 +29,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
 
 use iceberg::spec::{FormatVersion, NestedField, PrimitiveType, Schema, Type};
-use icefield_core::format::{ContentFile, MetricsConfig, parquet_schema};
+use icefield_core::format::{ContentFile, MetricsConfig, first_foreign, parquet_schema, primitive_text};
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, Result, SystemClock, Table};
 use tokio::sync::watch;
@@ -168,7 +168,8 @@ async fn delete(storage: &Storage, locations: Vec<String>) {
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) naming the column that does not fit, before anything is written
-/// where types alone tell. After any error, the files written are deleted.
+/// where types alone tell; [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a table with a column of type unknown,
+/// variant, geometry or geography. After any error, the files written are deleted.
 ///
 /// # Cancel safety
 /// Dropped, it leaves at most unreachable files.
@@ -222,6 +223,14 @@ pub(crate) fn column_fits(table: &Table, field: &FieldRef) -> bool {
 /// The schema of the files: the table's, and the lineage columns when a rewrite brings them.
 fn file_schema(table: &Table, input: &arrow::datatypes::Schema) -> Result<Schema> {
     let schema = table.schema();
+    if let Some((column, of)) = first_foreign(schema) {
+        return Err(Error::unsupported(
+            "a table with a column of this type is read, not written to; write with another engine",
+        )
+        .with("table", table.ident())
+        .with("column", column)
+        .with("type", primitive_text(&of)));
+    }
     let lineage: Vec<_> = [ROW_ID, LAST_UPDATED]
         .into_iter()
         .filter(|(name, _)| input.column_with_name(name).is_some() && schema.field_by_name(name).is_none())

@@ -9,6 +9,7 @@ use super::{ColumnPosition, Edit, NewColumn, V3};
 use crate::error::{Error, Result};
 use crate::evolve::tree::{Kind, Node, Target, Tree};
 use crate::evolve::{MetadataChange, mapping, promote};
+use crate::format::{foreign_kind, primitive_text};
 
 pub(in crate::evolve) struct Draft<'a> {
     pub(in crate::evolve) metadata: &'a TableMetadata,
@@ -212,6 +213,13 @@ impl<'a> Draft<'a> {
     }
 
     fn check_type(&self, primitive: &PrimitiveType, full: &str) -> Result<()> {
+        if foreign_kind(primitive).is_some() {
+            return Err(Error::unsupported(
+                "columns of this type are read, not added; add the column with another engine",
+            )
+            .with("column", full)
+            .with("type", primitive_text(primitive)));
+        }
         match primitive {
             PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs
                 if self.metadata.format_version() < V3 =>
@@ -241,9 +249,13 @@ impl<'a> Draft<'a> {
             )
             .with("column", full));
         }
-        let Kind::Primitive(primitive) = kind else {
+        let primitive = match kind {
+            Kind::Primitive(primitive) if foreign_kind(primitive).is_none() => Some(primitive),
+            _ => None,
+        };
+        let Some(primitive) = primitive else {
             return Err(Error::unsupported(
-                "a nested column's default is null; give its fields defaults instead",
+                "the default of a column of this type is null; give the fields of a nested one defaults instead",
             )
             .with("column", full)
             .with("type", kind.describe()));
@@ -356,7 +368,7 @@ impl<'a> Draft<'a> {
             return Err(Error::internal("only primitive types are promoted").with("column", column));
         };
         if !promote::is_promotion(&from, to, version) {
-            return Err(promote::refusal(column, &from.to_string(), &to.to_string(), version));
+            return Err(promote::refusal(column, &primitive_text(&from), &primitive_text(to), version));
         }
         if target.in_key {
             return Err(Error::invalid_input("a map's key can't change; cast the keys to the table's type")
@@ -542,6 +554,9 @@ impl<'a> Draft<'a> {
             match &node.kind {
                 Kind::Primitive(PrimitiveType::Float | PrimitiveType::Double) => {
                     return refuse("can't be a float or double");
+                }
+                Kind::Primitive(of) if foreign_kind(of).is_some() => {
+                    return refuse("can't be a variant, geometry, geography or of an unknown type");
                 }
                 Kind::Primitive(_) => {}
                 _ => return refuse("has a primitive type"),

@@ -65,6 +65,25 @@ impl<'a> Container<'a> {
         Ok(Self { schema: Schema::parse(schema)?, metadata, codec, sync, blocks: reader })
     }
 
+    /// The file with another value of a header's entry, before any record is read.
+    pub(super) fn with_entry(mut self, key: &'a [u8], value: &'a [u8]) -> Vec<u8> {
+        self.metadata.insert(key, value);
+        let mut entries: Vec<_> = self.metadata.into_iter().collect();
+        entries.sort_unstable();
+        let mut out = MAGIC.to_vec();
+        put_length(&mut out, entries.len());
+        for (key, value) in entries {
+            for bytes in [key, value] {
+                put_length(&mut out, bytes.len());
+                out.extend_from_slice(bytes);
+            }
+        }
+        put_length(&mut out, 0);
+        out.extend_from_slice(self.sync);
+        out.extend_from_slice(self.blocks.rest());
+        out
+    }
+
     /// Calls `record` for each record of the file, with a reader that stands at its beginning and must be left at its end.
     pub(super) fn records(
         mut self,
@@ -91,6 +110,16 @@ impl<'a> Container<'a> {
         }
         Ok(())
     }
+}
+
+/// A length as Avro writes it: a zigzag varint.
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    let mut value = (length as u64) << 1;
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
 }
 
 impl Codec {

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::LiveFile;
 use super::avro::{Container, broken};
+use super::foreign;
 use crate::error::{Error, Result};
 use crate::storage::{Storage, check_location};
 
@@ -139,7 +140,14 @@ fn header(container: &Container<'_>, spec_id: i32) -> Result<(SchemaRef, Partiti
     };
     let unfit =
         |what: &str, e: serde_json::Error| broken(&format!("its header's {what} is none")).with_source(e);
-    let schema: Schema = serde_json::from_value(json("schema")?).map_err(|e| unfit("schema", e))?;
+    let schema = match serde_json::from_slice::<Schema>(entry("schema").unwrap_or_default()) {
+        Ok(schema) => schema,
+        Err(_) => {
+            let mut schema = json("schema")?;
+            foreign::hide(&mut schema)?;
+            serde_json::from_value(schema).map_err(|e| unfit("schema", e))?
+        }
+    };
     let mut spec = json("partition-spec")?;
     if spec.is_array() {
         let own_id =
@@ -148,6 +156,20 @@ fn header(container: &Container<'_>, spec_id: i32) -> Result<(SchemaRef, Partiti
     }
     let spec: PartitionSpec = serde_json::from_value(spec).map_err(|e| unfit("partition spec", e))?;
     Ok((Arc::new(schema), spec))
+}
+
+/// A manifest's file as it is to be, of one whose schema has stand-ins for types that `iceberg` does not know.
+///
+/// # Errors
+/// [`DataInvalid`](crate::ErrorKind::DataInvalid) when it is no manifest.
+pub(crate) fn show_foreign_types(file: &[u8]) -> Result<Vec<u8>> {
+    let container = Container::open(file)?;
+    let text =
+        container.metadata.get(b"schema".as_slice()).ok_or_else(|| broken("its header has no schema"))?;
+    let mut schema = serde_json::from_slice::<Value>(text)
+        .map_err(|e| broken("its header's schema is no JSON").with_source(e))?;
+    foreign::show(&mut schema);
+    Ok(container.with_entry(b"schema", schema.to_string().as_bytes()))
 }
 
 /// The error of a file that names another by what is no location.

@@ -1,0 +1,330 @@
+//! Column types that `iceberg` does not know: `unknown`, `variant`, `geometry` and `geography` of format version 3, and what
+//! later versions may bring.
+//!
+//! `iceberg` refuses a schema that has one. So where a schema's JSON is parsed each becomes a stand-in, a `fixed` of a length
+//! that no value can have ([`hide`]), and where JSON is written it becomes itself again ([`show`]). A stand-in's number says
+//! what it stands for: its kind, and a place in the process's list of the types' texts, of which there are few (a
+//! geometry's names its reference system). So a schema carries all of it, wherever a column is moved, nested or renamed to,
+//! and two stand-ins are equal where the types are.
+//!
+//! Whoever handles a `fixed` asks [`foreign_kind`] first: the values of these columns are no fixed bytes, and their bounds
+//! can't be compared (a geometry's are points).
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+use arrow_schema::{DataType, Field, Fields};
+use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, TableMetadata, Type};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, Result};
+
+/// Lengths from here on are stand-ins.
+const FIRST: u64 = 1 << 63;
+
+/// The most types that a process knows, and the longest text of one: metadata files from anywhere must not fill memory.
+const MAX_TYPES: usize = 1 << 12;
+const MAX_TEXT: usize = 4096;
+
+/// The name of Arrow's extension type of variants.
+pub const VARIANT_EXTENSION: &str = "arrow.parquet.variant";
+/// The name of GeoArrow's extension type of WKB.
+const WKB_EXTENSION: &str = "geoarrow.wkb";
+
+/// What kind of type a stand-in stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ForeignKind {
+    /// `unknown`: all NULL, and in no data file.
+    Unknown,
+    /// `variant`: values with their own types.
+    Variant,
+    /// `geometry`, of some reference system: WKB.
+    Geometry,
+    /// `geography`, of some reference system and edge algorithm: WKB.
+    Geography,
+    /// A type of which nothing is known but its text.
+    Other,
+}
+
+const KINDS: [ForeignKind; 5] = [
+    ForeignKind::Unknown,
+    ForeignKind::Variant,
+    ForeignKind::Geometry,
+    ForeignKind::Geography,
+    ForeignKind::Other,
+];
+
+impl ForeignKind {
+    fn of(text: &str) -> Self {
+        let name =
+            text.split_once('(').filter(|_| text.ends_with(')')).map_or(text, |(name, _)| name.trim_end());
+        match name {
+            "unknown" if text == name => Self::Unknown,
+            "variant" if text == name => Self::Variant,
+            "geometry" => Self::Geometry,
+            "geography" => Self::Geography,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The types' texts by place, and the places by text.
+#[derive(Default)]
+struct Texts {
+    texts: Vec<Arc<str>>,
+    places: HashMap<Arc<str>, u32>,
+}
+
+static TEXTS: LazyLock<RwLock<Texts>> = LazyLock::new(RwLock::default);
+
+/// The kind of a type that `iceberg` does not know; `None` of one that it does.
+pub fn foreign_kind(of: &PrimitiveType) -> Option<ForeignKind> {
+    let PrimitiveType::Fixed(length) = of else { return None };
+    let kind = length.checked_sub(FIRST)? >> 32;
+    Some(KINDS.get(usize::try_from(kind).ok()?).copied().unwrap_or(ForeignKind::Other))
+}
+
+/// A primitive type as the format spells it, those that `iceberg` does not know too.
+pub fn primitive_text(of: &PrimitiveType) -> String {
+    match text(of) {
+        Some(text) => text.to_string(),
+        None => of.to_string(),
+    }
+}
+
+fn text(of: &PrimitiveType) -> Option<Arc<str>> {
+    let PrimitiveType::Fixed(length) = of else { return None };
+    let place = length.checked_sub(FIRST)? & u64::from(u32::MAX);
+    let known = TEXTS.read().unwrap_or_else(PoisonError::into_inner);
+    known.texts.get(usize::try_from(place).ok()?).cloned()
+}
+
+/// What a kind's values are in Arrow; `None` for those that can't be carried.
+pub(super) fn arrow_type(kind: ForeignKind) -> Option<DataType> {
+    match kind {
+        ForeignKind::Unknown => Some(DataType::Null),
+        ForeignKind::Variant => Some(DataType::Struct(variant_fields())),
+        ForeignKind::Geometry | ForeignKind::Geography => Some(DataType::Binary),
+        ForeignKind::Other => None,
+    }
+}
+
+/// The fields of a variant's struct in Arrow: the two binary parts of its encoding. All of the value is in them, nothing is
+/// shredded into columns of its own.
+pub fn variant_fields() -> Fields {
+    let (metadata, value) = ("metadata", "value");
+    Fields::from(vec![Field::new(metadata, DataType::Binary, false), Field::new(value, DataType::Binary, true)])
+}
+
+/// What an Arrow field's metadata says of such a type: the name of an extension type, and that one's own metadata.
+pub(super) fn extension(of: &PrimitiveType) -> Option<(&'static str, String)> {
+    match foreign_kind(of)? {
+        ForeignKind::Variant => Some((VARIANT_EXTENSION, String::new())),
+        kind @ (ForeignKind::Geometry | ForeignKind::Geography) => {
+            let text = text(of)?;
+            let arguments = text.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')'));
+            let mut arguments =
+                arguments.unwrap_or_default().split(',').map(str::trim).filter(|a| !a.is_empty());
+            let system = arguments.next().unwrap_or("OGC:CRS84");
+            let mut json = Map::new();
+            let (system, system_type) = match system.strip_prefix("srid:") {
+                Some(id) => (id, "srid"),
+                None => (system, "authority_code"),
+            };
+            // A PROJJSON text lies in a table property, which readers of a column don't have.
+            if !system.starts_with("projjson:") {
+                json.insert("crs".to_string(), system.into());
+                json.insert("crs_type".to_string(), system_type.into());
+            }
+            if kind == ForeignKind::Geography {
+                json.insert("edges".to_string(), arguments.next().unwrap_or("spherical").into());
+            }
+            Some((WKB_EXTENSION, Value::Object(json).to_string()))
+        }
+        ForeignKind::Unknown | ForeignKind::Other => None,
+    }
+}
+
+/// The first column, by its full name, of a type that `iceberg` does not know, and that type.
+pub fn first_foreign(schema: &Schema) -> Option<(String, PrimitiveType)> {
+    fn search(fields: &[NestedFieldRef]) -> Option<(i32, &PrimitiveType)> {
+        fields.iter().find_map(|field| match field.field_type.as_ref() {
+            Type::Primitive(of) => foreign_kind(of).map(|_| (field.id, of)),
+            Type::Struct(inner) => search(inner.fields()),
+            Type::List(list) => search(std::slice::from_ref(&list.element_field)),
+            Type::Map(map) => search(std::slice::from_ref(&map.key_field))
+                .or_else(|| search(std::slice::from_ref(&map.value_field))),
+        })
+    }
+    let (id, of) = search(schema.as_struct().fields())?;
+    Some((schema.name_by_field_id(id).unwrap_or_default().to_string(), of.clone()))
+}
+
+/// Whether any schema of the metadata has a stand-in.
+pub(crate) fn has_foreign(metadata: &TableMetadata) -> bool {
+    metadata.schemas_iter().any(|schema| first_foreign(schema).is_some())
+}
+
+/// Metadata whose JSON may have foreign types.
+pub(crate) fn parse_metadata(json: &[u8]) -> serde_json::Result<TableMetadata> {
+    let plain = serde_json::from_slice::<TableMetadata>(json);
+    match &plain {
+        // A length that the file itself has is no stand-in yet.
+        Ok(metadata) if !has_foreign(metadata) => return plain,
+        _ => {}
+    }
+    let Ok(mut value) = serde_json::from_slice::<Value>(json) else { return plain };
+    let mut schemas: Vec<&mut Value> = Vec::new();
+    if let Some(object) = value.as_object_mut() {
+        for (key, value) in object {
+            match (key.as_str(), value) {
+                ("schema", schema) => schemas.push(schema),
+                ("schemas", Value::Array(all)) => schemas.extend(all),
+                _ => {}
+            }
+        }
+    }
+    let mut any = false;
+    for schema in schemas {
+        any |= hide(schema).map_err(serde::de::Error::custom)?;
+    }
+    if any { serde_json::from_value(value) } else { plain }
+}
+
+/// Metadata as JSON, with foreign types as they are.
+pub(crate) fn metadata_json(metadata: &TableMetadata) -> serde_json::Result<Vec<u8>> {
+    if !has_foreign(metadata) {
+        return serde_json::to_vec(metadata);
+    }
+    let mut json = serde_json::to_value(metadata)?;
+    if let Some(schema) = json.get_mut("schema") {
+        show(schema);
+    }
+    json.get_mut("schemas").and_then(Value::as_array_mut).into_iter().flatten().for_each(show);
+    serde_json::to_vec(&json)
+}
+
+/// Puts stand-ins into a schema's JSON, at every level, and says whether it did.
+///
+/// # Errors
+/// [`Unsupported`](crate::ErrorKind::Unsupported) when such a column has a default, which could not be kept.
+pub(crate) fn hide(of: &mut Value) -> Result<bool> {
+    match of {
+        Value::String(text) => match stand_in(text)? {
+            Some(stand_in) => {
+                *of = Value::String(stand_in);
+                Ok(true)
+            }
+            None => Ok(false),
+        },
+        Value::Object(object) => {
+            let mut any = false;
+            match object.get("type").and_then(Value::as_str) {
+                Some("struct") => {
+                    let fields = object.get_mut("fields").and_then(Value::as_array_mut);
+                    for field in fields.into_iter().flatten().filter_map(Value::as_object_mut) {
+                        any |= hide_field(field)?;
+                    }
+                }
+                Some("list") => {
+                    if let Some(element) = object.get_mut("element") {
+                        any |= hide(element)?;
+                    }
+                }
+                Some("map") => {
+                    for part in ["key", "value"] {
+                        if let Some(part) = object.get_mut(part) {
+                            any |= hide(part)?;
+                        }
+                    }
+                }
+                _ => {}
+            }
+            Ok(any)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn hide_field(field: &mut Map<String, Value>) -> Result<bool> {
+    let Some(of) = field.get_mut("type") else { return Ok(false) };
+    let (primitive, text) = (of.is_string(), of.to_string());
+    let hidden = hide(of)?;
+    let has_default =
+        ["initial-default", "write-default"].iter().any(|key| field.get(*key).is_some_and(|v| !v.is_null()));
+    if hidden && primitive && has_default {
+        let name = field.get("name").and_then(Value::as_str).unwrap_or_default();
+        return Err(Error::unsupported(
+            "a column of this type can't have a default; remove it with the engine that gave it",
+        )
+        .with("column", name)
+        .with("type", text.trim_matches('"')));
+    }
+    Ok(hidden)
+}
+
+/// The stand-in of a type that `iceberg` does not know.
+fn stand_in(text: &str) -> Result<Option<String>> {
+    let known = serde_json::from_value::<PrimitiveType>(Value::String(text.to_string()));
+    let known = known.is_ok_and(|known| foreign_kind(&known).is_none());
+    if known || text.is_empty() || text.len() > MAX_TEXT {
+        return Ok(None);
+    }
+    let kind = ForeignKind::of(text);
+    let kind = KINDS.iter().position(|other| *other == kind).unwrap_or(KINDS.len() - 1);
+    let length = FIRST + ((kind as u64) << 32) + u64::from(place(text)?);
+    Ok(Some(format!("fixed[{length}]")))
+}
+
+/// The place of a text, which is given when it is first seen.
+fn place(text: &str) -> Result<u32> {
+    if let Some(place) = TEXTS.read().unwrap_or_else(PoisonError::into_inner).places.get(text) {
+        return Ok(*place);
+    }
+    let mut known = TEXTS.write().unwrap_or_else(PoisonError::into_inner);
+    if let Some(place) = known.places.get(text) {
+        return Ok(*place);
+    }
+    let place = known.texts.len();
+    if place >= MAX_TYPES {
+        return Err(Error::new(
+            crate::ErrorKind::ResourceExhausted,
+            "this process has met too many column types that it does not know; start it again",
+        )
+        .with("type", text));
+    }
+    let (text, place) = (Arc::<str>::from(text), place as u32);
+    known.texts.push(text.clone());
+    known.places.insert(text, place);
+    Ok(place)
+}
+
+/// Puts types back in the place of their stand-ins, at every level of a schema's JSON.
+pub(crate) fn show(of: &mut Value) {
+    match of {
+        Value::String(name) if name.starts_with("fixed[") => {
+            let parsed = serde_json::from_value::<PrimitiveType>(Value::String(name.clone()));
+            if let Some(text) = parsed.ok().as_ref().and_then(text) {
+                *name = text.to_string();
+            }
+        }
+        Value::Object(object) => match object.get("type").and_then(Value::as_str) {
+            Some("struct") => {
+                let fields = object.get_mut("fields").and_then(Value::as_array_mut);
+                fields.into_iter().flatten().filter_map(|field| field.get_mut("type")).for_each(show);
+            }
+            Some("list") => object.get_mut("element").into_iter().for_each(show),
+            Some("map") => {
+                for part in ["key", "value"] {
+                    object.get_mut(part).into_iter().for_each(show);
+                }
+            }
+            _ => {}
+        },
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+use serde_json::json;
+
+use super::*;
+
+fn schema() -> Value {
+    json!({"type": "struct", "schema-id": 0, "fields": [
+        {"id": 1, "name": "id", "required": true, "type": "long"},
+        {"id": 2, "name": "u", "required": false, "type": "unknown", "initial-default": null},
+        {"id": 3, "name": "v", "required": false, "type": "variant", "doc": "what came"},
+        {"id": 4, "name": "here", "required": false, "type": "geometry"},
+        {"id": 5, "name": "there", "required": false, "type": "geometry(srid:3857)"},
+        {"id": 6, "name": "round", "required": false, "type": "geography(OGC:CRS84, vincenty)"},
+        {"id": 7, "name": "later", "required": false, "type": "interval(month)"},
+        {"id": 8, "name": "fixed", "required": false, "type": "fixed[7]"},
+        {"id": 9, "name": "huge", "required": false, "type": "fixed[9223372036854775808]"},
+        {"id": 10, "name": "list", "required": false, "type":
+            {"type": "list", "element-id": 11, "element-required": false, "element": "variant"}},
+        {"id": 12, "name": "map", "required": false, "type":
+            {"type": "map", "key-id": 13, "key": "string", "value-id": 14, "value-required": false, "value":
+                {"type": "struct", "fields": [
+                    {"id": 15, "name": "g", "required": false, "type": "geometry(srid:3857)"},
+                    {"id": 16, "name": "n", "required": false, "type": "decimal(38, 2)"}]}}}
+    ]})
+}
+
+fn hidden() -> Schema {
+    let mut json = schema();
+    assert!(hide(&mut json).unwrap());
+    serde_json::from_value(json).unwrap()
+}
+
+#[test]
+fn types_at_every_level_come_back_as_they_were() {
+    let mut back = serde_json::to_value(hidden()).unwrap();
+    show(&mut back);
+    let mut expected = schema();
+    expected["fields"][1].as_object_mut().unwrap().remove("initial-default");
+    assert_eq!(back, expected);
+    // Hiding again what was hidden finds the same stand-ins.
+    let mut again = back.clone();
+    hide(&mut again).unwrap();
+    assert_eq!(serde_json::from_value::<Schema>(again).unwrap(), hidden());
+    let mut plain =
+        json!({"type": "struct", "fields": [{"id": 1, "name": "a", "required": true, "type": "int"}]});
+    assert!(!hide(&mut plain).unwrap());
+}
+
+#[test]
+fn a_stand_in_tells_its_kind_and_its_text() {
+    let schema = hidden();
+    let of = |id: i32| match schema.field_by_id(id).unwrap().field_type.as_ref() {
+        Type::Primitive(of) => (foreign_kind(of), primitive_text(of)),
+        other => panic!("{other}"),
+    };
+    use ForeignKind as K;
+    for (id, kind, text) in [
+        (1, None, "long"),
+        (2, Some(K::Unknown), "unknown"),
+        (3, Some(K::Variant), "variant"),
+        (4, Some(K::Geometry), "geometry"),
+        (5, Some(K::Geometry), "geometry(srid:3857)"),
+        (6, Some(K::Geography), "geography(OGC:CRS84, vincenty)"),
+        (7, Some(K::Other), "interval(month)"),
+        (8, None, "fixed(7)"),
+        (9, Some(K::Other), "fixed[9223372036854775808]"),
+        (11, Some(K::Variant), "variant"),
+        (15, Some(K::Geometry), "geometry(srid:3857)"),
+    ] {
+        assert_eq!(of(id), (kind, text.to_string()), "{id}");
+    }
+    assert_eq!(first_foreign(&schema).unwrap().0, "u");
+    for text in ["variant(1)", "unknown()", "geometric", "Variant", "geometry(x"] {
+        assert_eq!(ForeignKind::of(text), K::Other, "{text}");
+    }
+}
+
+#[test]
+fn a_column_of_such_a_type_has_no_default() {
+    for key in ["initial-default", "write-default"] {
+        let mut json = json!({"type": "struct", "fields": [
+            {"id": 3, "name": "v", "required": false, "type": "variant", key: "AA=="}]});
+        let error = hide(&mut json).unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Unsupported);
+        assert!(error.to_string().contains("column: v") || error.to_string().contains("column=v"), "{error}");
+    }
+    // Defaults of the fields of a struct around one stay.
+    let mut json = json!({"type": "struct", "fields": [{"id": 1, "name": "s", "required": false, "type":
+        {"type": "struct", "fields": [{"id": 2, "name": "u", "required": false, "type": "unknown"},
+            {"id": 3, "name": "n", "required": false, "type": "int", "initial-default": 7}]}}]});
+    assert!(hide(&mut json).unwrap());
+}
+
+#[test]
+fn geometries_are_marked_as_geoarrow_has_it() {
+    let of = |text: &str| {
+        let stand_in = stand_in(text).unwrap().unwrap();
+        serde_json::from_value::<PrimitiveType>(Value::String(stand_in)).unwrap()
+    };
+    for (text, metadata) in [
+        ("geometry", json!({"crs": "OGC:CRS84", "crs_type": "authority_code"})),
+        ("geometry(srid:3857)", json!({"crs": "3857", "crs_type": "srid"})),
+        ("geometry(projjson:crs)", json!({})),
+        ("geography", json!({"crs": "OGC:CRS84", "crs_type": "authority_code", "edges": "spherical"})),
+        (
+            "geography(EPSG:4326, karney)",
+            json!({"crs": "EPSG:4326", "crs_type": "authority_code", "edges": "karney"}),
+        ),
+    ] {
+        let (name, own) = extension(&of(text)).unwrap();
+        assert_eq!(name, "geoarrow.wkb");
+        assert_eq!(serde_json::from_str::<Value>(&own).unwrap(), metadata, "{text}");
+    }
+    assert_eq!(extension(&of("variant")).unwrap().0, VARIANT_EXTENSION);
+    assert_eq!(extension(&of("unknown")), None);
+}
