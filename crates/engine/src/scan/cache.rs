@@ -86,6 +86,11 @@ impl<V> ByteCache<V> {
         Self { capacity, state: Mutex::new(state) }
     }
 
+    /// The most that is held, in bytes.
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State<V>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
 //! DataFusion's Parquet source over chosen files of a table.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use chrono::DateTime;
 use datafusion::catalog::Session;
@@ -24,6 +24,7 @@ use object_store::ObjectMeta;
 use super::ScanCaches;
 use super::adapter::{Constants, FieldIdAdapterFactory};
 use super::deletes::{CLASS_ID, EqualityDeleteExec, EqualityDeletes, FileDeletes};
+use super::order::FileOrder;
 use super::reader::{FileLocation, ReaderFactory};
 use super::schema::ReadSchema;
 use super::source::NamedSource;
@@ -48,6 +49,8 @@ pub(super) struct ScanRequest<'a> {
     pub(super) constants: Constants,
     /// Whether the schema has a column of positions, or one that is made of them.
     pub(super) positions: bool,
+    /// The order that all of the files are in.
+    pub(super) order: Option<FileOrder>,
 }
 
 /// A file of a scan.
@@ -132,7 +135,7 @@ impl ScanRequest<'_> {
         let columns = self.schema.arrow.fields().len();
         let remaining: Vec<Statistics> = files.iter().map(ScanFile::remaining).collect();
         let adapters = FieldIdAdapterFactory::new(self.schema.clone(), self.constants);
-        let scan = FileScanConfigBuilder::new(url, Arc::new(NamedSource::new(source)))
+        let scan = FileScanConfigBuilder::new(url, Arc::new(NamedSource::new(source, self.order.take())))
             .with_file_groups(groups.collect())
             .with_statistics(total(columns, &remaining))
             .with_expr_adapter(Some(Arc::new(adapters)))
@@ -157,12 +160,7 @@ impl ScanRequest<'_> {
             e_tag: None,
             version: None,
         };
-        let location = FileLocation {
-            location: live.path().to_string(),
-            store: at.store,
-            may_be_nan: self.schema.may_be_nan(&live.file),
-            positions: OnceLock::new(),
-        };
+        let location = FileLocation::new(live.path(), at.store, self.schema.may_be_nan(&live.file));
         let mut partitioned = PartitionedFile::new_from_meta(meta).with_extension(location);
         partitioned.statistics = Some(Arc::new(file.statistics.clone()));
         Ok(match &file.deletes.rows {

@@ -12,6 +12,7 @@ mod filter;
 mod hidden;
 mod insert;
 mod metadata_columns;
+mod order;
 mod plan;
 mod positions;
 mod provider;
@@ -25,6 +26,7 @@ mod value;
 
 pub use cache::ScanCaches;
 pub(crate) use filter::exact_filter;
+pub(crate) use order::with_ordered_scans;
 pub use plan::{PlannedFile, PlannedFiles, plan_files};
 pub use provider::{IcebergTable, scan_files};
 pub(crate) use value::scalar;

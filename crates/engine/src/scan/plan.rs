@@ -24,6 +24,8 @@ pub(super) struct CachedManifest {
     live: Vec<LiveFile>,
     /// Places in `live` of the files of each partition value. All files of a manifest are of one spec.
     partitions: Vec<Vec<u32>>,
+    /// About what this takes in memory.
+    bytes: usize,
 }
 
 /// A file that a scan reads: an entry of a cached manifest, without a copy of it.
@@ -41,7 +43,8 @@ impl Deref for PlannedFile {
     }
 }
 
-/// The files of a snapshot that may hold matching rows. They keep their manifests in memory.
+/// The files of a snapshot that may hold matching rows. They keep their manifests in memory: together about as much as
+/// the cache may hold, and beyond that the entries that match.
 #[derive(Debug, Clone, Default)]
 pub struct PlannedFiles {
     /// Data files.
@@ -77,13 +80,24 @@ pub async fn plan_files(
     let wanted: Vec<ManifestFile> =
         list.iter().filter(|m| may_hold_files(m) && matcher.might_match_manifest(m)).cloned().collect();
     let mut planned = PlannedFiles::default();
+    let mut held = 0;
     let mut matching = futures::stream::iter(wanted)
         .map(|manifest| matching_files(table, manifest, &matcher, caches))
         .buffered(MANIFESTS_AT_ONCE);
-    while let Some((kind, mut files)) = matching.try_next().await? {
+    while let Some((kind, manifest, places)) = matching.try_next().await? {
+        if places.is_empty() {
+            continue;
+        }
+        held += manifest.bytes;
+        // Manifests that the cache can't keep beside the others would be kept for the few entries that match.
+        let (manifest, places) = match held > caches.manifests.capacity() {
+            true => reduced(manifest, places),
+            false => (manifest, places),
+        };
+        let files = places.into_iter().map(|index| PlannedFile { manifest: manifest.clone(), index });
         match kind {
-            ManifestContentType::Data => planned.data.append(&mut files),
-            ManifestContentType::Deletes => planned.deletes.append(&mut files),
+            ManifestContentType::Data => planned.data.extend(files),
+            ManifestContentType::Deletes => planned.deletes.extend(files),
         }
     }
     Ok(planned)
@@ -100,18 +114,28 @@ async fn matching_files(
     manifest: ManifestFile,
     matcher: &Arc<FileMatcher>,
     caches: &Arc<ScanCaches>,
-) -> Result<(ManifestContentType, Vec<PlannedFile>)> {
+) -> Result<(ManifestContentType, Arc<CachedManifest>, Vec<u32>)> {
     let kind = manifest.content;
     let (storage, matcher, caches) = (table.storage().clone(), matcher.clone(), caches.clone());
     let task = SpawnedTask::spawn(async move {
         let load = async || Ok(CachedManifest::new(load_manifest(&storage, &manifest).await?.live));
         let path = &manifest.manifest_path;
-        let manifest = caches.manifests.get_or_load(path, CachedManifest::estimated_bytes, load).await?;
+        let manifest = caches.manifests.get_or_load(path, |manifest| manifest.bytes, load).await?;
         let places = manifest.matching(&matcher);
-        let files = places.into_iter().map(|index| PlannedFile { manifest: manifest.clone(), index });
-        Ok::<_, Error>((kind, files.collect()))
+        Ok::<_, Error>((kind, manifest, places))
     });
     task.join().await.map_err(|e| Error::internal("reading a manifest did not finish").with_source(e))?
+}
+
+/// The entries at these places alone, unless they are most of the manifest.
+fn reduced(manifest: Arc<CachedManifest>, places: Vec<u32>) -> (Arc<CachedManifest>, Vec<u32>) {
+    if places.len() >= manifest.live.len() / 2 {
+        return (manifest, places);
+    }
+    let live: Vec<LiveFile> =
+        places.iter().filter_map(|place| manifest.live.get(*place as usize).cloned()).collect();
+    let places = (0..).take(live.len()).collect();
+    (Arc::new(CachedManifest { live, partitions: Vec::new(), bytes: 0 }), places)
 }
 
 impl CachedManifest {
@@ -126,7 +150,9 @@ impl CachedManifest {
                 None => partitions.push(vec![index]),
             }
         }
-        Self { live, partitions }
+        let mut manifest = Self { live, partitions, bytes: 0 };
+        manifest.bytes = manifest.estimated_bytes();
+        manifest
     }
 
     /// Places of the files that may hold matching rows, in the manifest's order. A partition value is tested once, and

@@ -24,6 +24,7 @@ use super::exec::{ScanFile, ScanRequest, df, target_partitions};
 use super::filter::{conjunction, translate};
 use super::insert::InsertExec;
 use super::metadata_columns::{Needed, with_lineage, with_metadata_columns};
+use super::order::FileOrder;
 use super::plan::{PlannedFile, PlannedFiles, check_format, plan_files};
 use super::schema::{ReadSchema, require_carried};
 use super::statistics::FileStatistics;
@@ -176,6 +177,7 @@ impl IcebergTable {
             equality: deletes.equality,
             constants: needed.constants,
             positions: needed.positions,
+            order: FileOrder::of(&self.table, &schema, files.iter().map(|file| file.live)),
         };
         request.plan(&files, state.config_options())
     }
@@ -328,6 +330,7 @@ pub fn scan_files(
         equality: deletes.equality,
         constants: needed.constants,
         positions: needed.positions,
+        order: None,
     };
     request.plan(&files, context.session_config().options())
 }

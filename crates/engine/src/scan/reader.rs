@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use datafusion::common::{Result, exec_datafusion_err};
@@ -13,25 +13,67 @@ use futures::future::BoxFuture;
 use object_store::ObjectStore;
 use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch, ParquetObjectReader};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder};
+use parquet::file::metadata::{
+    FileMetaData, KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
+    RowGroupMetaData,
+};
 
 use super::ScanCaches;
 use super::adapter::{FILE_KEY, NAN_KEY};
 use super::positions::{part, with_positions};
 
 /// How much of a file's end is read at first, in bytes: the footers of most files are shorter.
-const FOOTER_BYTES: usize = 64 * 1024;
+const FOOTER_BYTES: u64 = 64 * 1024;
+/// Files of up to so many bytes are read whole with their footer. Object stores send them in a few milliseconds, and take tens
+/// of them to answer another request.
+const WHOLE_FILE_BYTES: u64 = 256 * 1024;
 
 /// Where a scanned file is, attached to its `PartitionedFile`: one scan may read from several stores.
 pub(super) struct FileLocation {
-    pub(super) location: String,
+    pub(super) location: Arc<str>,
     pub(super) store: Arc<dyn ObjectStore>,
     /// The ids of the floating-point columns that may hold NaN, as the adapter reads them.
     pub(super) may_be_nan: String,
     /// The bytes of the column of positions, once a footer that has it was handed out.
     pub(super) positions: OnceLock<Bytes>,
+    /// The end of the file, while a reader holds it.
+    tail: Mutex<Weak<Tail>>,
+}
+
+impl FileLocation {
+    pub(super) fn new(location: &str, store: Arc<dyn ObjectStore>, may_be_nan: String) -> Self {
+        Self {
+            location: location.into(),
+            store,
+            may_be_nan,
+            positions: OnceLock::new(),
+            tail: Mutex::default(),
+        }
+    }
+
+    /// The end of the file, if a reader has read it and is still there.
+    pub(super) fn tail(&self) -> Option<Arc<Tail>> {
+        self.tail.lock().unwrap_or_else(PoisonError::into_inner).upgrade()
+    }
+
+    fn hold(&self, tail: &Arc<Tail>) {
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(tail);
+    }
+}
+
+/// The bytes at the end of a file that were read for its footer: pages that lie in them are not read again. Several readers
+/// follow each other while a file is open (for deletes, for bloom filters, for pages) and share them.
+pub(super) struct Tail {
+    start: u64,
+    bytes: Bytes,
+}
+
+impl Tail {
+    fn part(&self, range: &Range<u64>) -> Option<Bytes> {
+        part(&self.bytes, self.start, range)
+    }
 }
 
 /// Opens the files of a scan.
@@ -66,11 +108,11 @@ impl ParquetFileReaderFactory for ReaderFactory {
             .get_arc::<FileLocation>()
             .ok_or_else(|| exec_datafusion_err!("a scanned file without a store"))?;
         let inner = ParquetObjectReader::new(at.store.clone(), file.object_meta.location.clone())
-            .with_file_size(file.object_meta.size)
-            .with_footer_size_hint(FOOTER_BYTES);
+            .with_file_size(file.object_meta.size);
         let metrics = ParquetFileMetrics::new(partition, &at.location, metrics);
         let (size, caches, positions) = (file.object_meta.size, self.caches.clone(), self.positions);
-        Ok(Box::new(Reader { inner, at, size, metrics, caches, positions }))
+        let tail = at.tail();
+        Ok(Box::new(Reader { inner, at, size, tail, metrics, caches, positions }))
     }
 }
 
@@ -78,6 +120,7 @@ struct Reader {
     inner: ParquetObjectReader,
     at: Arc<FileLocation>,
     size: u64,
+    tail: Option<Arc<Tail>>,
     metrics: ParquetFileMetrics,
     caches: Arc<ScanCaches>,
     positions: bool,
@@ -89,6 +132,10 @@ impl Reader {
         part(self.at.positions.get()?, self.size, range)
     }
 
+    fn tail_bytes(&self, range: &Range<u64>) -> Option<Bytes> {
+        self.tail.as_ref()?.part(range)
+    }
+
     fn footer(&self, plain: Arc<ParquetMetaData>) -> parquet::errors::Result<Arc<ParquetMetaData>> {
         if !self.positions {
             return Ok(plain);
@@ -97,6 +144,54 @@ impl Reader {
         self.at.positions.get_or_init(|| bytes);
         Ok(Arc::new(footer))
     }
+
+    /// Reads the footer, and the page index with it where that costs no request.
+    async fn load_footer(&mut self) -> parquet::errors::Result<ParquetMetaData> {
+        let start = if self.size <= WHOLE_FILE_BYTES { 0 } else { self.size - FOOTER_BYTES };
+        if self.tail.is_none() && self.size > 0 {
+            let bytes = self.inner.get_bytes(start..self.size).await?;
+            if bytes.len() as u64 != self.size - start {
+                return Err(ParquetError::EOF("the file is shorter than its metadata says".to_string()));
+            }
+            let tail = Arc::new(Tail { start, bytes });
+            self.at.hold(&tail);
+            self.tail = Some(tail);
+        }
+        let mut stored = Stored { inner: &mut self.inner, tail: self.tail.as_deref() };
+        let footer = ParquetMetaDataReader::new().load_and_finish(&mut stored, self.size).await?;
+        let first = first_of_page_index(&footer).and_then(|first| u64::try_from(first).ok());
+        if first.is_none_or(|first| first < start) {
+            return Ok(footer);
+        }
+        let mut with_index = ParquetMetaDataReader::new_with_metadata(footer.clone())
+            .with_page_index_policy(PageIndexPolicy::Optional);
+        // An index that can't be read is no reason to read no file: who needs it asks again.
+        match with_index.load_page_index(&mut stored).await {
+            Ok(()) => with_index.finish(),
+            Err(_) => Ok(footer),
+        }
+    }
+}
+
+/// A file's bytes: its end as held, the rest from the store.
+struct Stored<'a> {
+    inner: &'a mut ParquetObjectReader,
+    tail: Option<&'a Tail>,
+}
+
+impl MetadataFetch for &mut Stored<'_> {
+    fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        match self.tail.and_then(|tail| tail.part(&range)) {
+            Some(bytes) => Box::pin(async move { Ok(bytes) }),
+            None => self.inner.get_bytes(range),
+        }
+    }
+}
+
+/// Where the page index begins: it lies between the last page and the footer.
+fn first_of_page_index(footer: &ParquetMetaData) -> Option<i64> {
+    let columns = footer.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    columns.flat_map(|column| [column.column_index_offset(), column.offset_index_offset()]).flatten().min()
 }
 
 impl AsyncFileReader for Reader {
@@ -105,6 +200,9 @@ impl AsyncFileReader for Reader {
             return Box::pin(async move { Ok(bytes) });
         }
         self.metrics.bytes_scanned.add((range.end - range.start) as usize);
+        if let Some(bytes) = self.tail_bytes(&range) {
+            return Box::pin(async move { Ok(bytes) });
+        }
         Box::pin(async move { self.inner.get_bytes(range).await.map_err(|e| about(e, &self.at.location)) })
     }
 
@@ -112,34 +210,40 @@ impl AsyncFileReader for Reader {
         &mut self,
         ranges: Vec<Range<u64>>,
     ) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        let made_up: Vec<Option<Bytes>> = ranges.iter().map(|range| self.position_bytes(range)).collect();
-        let stored = ranges.into_iter().zip(&made_up).filter(|(_, made_up)| made_up.is_none());
+        let mut scanned = 0;
+        let held = |range: &Range<u64>| {
+            let made_up = self.position_bytes(range);
+            if made_up.is_none() {
+                scanned += range.end - range.start;
+            }
+            made_up.or_else(|| self.tail_bytes(range))
+        };
+        let held: Vec<Option<Bytes>> = ranges.iter().map(held).collect();
+        self.metrics.bytes_scanned.add(scanned as usize);
+        let stored = ranges.into_iter().zip(&held).filter(|(_, held)| held.is_none());
         let stored: Vec<Range<u64>> = stored.map(|(range, _)| range).collect();
-        let total: u64 = stored.iter().map(|range| range.end - range.start).sum();
-        self.metrics.bytes_scanned.add(total as usize);
         Box::pin(async move {
             let read = match stored.is_empty() {
                 true => Vec::new(),
                 false => self.inner.get_byte_ranges(stored).await.map_err(|e| about(e, &self.at.location))?,
             };
             let mut read = read.into_iter();
-            Ok(made_up.into_iter().filter_map(|bytes| bytes.or_else(|| read.next())).collect())
+            Ok(held.into_iter().filter_map(|bytes| bytes.or_else(|| read.next())).collect())
         })
     }
 
     fn get_metadata<'a>(
         &'a mut self,
-        options: Option<&'a ArrowReaderOptions>,
+        _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
         Box::pin(async move {
-            let location = &self.at.location;
-            if let Some(footer) = self.caches.footers.get(location) {
+            if let Some(footer) = self.caches.footers.get(&self.at.location) {
                 return self.footer(footer);
             }
-            let footer = self.inner.get_metadata(options).await.map_err(|e| about(e, location))?;
-            let footer = Arc::new(prepared(Arc::unwrap_or_clone(footer), &self.at));
+            let footer = self.load_footer().await.map_err(|e| about(e, &self.at.location))?;
+            let footer = Arc::new(prepared(footer, &self.at));
             let bytes = footer.memory_size();
-            self.caches.footers.put(location, footer.clone(), bytes);
+            self.caches.footers.put(&self.at.location, footer.clone(), bytes);
             self.footer(footer)
         })
     }
@@ -158,7 +262,7 @@ fn prepared(footer: ParquetMetaData, at: &FileLocation) -> ParquetMetaData {
     let file = footer.file_metadata();
     let kept = file.key_value_metadata().into_iter().flatten();
     let mut pairs: Vec<KeyValue> = kept.filter(|pair| pair.key != ARROW_SCHEMA_META_KEY).cloned().collect();
-    pairs.push(KeyValue::new(FILE_KEY.to_string(), at.location.clone()));
+    pairs.push(KeyValue::new(FILE_KEY.to_string(), at.location.to_string()));
     pairs.push(KeyValue::new(NAN_KEY.to_string(), at.may_be_nan.clone()));
     let file = FileMetaData::new(
         file.version(),

@@ -22,19 +22,29 @@ use icefield_core::Error;
 use object_store::ObjectStore;
 
 use super::deletes;
+use super::order::FileOrder;
 use super::reader::FileLocation;
 use crate::error::{from_datafusion, to_datafusion};
 
 /// The Parquet source, or what it became when a filter, a projection or an order was pushed into it.
-pub(super) struct NamedSource(Arc<dyn FileSource>);
+pub(super) struct NamedSource {
+    inner: Arc<dyn FileSource>,
+    order: Option<Arc<FileOrder>>,
+}
 
 impl NamedSource {
-    pub(super) fn new(source: ParquetSource) -> Self {
-        Self(Arc::new(source))
+    /// A source of files that are all in an order.
+    pub(super) fn new(source: ParquetSource, order: Option<FileOrder>) -> Self {
+        Self { inner: Arc::new(source), order: order.map(Arc::new) }
     }
 
-    fn around(source: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(Self(source))
+    /// The order that all of the files are in.
+    pub(super) fn order(&self) -> Option<&FileOrder> {
+        self.order.as_deref()
+    }
+
+    fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
+        Arc::new(Self { inner, order: self.order.clone() })
     }
 }
 
@@ -45,7 +55,7 @@ impl FileSource for NamedSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Arc<dyn FileOpener>> {
-        self.0.create_file_opener(store, config, partition)
+        self.inner.create_file_opener(store, config, partition)
     }
 
     fn create_morselizer(
@@ -54,39 +64,39 @@ impl FileSource for NamedSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        Ok(Box::new(Named { of: (), inner: deletes::morselizer(&*self.0, store, config, partition)? }))
+        Ok(Box::new(Named { of: (), inner: deletes::morselizer(&*self.inner, store, config, partition)? }))
     }
 
     fn table_schema(&self) -> &TableSchema {
-        self.0.table_schema()
+        self.inner.table_schema()
     }
 
     fn with_batch_size(&self, batch_size: usize) -> Arc<dyn FileSource> {
-        Self::around(self.0.with_batch_size(batch_size))
+        self.around(self.inner.with_batch_size(batch_size))
     }
 
     fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
-        self.0.filter()
+        self.inner.filter()
     }
 
     fn projection(&self) -> Option<&ProjectionExprs> {
-        self.0.projection()
+        self.inner.projection()
     }
 
     fn metrics(&self) -> &ExecutionPlanMetricsSet {
-        self.0.metrics()
+        self.inner.metrics()
     }
 
     fn file_type(&self) -> &str {
-        self.0.file_type()
+        self.inner.file_type()
     }
 
     fn fmt_extra(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt_extra(format, f)
+        self.inner.fmt_extra(format, f)
     }
 
     fn supports_repartitioning(&self) -> bool {
-        self.0.supports_repartitioning()
+        self.inner.supports_repartitioning()
     }
 
     fn repartitioned(
@@ -96,7 +106,7 @@ impl FileSource for NamedSource {
         order: Option<LexOrdering>,
         config: &FileScanConfig,
     ) -> Result<Option<FileScanConfig>> {
-        self.0.repartitioned(partitions, min_size, order, config)
+        self.inner.repartitioned(partitions, min_size, order, config)
     }
 
     fn try_pushdown_filters(
@@ -104,8 +114,8 @@ impl FileSource for NamedSource {
         filters: Vec<Arc<dyn PhysicalExpr>>,
         config: &ConfigOptions,
     ) -> Result<FilterPushdownPropagation<Arc<dyn FileSource>>> {
-        let mut pushed = self.0.try_pushdown_filters(filters, config)?;
-        pushed.updated_node = pushed.updated_node.map(Self::around);
+        let mut pushed = self.inner.try_pushdown_filters(filters, config)?;
+        pushed.updated_node = pushed.updated_node.map(|node| self.around(node));
         Ok(pushed)
     }
 
@@ -114,23 +124,23 @@ impl FileSource for NamedSource {
         order: &[PhysicalSortExpr],
         properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
-        Ok(match self.0.try_pushdown_sort(order, properties)? {
+        Ok(match self.inner.try_pushdown_sort(order, properties)? {
             SortOrderPushdownResult::Exact { inner } => {
-                SortOrderPushdownResult::Exact { inner: Self::around(inner) }
+                SortOrderPushdownResult::Exact { inner: self.around(inner) }
             }
             SortOrderPushdownResult::Inexact { inner } => {
-                SortOrderPushdownResult::Inexact { inner: Self::around(inner) }
+                SortOrderPushdownResult::Inexact { inner: self.around(inner) }
             }
             SortOrderPushdownResult::Unsupported => SortOrderPushdownResult::Unsupported,
         })
     }
 
     fn reorder_files(&self, files: Vec<PartitionedFile>) -> Vec<PartitionedFile> {
-        self.0.reorder_files(files)
+        self.inner.reorder_files(files)
     }
 
     fn try_pushdown_projection(&self, projection: &ProjectionExprs) -> Result<Option<Arc<dyn FileSource>>> {
-        Ok(self.0.try_pushdown_projection(projection)?.map(Self::around))
+        Ok(self.inner.try_pushdown_projection(projection)?.map(|source| self.around(source)))
     }
 }
 

@@ -14,26 +14,36 @@ pub(super) struct Piece {
     pub(super) end: u64,
 }
 
+/// How many bytes a partition is to have of files of these sizes.
+pub(super) fn share(sizes: &[u64], partitions: usize) -> u64 {
+    (sizes.iter().sum::<u64>() / partitions.max(1) as u64).max(MIN_PIECE_BYTES)
+}
+
+/// A file in pieces of about a share, unless it is to be read whole: `cuts` are its row groups' offsets, where they are known.
+pub(super) fn cut(file: usize, size: u64, cuts: Option<&[i64]>, share: u64, partitions: usize) -> Vec<Piece> {
+    // Half as much again is not worth another piece.
+    if partitions < 2 || size <= share + share / 2 {
+        return vec![Piece { file, start: 0, end: size }];
+    }
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    for cut in cuts_of(size, cuts, share) {
+        if cut >= start + share && cut < size {
+            pieces.push(Piece { file, start, end: cut });
+            start = cut;
+        }
+    }
+    pieces.push(Piece { file, start, end: size });
+    pieces
+}
+
 /// Distributes files over at most `partitions` partitions by bytes. `sizes` are the files' sizes, `cuts` where each may be
 /// cut (its row groups' offsets; anywhere when that is not known). The pieces of a file cover it, and do not overlap.
 pub(super) fn split(sizes: &[u64], cuts: &[Option<&[i64]>], partitions: usize) -> Vec<Vec<Piece>> {
-    let total: u64 = sizes.iter().sum();
-    let share = (total / partitions.max(1) as u64).max(MIN_PIECE_BYTES);
+    let share = share(sizes, partitions);
     let mut pieces = Vec::with_capacity(sizes.len());
     for (file, &size) in sizes.iter().enumerate() {
-        // Half as much again is not worth another piece.
-        if partitions < 2 || size <= share + share / 2 {
-            pieces.push(Piece { file, start: 0, end: size });
-            continue;
-        }
-        let mut start = 0;
-        for cut in cuts_of(size, cuts.get(file).copied().flatten(), share) {
-            if cut >= start + share && cut < size {
-                pieces.push(Piece { file, start, end: cut });
-                start = cut;
-            }
-        }
-        pieces.push(Piece { file, start, end: size });
+        pieces.extend(cut(file, size, cuts.get(file).copied().flatten(), share, partitions));
     }
     // Largest first, each to the partition that has least.
     let mut order: Vec<usize> = (0..pieces.len()).collect();

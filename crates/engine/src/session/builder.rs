@@ -8,6 +8,7 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use icefield_core::catalog::{Catalog, MemoryCatalog};
 use icefield_core::storage::Storage;
@@ -16,7 +17,7 @@ use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use super::stores::StorageRegistry;
 use super::{Inner, Session, sql_catalog};
 use crate::error::from_datafusion;
-use crate::scan::ScanCaches;
+use crate::scan::{ScanCaches, with_ordered_scans};
 use crate::variant;
 
 /// What queries may hold in memory unless another budget is given, in bytes.
@@ -172,6 +173,7 @@ impl SessionBuilder {
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
+            .with_physical_optimizer_rules(with_ordered_scans(PhysicalOptimizer::new().rules))
             .build();
         let context = SessionContext::new_with_state(state);
         variant::functions().into_iter().for_each(|function| context.register_udf(function));

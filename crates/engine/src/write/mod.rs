@@ -282,11 +282,12 @@ impl Writer {
             storage: table.storage().clone(),
             schema: table.schema().clone(),
             format: Arc::new(format),
-            layout: Arc::new(layout),
             partitioning,
             locations: Locations::of(metadata, options.clock.uuid())?,
             metrics: MetricsConfig::from_table(metadata),
-            sort_order_id: (!order.is_unsorted()).then(|| i32::try_from(order.order_id).ok()).flatten(),
+            // Readers take the id for a promise.
+            sort_order_id: layout.is_sorted().then(|| i32::try_from(order.order_id).ok()).flatten(),
+            layout: Arc::new(layout),
             target_file_size: options.target_file_size.unwrap_or(settings.target_file_size),
             max_open_files: options.max_open_files,
             context: context.clone(),
@@ -300,7 +301,9 @@ impl Writer {
     async fn write(self, input: Vec<SendableRecordBatchStream>) -> Result<WrittenFiles> {
         let Self { shared, conform, settings } = self;
         let dealt = plan::deal(input, conform, &shared.layout, settings.distribution, &shared.context)?;
-        debug_assert!(dealt.sorted || shared.sort_order_id.is_none());
+        if !dealt.sorted && shared.sort_order_id.is_some() {
+            return Err(Error::internal("the rows of a sorted table were not sorted"));
+        }
         // With fewer streams than cores, each is read ahead of its writer, and its writer shares out the columns.
         let cores = shared.context.session_config().target_partitions();
         let encoders = cores.div_ceil(dealt.streams.len().max(1));

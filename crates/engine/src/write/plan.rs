@@ -103,6 +103,11 @@ impl Layout {
         Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
     }
 
+    /// Whether rows are sorted: an order of void transforms alone sorts nothing.
+    pub(crate) fn is_sorted(&self) -> bool {
+        !self.sort_keys.is_empty()
+    }
+
     /// The order of rows by partition, then by the table's sort order.
     fn order(&self) -> Option<LexOrdering> {
         self.ordering(self.partition_order().chain(self.sort_keys.iter().copied()))
@@ -160,7 +165,7 @@ pub(crate) fn deal(
             Box::pin(RecordBatchStreamAdapter::new(schema, batches)) as SendableRecordBatchStream
         })
         .collect();
-    let sorted = !layout.sort_keys.is_empty();
+    let sorted = layout.is_sorted();
     let order = if sorted || distribution == Distribution::Range { layout.order() } else { None };
     let tasks = context.session_config().target_partitions();
     let hash = distribution == Distribution::Hash && !layout.partition_keys.is_empty() && tasks > 1;

@@ -141,6 +141,7 @@ impl DeleteReader {
             equality: None,
             constants: HashMap::new(),
             positions: false,
+            order: None,
         };
         let plan = request.plan(&[ScanFile::whole(file, schema)], self.context.session_config().options())?;
         plan.execute(0, self.context.clone()).map_err(from_datafusion)

@@ -16,6 +16,7 @@ use object_store::ObjectStore;
 
 use super::positions::{RowDeletes, access_plan};
 use crate::error::to_datafusion;
+use crate::scan::reader::FileLocation;
 
 /// The morselizer of a Parquet source, with deletes applied to the files that carry [`RowDeletes`].
 pub(in crate::scan) fn morselizer(
@@ -89,7 +90,7 @@ impl MorselPlanner for LoadDeletes {
 }
 
 impl LoadDeletes {
-    async fn load(self: Box<Self>) -> Result<Box<dyn MorselPlanner>> {
+    async fn load(mut self: Box<Self>) -> Result<Box<dyn MorselPlanner>> {
         let positions = self.deletes.positions().await.map_err(to_datafusion)?;
         if positions.is_empty() {
             return self.inner.plan_file(self.file);
@@ -98,6 +99,10 @@ impl LoadDeletes {
             self.readers.create_reader(self.partition, self.file.clone(), None, &self.metrics)?;
         let footer = reader.get_metadata(None).await?;
         let plan = access_plan(&footer, &positions);
+        // What was read with the footer stays for the source's own readers.
+        if let Some(tail) = self.file.extensions.get_arc::<FileLocation>().and_then(|at| at.tail()) {
+            self.file = self.file.with_extension(tail);
+        }
         self.inner.plan_file(self.file.with_extension(plan))
     }
 }
