@@ -1,6 +1,7 @@
 //! What the whole library does, as stories.
 
 mod bad_input;
+mod changes;
 mod concurrency;
 mod faults;
 mod inspect;

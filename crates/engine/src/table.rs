@@ -82,7 +82,7 @@ impl Table {
     /// # Errors
     /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a column of a type that can't be carried.
     pub fn provider(&self) -> Result<Arc<IcebergTable>> {
-        let provider = IcebergTable::new(&self.core, self.as_of.clone(), self.caches.clone())?;
+        let provider = self.plain_provider()?;
         Ok(Arc::new(match self.core.is_read_only() {
             true => provider,
             false => provider.with_catalog(self.session.catalog().clone()),
@@ -90,11 +90,31 @@ impl Table {
     }
 
     /// The table's rows with metadata columns after its own: `_file` (location), `_pos` (position in the file, from 0),
-    /// `_spec_id`, `_row_id` and `_last_updated_sequence_number` (version 3, else NULL). Nothing is read before the DataFrame
+    /// `_spec_id`, `_partition` (a struct of the fields of all partition specs, if there are any; NULL where a file's spec has
+    /// them not), `_row_id` and `_last_updated_sequence_number` (version 3, else NULL). Nothing is read before the DataFrame
     /// runs.
     pub async fn dataframe_with_metadata_columns(&self) -> Result<DataFrame> {
-        let caches = self.session.scan_caches().clone();
-        let provider = IcebergTable::new(&self.core, self.as_of.clone(), caches)?.with_metadata_columns();
+        self.read(self.plain_provider()?.with_metadata_columns()?)
+    }
+
+    /// As [`dataframe_with_metadata_columns`](Self::dataframe_with_metadata_columns), and with the rows that are deleted while
+    /// their files still hold them: the last column, `_deleted`, tells. What compaction rewrote or an overwrite replaced is
+    /// not among these.
+    ///
+    /// # Cost
+    /// Rows deleted by position are read alone, with the others of their pages; a file with equality deletes is read twice.
+    ///
+    /// # Errors
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a table with a column `_deleted` of its own.
+    pub async fn dataframe_with_deleted_rows(&self) -> Result<DataFrame> {
+        self.read(self.plain_provider()?.with_metadata_columns()?.with_deleted_rows()?)
+    }
+
+    fn plain_provider(&self) -> Result<IcebergTable> {
+        IcebergTable::new(&self.core, self.as_of.clone(), self.caches.clone())
+    }
+
+    fn read(&self, provider: IcebergTable) -> Result<DataFrame> {
         self.session.context().read_table(Arc::new(provider)).map_err(from_datafusion)
     }
 

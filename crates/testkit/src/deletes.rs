@@ -9,12 +9,12 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Fields, Schema as ArrowSchema};
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    DataContentType, DataFileBuilder, DataFileFormat, Datum, FormatVersion, ManifestListWriter,
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, ManifestListWriter,
     ManifestWriterBuilder, Operation, Snapshot, SnapshotReference, SnapshotRetention, Struct, Summary,
 };
 use icefield_core::Table;
 use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest};
-use icefield_core::format::{ContentFile, load_manifest_list};
+use icefield_core::format::{ContentFile, LiveFile, load_manifest, load_manifest_list};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use roaring::RoaringTreemap;
 
@@ -187,20 +187,34 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, step)
 }
 
+/// What a snapshot changes without rewriting data files.
+#[derive(Debug, Clone, Default)]
+pub struct Delta {
+    /// Data files that come.
+    pub data: Vec<ContentFile>,
+    /// Delete files that come.
+    pub deletes: Vec<ContentFile>,
+    /// Delete files that go.
+    pub gone: Vec<ContentFile>,
+}
+
 /// Commits delete files to `main` as one snapshot, beside those that are there.
 pub async fn commit_deletes(catalog: &dyn Catalog, table: &Table, files: Vec<ContentFile>) -> Table {
+    commit_delta(catalog, table, Delta { deletes: files, ..Delta::default() }).await
+}
+
+/// Commits data files and delete files to `main` as one snapshot, as merge-on-read writers do.
+pub async fn commit_delta(catalog: &dyn Catalog, table: &Table, delta: Delta) -> Table {
     let metadata = table.metadata();
     let parent = metadata.current_snapshot().expect("a table with rows");
     let number = metadata.next_sequence_number();
     let id = parent.snapshot_id().wrapping_add(number).abs();
     let folder = format!("{}/metadata", metadata.location());
-    let mut manifests = load_manifest_list(table.storage(), parent).await.expect("a manifest list");
-    let mut of_spec: HashMap<i32, Vec<ContentFile>> = HashMap::new();
-    for file in files {
-        of_spec.entry(file.spec_id).or_default().push(file);
-    }
-    for (spec, files) in of_spec {
-        let output = table.storage().file_io().new_output(format!("{folder}/deletes-{id}-{spec}.avro"));
+    let is_v3 = metadata.format_version() == FormatVersion::V3;
+    let added_rows: u64 = delta.data.iter().map(|file| file.file.record_count()).sum();
+    let operation = if delta.data.is_empty() { Operation::Delete } else { Operation::Overwrite };
+    let new_manifest = |spec: i32, deletes: bool, name: String| {
+        let output = table.storage().file_io().new_output(format!("{folder}/{name}-{id}-{spec}.avro"));
         let of = metadata.partition_spec_by_id(spec).expect("a spec of the table");
         let builder = ManifestWriterBuilder::new(
             output.expect("a location"),
@@ -208,10 +222,42 @@ pub async fn commit_deletes(catalog: &dyn Catalog, table: &Table, files: Vec<Con
             metadata.current_schema().clone(),
             of.as_ref().clone(),
         );
-        let mut writer = match metadata.format_version() {
-            FormatVersion::V3 => builder.build_v3_deletes(),
-            _ => builder.build_v2_deletes(),
-        };
+        match (is_v3, deletes) {
+            (true, true) => builder.build_v3_deletes(),
+            (true, false) => builder.build_v3_data(),
+            (false, true) => builder.build_v2_deletes(),
+            (false, false) => builder.build_v2_data(),
+        }
+    };
+    let mut manifests = Vec::new();
+    let is_gone = |file: &DataFile| {
+        let place = |file: &DataFile| (file.file_path().to_string(), file.content_offset());
+        delta.gone.iter().any(|gone| place(&gone.file) == place(file))
+    };
+    let listed = load_manifest_list(table.storage(), parent).await.expect("a manifest list");
+    for (at, manifest) in listed.into_iter().enumerate() {
+        let content = load_manifest(table.storage(), &manifest).await.expect("a manifest");
+        if !content.live.iter().any(|live| is_gone(&live.file)) {
+            manifests.push(manifest);
+            continue;
+        }
+        let mut writer = new_manifest(manifest.partition_spec_id, true, format!("kept{at}"));
+        for LiveFile { file, snapshot_id, sequence_number, file_sequence_number, .. } in content.live {
+            let (of, of_file) = (sequence_number, Some(file_sequence_number));
+            match is_gone(&file) {
+                true => writer.add_delete_file(file, of, of_file).expect("an entry"),
+                false => writer.add_existing_file(file, snapshot_id, of, of_file).expect("an entry"),
+            }
+        }
+        manifests.push(writer.write_manifest_file().await.expect("a manifest"));
+    }
+    let mut groups: HashMap<(i32, bool), Vec<ContentFile>> = HashMap::new();
+    let new = delta.data.into_iter().map(|file| (false, file));
+    for (deletes, file) in new.chain(delta.deletes.into_iter().map(|file| (true, file))) {
+        groups.entry((file.spec_id, deletes)).or_default().push(file);
+    }
+    for ((spec, deletes), files) in groups {
+        let mut writer = new_manifest(spec, deletes, if deletes { "deletes" } else { "data" }.to_string());
         for file in files {
             writer.add_file(file.file, number).expect("an entry");
         }
@@ -221,9 +267,9 @@ pub async fn commit_deletes(catalog: &dyn Catalog, table: &Table, files: Vec<Con
     let output = table.storage().file_io().new_output(&list).expect("a location");
     let output = output.writer().await.expect("a writer");
     let (parent_id, rows) = (Some(parent.snapshot_id()), metadata.next_row_id());
-    let mut writer = match metadata.format_version() {
-        FormatVersion::V3 => ManifestListWriter::v3(output, id, parent_id, number, Some(rows)),
-        _ => ManifestListWriter::v2(output, id, parent_id, number),
+    let mut writer = match is_v3 {
+        true => ManifestListWriter::v3(output, id, parent_id, number, Some(rows)),
+        false => ManifestListWriter::v2(output, id, parent_id, number),
     };
     writer.add_manifests(manifests.into_iter()).expect("manifests");
     writer.close().await.expect("written");
@@ -233,11 +279,11 @@ pub async fn commit_deletes(catalog: &dyn Catalog, table: &Table, files: Vec<Con
         .with_sequence_number(number)
         .with_timestamp_ms(metadata.last_updated_ms() + 1)
         .with_manifest_list(list)
-        .with_summary(Summary { operation: Operation::Delete, additional_properties: HashMap::new() })
+        .with_summary(Summary { operation, additional_properties: HashMap::new() })
         .with_schema_id(metadata.current_schema_id());
-    let snapshot = match metadata.format_version() {
-        FormatVersion::V3 => builder.with_row_range(rows, 0).build(),
-        _ => builder.build(),
+    let snapshot = match is_v3 {
+        true => builder.with_row_range(rows, added_rows).build(),
+        false => builder.build(),
     };
     let retention = SnapshotRetention::Branch {
         min_snapshots_to_keep: None,

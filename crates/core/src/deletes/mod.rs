@@ -7,6 +7,7 @@
 //!
 //! "Older" and "newer" go by data sequence number.
 
+mod manifests;
 mod vector;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use iceberg::spec::{
 use crate::error::{Error, Result};
 use crate::format::LiveFile;
 
+pub use manifests::might_apply_to_manifest;
 pub use roaring::RoaringTreemap;
 pub use vector::{load_deletion_vector, parse_deletion_vector};
 

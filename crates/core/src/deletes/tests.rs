@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use iceberg::spec::{
-    DataFileBuilder, Datum, FormatVersion, PartitionSpec, Schema, SortOrder, TableMetadataBuilder,
+    DataFileBuilder, Datum, FieldSummary, FormatVersion, ManifestContentType, ManifestFile, PartitionSpec,
+    Schema, SortOrder, TableMetadataBuilder,
 };
 use roaring::RoaringTreemap;
 
@@ -136,6 +137,56 @@ fn deletes_stay_in_their_partition_and_equality_deletes_without_one_are_global()
     assert_eq!(found(&index, &data("d", 1, two, 1)), (false, names(&[]), names(&["e0"])));
     assert_eq!(found(&index, &data("d", 1, None, 1)), (false, names(&[]), names(&["e0", "enull"])));
     assert_eq!(found(&index, &data("d", 0, None, 1)), (false, names(&["p0"]), names(&["e0"])));
+}
+
+#[test]
+fn a_manifest_is_passed_over_only_where_its_summaries_say_that_nothing_applies() {
+    let manifest = |spec, oldest, least: i32, greatest: i32, contains_null| ManifestFile {
+        manifest_path: String::new(),
+        manifest_length: 1,
+        partition_spec_id: spec,
+        content: ManifestContentType::Data,
+        sequence_number: 9,
+        min_sequence_number: oldest,
+        added_snapshot_id: 1,
+        added_files_count: Some(1),
+        existing_files_count: Some(0),
+        deleted_files_count: Some(0),
+        added_rows_count: Some(1),
+        existing_rows_count: Some(0),
+        deleted_rows_count: Some(0),
+        partitions: (spec == 1).then(|| {
+            vec![FieldSummary {
+                contains_null,
+                contains_nan: None,
+                lower_bound: Some(Datum::int(least).to_bytes().unwrap()),
+                upper_bound: Some(Datum::int(greatest).to_bytes().unwrap()),
+            }]
+        }),
+        key_metadata: None,
+        first_row_id: None,
+    };
+    let one = Some(Literal::int(1));
+    let (ones, zeros) = (positions("p1", 1, one.clone(), 5), positions("p0", 0, None, 5));
+    let (keys, everywhere) = (equality("e1", 1, one, 5), equality("e0", 0, None, 5));
+    let nulls = equality("enull", 1, None, 5);
+    for (delete, spec, oldest, range, contains_null, expected) in [
+        (&ones, 1, 5, (0, 1), false, true),
+        (&ones, 1, 6, (0, 1), false, false),
+        (&ones, 1, 5, (2, 3), true, false),
+        (&ones, 0, 5, (0, 1), false, false),
+        (&zeros, 0, 5, (0, 0), false, true),
+        (&keys, 1, 4, (1, 1), false, true),
+        (&keys, 1, 5, (1, 1), false, false),
+        (&nulls, 1, 1, (1, 1), false, false),
+        (&nulls, 1, 1, (1, 1), true, true),
+        (&everywhere, 1, 4, (2, 3), false, true),
+        (&everywhere, 1, 5, (2, 3), false, false),
+    ] {
+        let manifest = manifest(spec, oldest, range.0, range.1, contains_null);
+        let found = might_apply_to_manifest(delete, &manifest, &metadata());
+        assert_eq!(found, expected, "{} to {manifest:?}", delete.path());
+    }
 }
 
 #[test]

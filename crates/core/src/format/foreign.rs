@@ -114,7 +114,10 @@ pub(super) fn arrow_type(kind: ForeignKind) -> Option<DataType> {
 /// shredded into columns of its own.
 pub fn variant_fields() -> Fields {
     let (metadata, value) = ("metadata", "value");
-    Fields::from(vec![Field::new(metadata, DataType::Binary, false), Field::new(value, DataType::Binary, true)])
+    Fields::from(vec![
+        Field::new(metadata, DataType::Binary, false),
+        Field::new(value, DataType::Binary, true),
+    ])
 }
 
 /// What an Arrow field's metadata says of such a type: the name of an extension type, and that one's own metadata.

@@ -10,7 +10,9 @@ pub(crate) mod value;
 
 use iceberg::spec::{DataContentType, DataFile};
 
-pub use foreign::{ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields};
+pub use foreign::{
+    ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields,
+};
 pub(crate) use manifest::show_foreign_types;
 pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest, parse_manifest_list};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};

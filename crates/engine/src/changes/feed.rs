@@ -12,12 +12,12 @@ use datafusion::logical_expr::{ExprFunctionExt, when};
 use datafusion::prelude::{Expr, ident, lit};
 use futures::future::BoxFuture;
 use iceberg::spec::{Operation, SnapshotRef};
-use icefield_core::format::LiveFile;
 use icefield_core::{Error, Result};
 
-use super::files::{self, ChangedFiles};
+use super::files::{self, ChangedRows};
 use super::provider::FileRows;
 use crate::error::from_datafusion;
+use crate::scan::ChosenRows;
 use crate::table::Table;
 
 /// The column that says what was done: `INSERT`, `DELETE`, `UPDATE_BEFORE` or `UPDATE_AFTER`.
@@ -36,18 +36,23 @@ const INSERTED: &str = "_icefield_inserted";
 /// A feed of changes: the table's columns and [`CHANGE_TYPE`], [`CHANGE_ORDINAL`], [`COMMIT_SNAPSHOT_ID`], as Spark's
 /// `create_changelog_view` has them. `.await` gives the DataFrame, whose rows are in no order.
 ///
-/// Rows of files that a snapshot added are inserts, those of files that it removed are deletes. Compactions (`replace`) are
-/// passed over. A row that a rewrite of its file carried over is both deleted and inserted by one snapshot: such pairs are
-/// left out, unless [`keep_carried_over`](Self::keep_carried_over) was said.
+/// A row that is live in a snapshot and was not in the one before is an insert, one that was live and is no more a delete,
+/// whether its file went or a position delete, a deletion vector or an equality delete came to apply to it (where Iceberg
+/// Java's changelog scans refuse delete files). Compactions (`replace`) are passed over. A row that a rewrite of its file
+/// carried over is both deleted and inserted by one snapshot: such pairs are left out, unless
+/// [`keep_carried_over`](Self::keep_carried_over) was said.
 ///
 /// # Errors
-/// - [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a range in which the table has delete files (Iceberg Java's
-///   changelog scans refuse these too), and, where rows have to be compared, for a table with a map column;
+/// - [`NotFound`](icefield_core::ErrorKind::NotFound) for a range whose first snapshot has expired, when the next removed files;
+/// - [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a table with a map column, where rows have to be compared;
 /// - [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for an identifier column that the table lacks.
 ///
 /// # Cost
-/// The manifest list of each snapshot in the range and the manifests that it wrote; then, as the rows are read, the files that
-/// were added and removed. Comparing rows sorts those of snapshots that did both, spilling where the session's memory is short.
+/// The manifest lists of the range and the manifests that its snapshots wrote; where these brought delete files or took some
+/// away, the manifests of the partitions that these are of. Then, as the rows are read, the files that were added and removed;
+/// of files with new position deletes just the rows that these name, with the others of their pages; and whole the files that
+/// new equality deletes may apply to. Deleted positions and keys are held in the session's memory. Comparing rows sorts those
+/// of snapshots that inserted and deleted some, spilling where the session's memory is short.
 #[must_use = "nothing happens before .await"]
 #[derive(Debug, Clone)]
 pub struct Changes {
@@ -92,21 +97,14 @@ impl Changes {
             if snapshot.summary().operation == Operation::Replace {
                 continue;
             }
-            let changed = files::changed(self.table.core(), snapshot).await?;
-            if changed.has_deletes {
-                return Err(Error::unsupported(
-                    "changes can't be read where the table has delete files; compact them away, or write with copy-on-write",
-                )
-                .with("table", self.table.ident())
-                .with("snapshot", snapshot.snapshot_id()));
-            }
-            let ChangedFiles { added, removed, .. } = changed;
-            let both = !added.is_empty() && !removed.is_empty();
-            for (change, files) in [("DELETE", removed), ("INSERT", added)] {
-                if files.is_empty() {
+            let ChangedRows { inserted, deleted } =
+                files::changed(self.table.core(), self.table.caches(), snapshot).await?;
+            let both = !inserted.is_empty() && !deleted.is_empty();
+            for (change, rows) in [("DELETE", deleted), ("INSERT", inserted)] {
+                if rows.is_empty() {
                     continue;
                 }
-                let rows = self.rows(files, change, ordinal, snapshot.snapshot_id())?;
+                let rows = self.rows(rows, change, ordinal, snapshot.snapshot_id())?;
                 let into = if self.net || (both && !self.carried_over) { &mut compared } else { &mut feed };
                 *into = Some(union(into.take(), rows)?);
             }
@@ -116,13 +114,13 @@ impl Changes {
         let all = match (feed, compared) {
             (Some(feed), Some(compared)) => union(Some(feed), compared)?,
             (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => self.rows(Vec::new(), "INSERT", 0, 0)?,
+            (None, None) => self.rows(ChosenRows::default(), "INSERT", 0, 0)?,
         };
         self.with_updates(all)
     }
 
-    fn rows(&self, files: Vec<LiveFile>, change: &str, ordinal: i32, snapshot_id: i64) -> Result<DataFrame> {
-        let provider = Arc::new(FileRows::new(&self.table, files)?);
+    fn rows(&self, rows: ChosenRows, change: &str, ordinal: i32, snapshot_id: i64) -> Result<DataFrame> {
+        let provider = Arc::new(FileRows::new(&self.table, rows)?);
         let rows = self.table.session().context().read_table(provider).map_err(from_datafusion)?;
         let mut columns: Vec<Expr> = rows.schema().fields().iter().map(|field| ident(field.name())).collect();
         columns.extend([

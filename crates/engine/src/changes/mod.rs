@@ -1,9 +1,11 @@
 //! What happened to a table between two snapshots: rows appended, and every change of rows.
 //!
 //! - [`Table::appended_between`]: the rows that append snapshots added. In SQL `appends('db.t', from, to)`.
-//! - [`Table::changes_between`]: rows inserted and deleted, snapshot by snapshot, as [`Changes`] says.
+//! - [`Table::changes_between`]: rows inserted and deleted, snapshot by snapshot, as [`Changes`] says. In SQL
+//!   `changes('db.t', from, to)`.
 //!
-//! Both read the files that snapshots added and removed, never the whole table. A range leaves its first snapshot out and
+//! Both read the files that snapshots added and removed, and of the others those that delete files apply to which came or
+//! went: never the whole table. A range leaves its first snapshot out and
 //! has its last in it, so that the last of one read is the first of the next.
 
 mod feed;
@@ -19,6 +21,7 @@ use iceberg::spec::Operation;
 use icefield_core::{AsOf, Result};
 
 use crate::error::from_datafusion;
+use crate::scan::ChosenRows;
 use crate::table::{IntoAsOf, Table};
 
 pub use feed::{CHANGE_ORDINAL, CHANGE_TYPE, COMMIT_SNAPSHOT_ID, Changes};
@@ -55,9 +58,11 @@ impl Table {
         let mut added = Vec::new();
         for snapshot in range::between(self.core(), from, to)? {
             if snapshot.summary().operation == Operation::Append {
-                added.extend(files::changed(self.core(), &snapshot).await?.added);
+                added.extend(files::added(self.core(), self.caches(), &snapshot).await?);
             }
         }
-        Ok(Arc::new(FileRows::new(self, added)?))
+        // No deletes: what was appended is asked for, whatever became of it.
+        let rows = ChosenRows { whole: added, ..ChosenRows::default() };
+        Ok(Arc::new(FileRows::new(self, rows)?))
     }
 }

@@ -1,4 +1,4 @@
-//! [`FileRows`]: the rows of chosen files of a table, whole, as DataFusion's `TableProvider`.
+//! [`FileRows`]: chosen rows of files of a table as DataFusion's `TableProvider`.
 
 use std::sync::Arc;
 
@@ -12,26 +12,25 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
-use icefield_core::format::LiveFile;
 use icefield_core::{AsOf, Result, Table as CoreTable};
 
 use crate::error::to_datafusion;
-use crate::scan::{IcebergTable, ScanCaches, scan_files};
+use crate::scan::{ChosenRows, IcebergTable, ScanCaches};
 use crate::table::Table;
 
 #[derive(Debug)]
 pub(super) struct FileRows {
     table: CoreTable,
-    files: Vec<LiveFile>,
+    rows: ChosenRows,
     caches: Arc<ScanCaches>,
     schema: SchemaRef,
 }
 
 impl FileRows {
-    pub(super) fn new(table: &Table, files: Vec<LiveFile>) -> Result<Self> {
+    pub(super) fn new(table: &Table, rows: ChosenRows) -> Result<Self> {
         let (table, caches) = (table.core().clone(), table.caches().clone());
         let schema = IcebergTable::new(&table, AsOf::Current, caches.clone())?.schema();
-        Ok(Self { table, files, caches, schema })
+        Ok(Self { table, rows, caches, schema })
     }
 }
 
@@ -53,10 +52,8 @@ impl TableProvider for FileRows {
         _: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let partitions = state.config_options().execution.target_partitions;
-        // No deletes: a range that has some is refused, or asks for what was appended whatever became of it.
-        let context = state.task_ctx();
-        let rows = scan_files(&self.table, &self.files, &[], &self.caches, &context, partitions, false)
-            .map_err(to_datafusion)?;
+        let rows = self.rows.plan(&self.table, &self.caches, &state.task_ctx(), partitions);
+        let rows = rows.map_err(to_datafusion)?;
         let Some(projection) = projection else { return Ok(rows) };
         // The optimizer takes the projection, and filters, down into the scan.
         let columns = projection.iter().map(|place| {

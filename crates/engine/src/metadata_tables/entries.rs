@@ -10,7 +10,8 @@ use icefield_core::{Error, Result, Table};
 
 use super::columns::{Column, Columns};
 use super::metrics::readable;
-use super::partition::PartitionFields;
+use super::partition;
+use crate::scan::PartitionFields;
 
 /// An entry of a manifest that is read.
 pub(super) struct Entry {
@@ -71,7 +72,7 @@ pub(super) fn files(table: &Table) -> Result<Columns<Entry>> {
 }
 
 fn file(table: &Table) -> Result<Vec<Column<Entry>>> {
-    let partition = PartitionFields::new(table);
+    let fields = PartitionFields::new(table);
     let mut columns = vec![
         Column::int("content", |entry: &Entry| {
             Some(match entry.file().content_type() {
@@ -87,8 +88,10 @@ fn file(table: &Table) -> Result<Vec<Column<Entry>>> {
         .required(),
         Column::int("spec_id", |entry: &Entry| Some(entry.live().spec_id)),
     ];
-    if !partition.is_empty() {
-        columns.push(partition.column(|entry: &Entry| (entry.live().spec_id, entry.file().partition()))?);
+    if !fields.is_empty() {
+        columns.push(partition::column(&fields, |entry: &Entry| {
+            (entry.live().spec_id, entry.file().partition())
+        })?);
     }
     columns.extend([
         Column::long("record_count", |entry: &Entry| Some(entry.file().record_count() as i64)).required(),

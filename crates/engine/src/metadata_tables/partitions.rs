@@ -8,7 +8,8 @@ use icefield_core::format::LiveFile;
 use icefield_core::{Result, Table};
 
 use super::columns::{Column, Columns};
-use super::partition::PartitionFields;
+use super::partition;
+use crate::scan::PartitionFields;
 
 /// The files of a partition together.
 pub(super) struct Partition {
@@ -35,7 +36,7 @@ pub(super) fn partitions(table: &Table) -> Result<Columns<Partition>> {
     let fields = PartitionFields::new(table);
     let mut columns = Vec::new();
     if !fields.is_empty() {
-        columns.push(fields.column(|partition: &Partition| (partition.value.0, &partition.value.1))?);
+        columns.push(partition::column(&fields, |p: &Partition| (p.value.0, &p.value.1))?);
         columns.push(Column::int("spec_id", |p: &Partition| Some(p.spec_id)).required());
     }
     columns.extend([

@@ -180,7 +180,10 @@ impl FieldIdAdapter {
         if to.data_type().is_null() {
             // Of type unknown, or of one that can't be carried.
             require_carried(to).map_err(to_datafusion)?;
-            return Ok(Arc::new(Literal::new_with_metadata(ScalarValue::Null, Some(FieldMetadata::from(to)))));
+            return Ok(Arc::new(Literal::new_with_metadata(
+                ScalarValue::Null,
+                Some(FieldMetadata::from(to)),
+            )));
         }
         let Some(&index) = id.and_then(|id| self.by_id.get(&id)) else {
             let value = constant(to, id, &self.schema.defaults).map_err(|e| self.about(to, e))?;

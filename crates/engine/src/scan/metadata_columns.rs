@@ -5,6 +5,8 @@
 //! | `_file` | the location of the data file |
 //! | `_pos` | the row's position in it, from 0 |
 //! | `_spec_id` | the id of the file's partition spec |
+//! | `_partition` | the file's partition: a struct of the fields of all specs, NULL where the file's has none. Not of a table that never was partitioned |
+//! | `_deleted` | whether the row is deleted: where deleted rows are asked for |
 //! | `_row_id` | version 3: the row's id, which it keeps when it is moved or updated |
 //! | `_last_updated_sequence_number` | version 3: the sequence number of the commit that last changed the row |
 
@@ -18,11 +20,15 @@ use icefield_core::{Error, Result, Table};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::adapter::Constants;
+use super::partition::PartitionFields;
 use super::positions::{POS_ID, pos_field};
 use super::schema::{ReadSchema, field_id};
 
 const FILE_ID: i32 = i32::MAX - 1;
+const DELETED_ID: i32 = i32::MAX - 3;
 const SPEC_ID: i32 = i32::MAX - 4;
+const PARTITION_ID: i32 = i32::MAX - 5;
+const DELETED: &str = "_deleted";
 pub(super) const ROW_ID: i32 = i32::MAX - 107;
 pub(super) const LAST_UPDATED_ID: i32 = i32::MAX - 108;
 /// Not in the format: the constant that a file's row ids begin with.
@@ -46,15 +52,36 @@ fn lineage() -> [Field; 2] {
 }
 
 /// A scan's schema with the metadata columns after its own. A column of the table that has the name of one wins.
-pub(super) fn with_metadata_columns(schema: &ReadSchema) -> ReadSchema {
+///
+/// # Errors
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a partition field of a type that can't be carried.
+pub(super) fn with_metadata_columns(table: &Table, schema: &ReadSchema) -> Result<ReadSchema> {
+    let partition = PartitionFields::new(table).arrow()?;
+    let partition = (!partition.is_empty())
+        .then(|| field("_partition", DataType::Struct(partition), PARTITION_ID, false));
     let columns = [
         field("_file", DataType::Utf8, FILE_ID, false),
         pos_field("_pos"),
         field("_spec_id", DataType::Int32, SPEC_ID, false),
     ];
     let own = schema.arrow.fields();
-    let new = columns.into_iter().chain(lineage()).filter(|column| own.find(column.name()).is_none());
-    extended(schema, new)
+    let new = columns.into_iter().chain(partition).chain(lineage());
+    Ok(extended(schema, new.filter(|column| own.find(column.name()).is_none())))
+}
+
+/// A scan's schema with the column `_deleted` after its own.
+///
+/// # Errors
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) when the table has a column of its name.
+pub(super) fn with_deleted(table: &Table, schema: &ReadSchema) -> Result<ReadSchema> {
+    if schema.arrow.fields().find(DELETED).is_some() {
+        return Err(Error::unsupported(
+            "a column of the table has the name that tells deleted rows from others; rename it to see them",
+        )
+        .with("table", table.ident())
+        .with("column", DELETED));
+    }
+    Ok(extended(schema, [field(DELETED, DataType::Boolean, DELETED_ID, false)]))
 }
 
 /// A scan's schema with the columns that a rewrite keeps.
@@ -91,20 +118,42 @@ pub(super) struct Needed {
 }
 
 impl Needed {
+    /// What files need, whose rows are deleted ones or are not.
+    ///
+    /// # Errors
+    /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for a partition value that is not of its type.
     pub(super) fn new<'a>(
+        table: &Table,
         schema: &ReadSchema,
         is_used: impl Fn(usize) -> bool,
         files: impl IntoIterator<Item = &'a LiveFile>,
-    ) -> Self {
+        deleted: bool,
+    ) -> Result<Self> {
         let fields = schema.arrow.fields().iter().enumerate().filter(|(at, _)| is_used(*at));
         let used: HashSet<i32> =
             fields.filter_map(|(_, field)| field_id(field)).filter(|id| is_metadata(*id)).collect();
         if used.is_empty() {
-            return Self::default();
+            return Ok(Self::default());
         }
-        let constants = files.into_iter().map(|file| (file.path().to_string(), constants(file)));
+        let partition = match used.contains(&PARTITION_ID) {
+            true => {
+                let fields = PartitionFields::new(table);
+                let arrow = fields.arrow()?;
+                Some((fields, arrow))
+            }
+            false => None,
+        };
+        let constants = files.into_iter().map(|file| {
+            let mut constants = constants(file);
+            constants.insert(DELETED_ID, ScalarValue::Boolean(Some(deleted)));
+            if let Some((fields, arrow)) = &partition {
+                let value = fields.scalar(arrow, file.spec_id, file.file.partition());
+                constants.insert(PARTITION_ID, value.map_err(|e| e.with("file", file.path()))?);
+            }
+            Ok((file.path().to_string(), constants))
+        });
         let positions = used.contains(&POS_ID) || used.contains(&ROW_ID);
-        Self { constants: constants.collect(), positions }
+        Ok(Self { constants: constants.collect::<Result<_>>()?, positions })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod adapter;
 mod cache;
+mod chosen;
 mod deletes;
 mod exec;
 mod filter;
@@ -13,6 +14,7 @@ mod hidden;
 mod insert;
 mod metadata_columns;
 mod order;
+mod partition;
 mod plan;
 mod positions;
 mod provider;
@@ -25,8 +27,13 @@ mod statistics;
 mod value;
 
 pub use cache::ScanCaches;
+pub(crate) use chosen::ChosenRows;
+pub use chosen::scan_files;
+pub(crate) use deletes::identity;
 pub(crate) use filter::exact_filter;
 pub(crate) use order::with_ordered_scans;
+pub(crate) use partition::PartitionFields;
 pub use plan::{PlannedFile, PlannedFiles, plan_files};
-pub use provider::{IcebergTable, scan_files};
+pub(crate) use plan::{files_of, manifest_list};
+pub use provider::IcebergTable;
 pub(crate) use value::scalar;

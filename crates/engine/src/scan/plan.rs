@@ -35,6 +35,15 @@ pub struct PlannedFile {
     index: u32,
 }
 
+impl PlannedFile {
+    /// Files that a manifest does not list as live: those that it says were removed.
+    pub(crate) fn all(files: Vec<LiveFile>) -> Vec<Self> {
+        let places = 0..files.len() as u32;
+        let manifest = Arc::new(CachedManifest { live: files, partitions: Vec::new(), bytes: 0 });
+        places.map(|index| Self { manifest: manifest.clone(), index }).collect()
+    }
+}
+
 impl Deref for PlannedFile {
     type Target = LiveFile;
 
@@ -68,17 +77,30 @@ pub async fn plan_files(
     filter: &Filter,
     caches: &Arc<ScanCaches>,
 ) -> Result<PlannedFiles> {
+    let list = manifest_list(table, snapshot, caches).await?;
+    files_of(table, list.iter(), filter, caches).await
+}
+
+/// The manifests of a snapshot.
+pub(crate) async fn manifest_list(
+    table: &Table,
+    snapshot: &Snapshot,
+    caches: &Arc<ScanCaches>,
+) -> Result<Arc<Vec<ManifestFile>>> {
+    let load = || load_manifest_list(table.storage(), snapshot);
+    caches.lists.get_or_load(snapshot.manifest_list(), |list| list.len() * 600, load).await
+}
+
+/// The files of manifests that may hold rows that match `filter`, in the manifests' order.
+pub(crate) async fn files_of(
+    table: &Table,
+    manifests: impl IntoIterator<Item = &ManifestFile>,
+    filter: &Filter,
+    caches: &Arc<ScanCaches>,
+) -> Result<PlannedFiles> {
     let matcher = Arc::new(FileMatcher::new(filter, table.metadata())?);
-    let list = caches
-        .lists
-        .get_or_load(
-            snapshot.manifest_list(),
-            |list| list.len() * 600,
-            || load_manifest_list(table.storage(), snapshot),
-        )
-        .await?;
-    let wanted: Vec<ManifestFile> =
-        list.iter().filter(|m| may_hold_files(m) && matcher.might_match_manifest(m)).cloned().collect();
+    let wanted = manifests.into_iter().filter(|m| may_hold_files(m) && matcher.might_match_manifest(m));
+    let wanted: Vec<ManifestFile> = wanted.cloned().collect();
     let mut planned = PlannedFiles::default();
     let mut held = 0;
     let mut matching = futures::stream::iter(wanted)

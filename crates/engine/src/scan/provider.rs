@@ -8,26 +8,23 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as DfResult;
 use datafusion::datasource::TableType;
-use datafusion::execution::TaskContext;
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use iceberg::spec::{PrimitiveType, Transform, Type};
 use icefield_core::catalog::Catalog;
 use icefield_core::filter::{FileMatcher, Filter, Test};
-use icefield_core::format::LiveFile;
 use icefield_core::{AsOf, Error, Result, Table};
 
 use super::ScanCaches;
+use super::chosen::{FilesScan, deleted_too};
 use super::deletes::{FileDeletes, ScanDeletes};
-use super::exec::{ScanFile, ScanRequest, df, target_partitions};
+use super::exec::{df, target_partitions};
 use super::filter::{conjunction, translate};
 use super::insert::InsertExec;
-use super::metadata_columns::{Needed, with_lineage, with_metadata_columns};
-use super::order::FileOrder;
+use super::metadata_columns::{with_deleted, with_metadata_columns};
 use super::plan::{PlannedFile, PlannedFiles, check_format, plan_files};
 use super::schema::{ReadSchema, require_carried};
-use super::statistics::FileStatistics;
 
 /// A table at one snapshot as DataFusion's table provider.
 #[derive(Debug)]
@@ -36,6 +33,8 @@ pub struct IcebergTable {
     as_of: AsOf,
     caches: Arc<ScanCaches>,
     schema: Arc<ReadSchema>,
+    /// Whether rows are read that are deleted, too.
+    deleted_rows: bool,
     /// Where inserts are committed; without it the table is read-only.
     catalog: Option<Arc<dyn Catalog>>,
 }
@@ -49,7 +48,7 @@ impl IcebergTable {
     pub fn new(table: &Table, as_of: AsOf, caches: Arc<ScanCaches>) -> Result<Self> {
         let schema = table.schema_as_of(&as_of)?;
         let schema = Arc::new(ReadSchema::new(table, &schema, caches.view_types())?);
-        Ok(Self { table: table.clone(), as_of, caches, schema, catalog: None })
+        Ok(Self { table: table.clone(), as_of, caches, schema, deleted_rows: false, catalog: None })
     }
 
     /// Lets rows be inserted, by commits to this catalog, where the snapshot is the head of a branch.
@@ -58,13 +57,32 @@ impl IcebergTable {
         self
     }
 
-    /// The same table with the metadata columns after its own: `_file`, `_pos`, `_spec_id`, `_row_id` and
+    /// The same table with the metadata columns after its own: `_file`, `_pos`, `_spec_id`, `_partition` (a struct of the
+    /// fields of all partition specs, if there are any, NULL where a file's spec has them not), `_row_id` and
     /// `_last_updated_sequence_number`, those two NULL where files have no row ids. A column of the table of such a name
     /// stays itself. Rows can't be inserted through it.
-    pub fn with_metadata_columns(mut self) -> Self {
-        self.schema = Arc::new(with_metadata_columns(&self.schema));
+    ///
+    /// # Errors
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a partition field of a type that can't be carried.
+    pub fn with_metadata_columns(mut self) -> Result<Self> {
+        self.schema = Arc::new(with_metadata_columns(&self.table, &self.schema)?);
         self.catalog = None;
-        self
+        Ok(self)
+    }
+
+    /// The same table with the rows that its files still hold though they are deleted, and the column `_deleted` that tells
+    /// them. Rows can't be inserted through it.
+    ///
+    /// # Cost
+    /// Rows deleted by position are read alone, with the others of their pages; a file with equality deletes is read twice.
+    ///
+    /// # Errors
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a table with a column `_deleted` of its own.
+    pub fn with_deleted_rows(mut self) -> Result<Self> {
+        self.schema = Arc::new(with_deleted(&self.table, &self.schema)?);
+        self.deleted_rows = true;
+        self.catalog = None;
+        Ok(self)
     }
 
     /// The branch that inserts go to.
@@ -135,16 +153,6 @@ impl IcebergTable {
         // Limits come down only where no filter is left to be evaluated above.
         let limit = limit.filter(|_| filters.iter().all(|expr| self.is_decided_by_partitions(expr)));
         let context = state.task_ctx();
-        let data = entries.iter().map(|entry| &**entry);
-        let deletes = deletes.iter().map(|entry| &**entry);
-        let mut deletes = ScanDeletes::plan(&self.table, data, deletes, &self.caches, &context)?;
-        if let Some(limit) = limit {
-            keep_enough(&mut entries, &mut deletes.files, limit);
-        }
-        let schema = match &deletes.equality {
-            Some(equality) => Arc::new(equality.extend(&self.schema)),
-            None => self.schema.clone(),
-        };
         let visible = self.schema.arrow.fields().len();
         let used: HashSet<usize> = match projection {
             Some(projection) => {
@@ -152,34 +160,32 @@ impl IcebergTable {
                 let filtered = filtered.filter_map(|c| self.schema.arrow.index_of(&c.name).ok());
                 projection.iter().copied().chain(filtered).collect()
             }
-            None => (0..self.schema.arrow.fields().len()).collect(),
+            None => (0..visible).collect(),
         };
         for column in &used {
-            require_carried(self.schema.arrow.field(*column)).map_err(|e| e.with("table", self.table.ident()))?;
+            require_carried(self.schema.arrow.field(*column))
+                .map_err(|e| e.with("table", self.table.ident()))?;
         }
-        let statistics =
-            FileStatistics::new(&self.table, &schema, |column| used.contains(&column) || column >= visible);
-        let files: Vec<ScanFile<'_>> = entries
-            .iter()
-            .zip(deletes.files)
-            .map(|(live, deletes)| ScanFile { live, statistics: statistics.of(live), deletes })
-            .collect();
-        let needed =
-            Needed::new(&schema, |column| used.contains(&column), files.iter().map(|file| file.live));
-        let request = ScanRequest {
-            schema: &schema,
-            storage: self.table.storage(),
+        let scan = FilesScan {
+            table: &self.table,
+            schema: &self.schema,
             caches: &self.caches,
-            projection: projection.cloned(),
-            limit: limit.filter(|_| deletes.equality.is_none()),
+            projection,
+            is_used: &|column| used.contains(&column) || column >= visible,
             partitions: target_partitions(state),
-            predicate: None,
-            equality: deletes.equality,
-            constants: needed.constants,
-            positions: needed.positions,
-            order: FileOrder::of(&self.table, &schema, files.iter().map(|file| file.live)),
+            config: state.config_options(),
         };
-        request.plan(&files, state.config_options())
+        if self.deleted_rows {
+            return deleted_too(&scan, &entries, &deletes, &context);
+        }
+        let (data, deletes) = (entries.iter().map(|entry| &**entry), deletes.iter().map(|file| &**file));
+        let mut deletes = ScanDeletes::live(&self.table, data, deletes, &self.caches, &context)?;
+        if let Some(limit) = limit {
+            keep_enough(&mut entries, &mut deletes.files, limit);
+        }
+        let limit = limit.filter(|_| deletes.equality.is_none());
+        let files = entries.iter().map(|entry| &**entry).zip(deletes.files);
+        scan.plan(files, &deletes.equality, limit, false)
     }
 
     /// Drops the files whose partition says that none of their rows matches.
@@ -284,53 +290,4 @@ impl TableProvider for IcebergTable {
         let branch = df(self.writable_branch())?;
         Ok(Arc::new(InsertExec::new(self.table.clone(), branch, catalog, input, replaces)))
     }
-}
-
-/// A plan that reads the rows of these files of a table that are not deleted, in the table's current schema: what compaction
-/// rewrites. `deletes` holds the delete files that may apply to them; with `lineage` the columns `_row_id` and
-/// `_last_updated_sequence_number` follow the table's own. Files are spread over at most `partitions` partitions.
-///
-/// # Errors
-/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for files that are not Parquet and for columns that can't be
-/// carried, [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for deletes that contradict the format.
-pub fn scan_files(
-    table: &Table,
-    files: &[LiveFile],
-    deletes: &[LiveFile],
-    caches: &Arc<ScanCaches>,
-    context: &Arc<TaskContext>,
-    partitions: usize,
-    lineage: bool,
-) -> Result<Arc<dyn ExecutionPlan>> {
-    files.iter().try_for_each(check_format)?;
-    let deletes = ScanDeletes::plan(table, files, deletes, caches, context)?;
-    let mut schema = ReadSchema::new(table, table.schema(), caches.view_types())?;
-    if lineage {
-        schema = with_lineage(table, &schema)?;
-    }
-    if let Some(equality) = &deletes.equality {
-        schema = equality.extend(&schema);
-    }
-    let schema = Arc::new(schema);
-    let statistics = FileStatistics::new(table, &schema, |_| true);
-    let files: Vec<ScanFile<'_>> = files
-        .iter()
-        .zip(deletes.files)
-        .map(|(live, deletes)| ScanFile { live, statistics: statistics.of(live), deletes })
-        .collect();
-    let needed = Needed::new(&schema, |_| true, files.iter().map(|file| file.live));
-    let request = ScanRequest {
-        schema: &schema,
-        storage: table.storage(),
-        caches,
-        projection: None,
-        limit: None,
-        partitions,
-        predicate: None,
-        equality: deletes.equality,
-        constants: needed.constants,
-        positions: needed.positions,
-        order: None,
-    };
-    request.plan(&files, context.session_config().options())
 }

@@ -67,7 +67,9 @@ pub(super) fn plan(
         return Ok(Shape::Same);
     }
     match (from.data_type(), to.data_type()) {
-        (DataType::Struct(_), DataType::Struct(fields)) if is_variant(to) => Ok(Shape::Variant(fields.clone())),
+        (DataType::Struct(_), DataType::Struct(fields)) if is_variant(to) => {
+            Ok(Shape::Variant(fields.clone()))
+        }
         (_, DataType::Null) => Ok(Shape::Null),
         (DataType::Struct(from), DataType::Struct(to)) => {
             let by_id: HashMap<i32, usize> =

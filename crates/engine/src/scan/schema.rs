@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaRef};
 use iceberg::spec::{
-    DEFAULT_SCHEMA_NAME_MAPPING, DataFile, Literal, NameMapping, NestedField, NestedFieldRef, PrimitiveType, Schema, Type,
+    DEFAULT_SCHEMA_NAME_MAPPING, DataFile, Literal, NameMapping, NestedField, NestedFieldRef, PrimitiveType,
+    Schema, Type,
 };
 use icefield_core::format::arrow_field;
 use icefield_core::{Error, ErrorKind, Result, Table};
@@ -107,7 +108,8 @@ fn column(field: &NestedField) -> Result<Field> {
         Err(error) if error.kind() == ErrorKind::Unsupported => error,
         carried => return carried,
     };
-    let value = |wanted: &str| error.context().find(|(key, _)| *key == wanted).map(|(_, value)| value.to_string());
+    let value =
+        |wanted: &str| error.context().find(|(key, _)| *key == wanted).map(|(_, value)| value.to_string());
     let metadata = HashMap::from([
         (PARQUET_FIELD_ID_META_KEY.to_string(), field.id.to_string()),
         (UNCARRIED_COLUMN.to_string(), value("column").unwrap_or_else(|| field.name.clone())),

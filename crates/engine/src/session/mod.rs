@@ -3,8 +3,8 @@
 //! Every table of the catalog is a table in SQL, as `namespace.table`; readers make DataFrames of files and batches. The
 //! session's memory pool bounds what queries and writes hold, its spill folder takes what does not fit.
 
-mod appends;
 mod builder;
+mod functions;
 mod metadata_file;
 mod readers;
 mod sql;

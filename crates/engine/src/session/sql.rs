@@ -9,7 +9,7 @@ use icefield_core::catalog::{NamespaceIdent, TableIdent};
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::builder::DEFAULT_SCHEMA;
-use super::{Session, appends, time_travel};
+use super::{Session, functions, time_travel};
 use crate::error::from_datafusion;
 use crate::ops::DataFrameExt;
 
@@ -20,14 +20,15 @@ impl Session {
     /// A table may be followed by `FOR VERSION AS OF` a snapshot id, branch or tag, or `FOR TIMESTAMP AS OF` a time; see
     /// [`Table::as_of`](crate::Table::as_of) for their forms. `db.t$files` is what `db.t` has for files, and so on for every
     /// [`MetadataTable`](crate::MetadataTable). `appends('db.t', from, to)` are the rows that were appended between two
-    /// snapshots, as [`Table::appended_between`](crate::Table::appended_between) says. `CREATE SCHEMA`, `DROP SCHEMA`, `CREATE TABLE`,
-    /// `CREATE TABLE AS` and `DROP TABLE` act on the catalog at once where they name a namespace, on the context where
-    /// they do not. `DROP TABLE` keeps the table's files.
+    /// snapshots, as [`Table::appended_between`](crate::Table::appended_between) says, `changes('db.t', from, to)` all that was
+    /// inserted and deleted, as [`Table::changes_between`](crate::Table::changes_between) does; each snapshot is a snapshot id, a
+    /// branch, a tag or a time. `CREATE SCHEMA`, `DROP SCHEMA`, `CREATE TABLE`, `CREATE TABLE AS` and `DROP TABLE` act on the
+    /// catalog at once where they name a namespace, on the context where they do not. `DROP TABLE` keeps the table's files.
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
-        let query = appends::rewrite(time_travel::rewrite(query)?)?;
+        let query = functions::rewrite(time_travel::rewrite(query)?)?;
         if lists_names(&query) {
             self.refresh_names().await?;
         }

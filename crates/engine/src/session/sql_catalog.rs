@@ -11,7 +11,7 @@ use icefield_core::ErrorKind;
 use icefield_core::catalog::TableIdent;
 
 use super::builder::DEFAULT_SCHEMA;
-use super::{Inner, Session, appends, time_travel};
+use super::{Inner, Session, functions, time_travel};
 use crate::error::to_datafusion;
 use crate::metadata_tables::MetadataTable;
 use crate::table::Table;
@@ -128,11 +128,9 @@ impl SchemaProvider for Namespace {
         let versioned = time_travel::versioned(name);
         let name = versioned.map_or(name, |(table, _, _)| table);
         let found = async {
-            if let Some((name, from, to)) = appends::appended(name) {
-                let Some(table) = self.load(&session, name).await? else { return Ok(None) };
-                let from = appends::argument(table.core(), from)?;
-                let to = appends::argument(table.core(), to)?;
-                return Ok(Some(table.appends_provider(&from, &to).await?));
+            if let Some(call) = functions::Call::of(name) {
+                let Some(table) = self.load(&session, call.table).await? else { return Ok(None) };
+                return Ok(Some(call.provider(&table).await?));
             }
             // A table of this very name comes first, though it has a `$` in it.
             let (table, about) = match (self.load(&session, name).await?, MetadataTable::split(name)) {

@@ -83,7 +83,8 @@ impl Lake {
     /// The metadata file's own JSON.
     fn json(&self, table: &Table) -> Value {
         let name = table.core().metadata_location().rsplit_once('/').unwrap().1;
-        serde_json::from_slice(&std::fs::read(self.folder.path().join("metadata").join(name)).unwrap()).unwrap()
+        serde_json::from_slice(&std::fs::read(self.folder.path().join("metadata").join(name)).unwrap())
+            .unwrap()
     }
 
     fn files(&self) -> usize {
@@ -256,7 +257,10 @@ async fn columns_of_such_types_are_renamed_moved_and_dropped_as_others_are() {
     assert_eq!(fields[4].1["value"], "variant");
     let found = lake.rows("SELECT variant_to_json(what) FROM db.variants ORDER BY id LIMIT 1").await;
     assert_eq!(found, [VALUES[0]]);
-    let old = rows(&lake.session, "SELECT count(v), count(later) FROM db.variants FOR VERSION AS OF 5735624908470010748");
+    let old = rows(
+        &lake.session,
+        "SELECT count(v), count(later) FROM db.variants FOR VERSION AS OF 5735624908470010748",
+    );
     let _ = old.await;
 
     // What would take such a column for bytes of a fixed length is refused, and named.
@@ -264,7 +268,12 @@ async fn columns_of_such_types_are_renamed_moved_and_dropped_as_others_are() {
     let column = shapes.table.core().schema().field_by_name("plan").unwrap().field_type.as_ref().clone();
     let refusals = [
         shapes.table.update_spec().add_field("plan").await.unwrap_err(),
-        shapes.table.alter().edit(icefield_core::evolve::SortOrderUpdate::new([asc("plan")])).await.unwrap_err(),
+        shapes
+            .table
+            .alter()
+            .edit(icefield_core::evolve::SortOrderUpdate::new([asc("plan")]))
+            .await
+            .unwrap_err(),
         shapes.table.update_schema().promote_column("plan", types::binary()).await.unwrap_err(),
         shapes.table.update_schema().add_column("more", column).await.unwrap_err(),
     ];
@@ -336,7 +345,8 @@ async fn shapes_file(table: &Table) -> ContentFile {
     writer.close().unwrap();
     let (size, location) = (bytes.len() as u64, format!("{PLACE}/shapes/data/a.parquet"));
     table.core().storage().write(&location, bytes).await.unwrap();
-    let Type::Primitive(of) = table.core().schema().field_by_id(2).unwrap().field_type.as_ref().clone() else {
+    let Type::Primitive(of) = table.core().schema().field_by_id(2).unwrap().field_type.as_ref().clone()
+    else {
         panic!("a geometry is primitive")
     };
     let bound = |x: f64, y: f64| {
@@ -382,11 +392,10 @@ async fn geometries_are_wkb_and_their_bounds_are_kept_and_never_compared() {
 
     let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let (one, two) = (hex(point(1.0, 2.0)), hex(point(-3.0, 4.0)));
-    assert_eq!(lake.rows("SELECT id, point FROM db.shapes ORDER BY id").await, [
-        format!("1|{one}"),
-        format!("2|{two}"),
-        "3|NULL".to_string()
-    ]);
+    assert_eq!(
+        lake.rows("SELECT id, point FROM db.shapes ORDER BY id").await,
+        [format!("1|{one}"), format!("2|{two}"), "3|NULL".to_string()]
+    );
     for (condition, ids) in [
         (format!("point = X'{one}'"), vec!["1"]),
         (format!("point <> X'{one}'"), vec!["2"]),
@@ -412,7 +421,13 @@ async fn geometries_are_wkb_and_their_bounds_are_kept_and_never_compared() {
     assert_eq!(route.extension_type_name(), Some("geoarrow.wkb"));
     assert!(route.metadata()["ARROW:extension:metadata"].contains("karney"));
     for metadata_table in ["files", "entries", "manifests", "snapshots", "partitions", "refs"] {
-        lake.session.sql(&format!("SELECT * FROM db.\"shapes${metadata_table}\"")).await.unwrap().collect().await.unwrap();
+        lake.session
+            .sql(&format!("SELECT * FROM db.\"shapes${metadata_table}\""))
+            .await
+            .unwrap()
+            .collect()
+            .await
+            .unwrap();
     }
 }
 
@@ -427,7 +442,10 @@ async fn a_type_that_nobody_knows_is_an_error_where_it_is_asked_for_and_only_the
     let file = shapes_file(&lake.table).await;
     let catalog = lake.session.catalog();
     let commit = Transaction::new(lake.table.core()).append(vec![file]).commit(&**catalog).await.unwrap();
-    assert_eq!(lake.rows("SELECT id, nothing FROM db.shapes WHERE id > 1 ORDER BY id").await, ["2|NULL", "3|NULL"]);
+    assert_eq!(
+        lake.rows("SELECT id, nothing FROM db.shapes WHERE id > 1 ORDER BY id").await,
+        ["2|NULL", "3|NULL"]
+    );
     assert_eq!(lake.rows("SELECT count(*) FROM db.shapes").await, ["3"]);
     for (query, column, of) in [
         ("SELECT plan FROM db.shapes", "plan", "polygon(7)"),

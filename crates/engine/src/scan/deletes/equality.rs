@@ -56,7 +56,10 @@ impl fmt::Debug for EqualityDeletes {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Class {
     sequence_number: i64,
-    groups: Vec<usize>,
+    /// Rows with keys of these are left out.
+    drop: Vec<usize>,
+    /// With some, only rows with keys of these are left.
+    pick: Vec<usize>,
 }
 
 struct Group {
@@ -72,16 +75,24 @@ struct Keys {
     deleted: FastMap<Box<[u8]>, i64>,
 }
 
-/// The columns of a group, and the partition that it is of unless it is global.
-type Scope = (Vec<i32>, Option<(i32, Struct)>);
+/// The columns of a group, the partition that it is of unless it is global, and what it is for.
+type Scope = (Vec<i32>, Option<(i32, Struct)>, Role);
+
+/// Whether rows with a group's keys are left out or are those that are left: of one delete file there may be both, of
+/// different data files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Role {
+    Drop,
+    Pick,
+}
 
 /// Collects what a scan's data files are subject to.
 pub(super) struct Planner<'a> {
     table: &'a Table,
     groups: Vec<(Vec<i32>, Vec<LiveFile>)>,
     by_scope: HashMap<Scope, usize>,
-    /// The group of each delete file.
-    by_path: HashMap<String, usize>,
+    /// The group of each delete file in each role.
+    by_path: HashMap<Role, HashMap<String, usize>>,
     classes: Vec<Class>,
     by_class: HashMap<Class, i32>,
 }
@@ -98,19 +109,19 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// The class of a data file.
-    pub(super) fn class<'d>(
+    /// The class of a data file, of which rows that `drop` deletes are left out and, unless `pick` is empty, only those are
+    /// left that it deletes.
+    pub(super) fn class(
         &mut self,
         sequence_number: i64,
-        deletes: impl Iterator<Item = &'d LiveFile>,
+        drop: &[&LiveFile],
+        pick: &[&LiveFile],
     ) -> Result<Option<i32>> {
-        let mut groups: Vec<usize> = deletes.map(|delete| self.group(delete)).collect();
-        if groups.is_empty() {
+        if drop.is_empty() && pick.is_empty() {
             return Ok(None);
         }
-        groups.sort_unstable();
-        groups.dedup();
-        let class = Class { sequence_number, groups };
+        let (drop, pick) = (self.groups(drop, Role::Drop), self.groups(pick, Role::Pick));
+        let class = Class { sequence_number, drop, pick };
         if let Some(known) = self.by_class.get(&class) {
             return Ok(Some(*known));
         }
@@ -121,8 +132,15 @@ impl<'a> Planner<'a> {
         Ok(Some(number))
     }
 
-    fn group(&mut self, delete: &LiveFile) -> usize {
-        if let Some(known) = self.by_path.get(delete.path()) {
+    fn groups(&mut self, deletes: &[&LiveFile], role: Role) -> Vec<usize> {
+        let mut groups: Vec<usize> = deletes.iter().map(|delete| self.group(delete, role)).collect();
+        groups.sort_unstable();
+        groups.dedup();
+        groups
+    }
+
+    fn group(&mut self, delete: &LiveFile, role: Role) -> usize {
+        if let Some(known) = self.by_path.get(&role).and_then(|known| known.get(delete.path())) {
             return *known;
         }
         let mut ids = delete.file.equality_ids().unwrap_or_default();
@@ -131,14 +149,14 @@ impl<'a> Planner<'a> {
         let spec = self.table.metadata().partition_spec_by_id(delete.spec_id);
         let global = spec.is_some_and(|spec| spec.is_unpartitioned());
         let partition = (!global).then(|| (delete.spec_id, delete.file.partition().clone()));
-        let at = *self.by_scope.entry((ids.clone(), partition)).or_insert_with(|| {
+        let at = *self.by_scope.entry((ids.clone(), partition, role)).or_insert_with(|| {
             self.groups.push((ids, Vec::new()));
             self.groups.len() - 1
         });
         if let Some((_, files)) = self.groups.get_mut(at) {
             files.push(delete.clone());
         }
-        self.by_path.insert(delete.path().to_string(), at);
+        self.by_path.entry(role).or_default().insert(delete.path().to_string(), at);
         at
     }
 
@@ -227,23 +245,41 @@ impl EqualityDeletes {
         let Some(class) = usize::try_from(class).ok().and_then(|class| self.classes.get(class)) else {
             return Ok(None);
         };
-        let mut keep: Option<Vec<bool>> = None;
-        for group in class.groups.iter().filter_map(|group| self.groups.get(*group)) {
+        let mut keep = None;
+        if !class.pick.is_empty() {
+            let mut picked = vec![false; hidden.first().map_or(0, |column| column.len())];
+            self.find(&class.pick, class.sequence_number, hidden, |row| set(&mut picked, row, true)).await?;
+            keep = Some(picked);
+        }
+        self.find(&class.drop, class.sequence_number, hidden, |row| {
+            let rows = hidden.first().map_or(0, |column| column.len());
+            set(keep.get_or_insert_with(|| vec![true; rows]), row, false);
+        })
+        .await?;
+        Ok(keep)
+    }
+
+    /// Hands over the rows, of a file of this sequence number, that groups delete.
+    async fn find(
+        &self,
+        groups: &[usize],
+        sequence_number: i64,
+        hidden: &[ArrayRef],
+        mut found: impl FnMut(usize),
+    ) -> Result<()> {
+        for group in groups.iter().filter_map(|group| self.groups.get(*group)) {
             let keys = group.keys.get_or_try_init(|| self.load(group)).await?;
             if keys.deleted.is_empty() {
                 continue;
             }
             let rows = keys.rows(group.columns.iter().filter_map(|at| hidden.get(*at)))?;
             for (row, key) in rows.iter().enumerate() {
-                if keys.deleted.get(key.as_ref()).is_some_and(|until| *until > class.sequence_number) {
-                    let keep = keep.get_or_insert_with(|| vec![true; rows.num_rows()]);
-                    if let Some(keep) = keep.get_mut(row) {
-                        *keep = false;
-                    }
+                if keys.deleted.get(key.as_ref()).is_some_and(|until| *until > sequence_number) {
+                    found(row);
                 }
             }
         }
-        Ok(keep)
+        Ok(())
     }
 
     async fn load(&self, group: &Group) -> Result<Keys> {
@@ -289,6 +325,12 @@ impl Keys {
     fn rows<'a>(&self, columns: impl Iterator<Item = &'a ArrayRef>) -> Result<Rows> {
         let columns: Vec<ArrayRef> = columns.map(with_one_nan).collect();
         Ok(self.converter.convert_columns(&columns)?)
+    }
+}
+
+fn set(rows: &mut [bool], row: usize, value: bool) {
+    if let Some(of_row) = rows.get_mut(row) {
+        *of_row = value;
     }
 }
 

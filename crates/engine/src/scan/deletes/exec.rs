@@ -1,4 +1,4 @@
-//! [`EqualityDeleteExec`]: drops the rows that equality deletes name, and the hidden columns that told which.
+//! [`EqualityDeleteExec`]: drops the rows that equality deletes name, or all others, and the hidden columns that told which.
 
 use std::fmt;
 use std::sync::Arc;

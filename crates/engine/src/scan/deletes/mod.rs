@@ -5,10 +5,13 @@
 //! - **Positions** (position delete files, deletion vectors) become row selections of the data file: [`positions`] reads
 //!   them, [`morsels`] hands them to DataFusion's Parquet source.
 //! - **Equality deletes** are looked up row by row above the source: [`equality`] holds the keys, [`exec`] drops the rows.
+//!
+//! The same machinery reads the other way about, just rows that are deleted: a [`Part`] says which rows of a file are read.
 
 mod equality;
 mod exec;
 mod morsels;
+mod parts;
 mod positions;
 
 use std::collections::HashMap;
@@ -31,9 +34,11 @@ use crate::error::from_datafusion;
 pub(super) use equality::{CLASS_ID, EqualityDeletes};
 pub(super) use exec::EqualityDeleteExec;
 pub(super) use morsels::morselizer;
+pub(crate) use parts::identity;
+pub(super) use parts::{Applied, Part};
 pub(super) use positions::RowDeletes;
 
-/// The deletes of a scan, in the order of its data files.
+/// The deletes of a scan, in the order of its parts.
 #[derive(Debug, Default)]
 pub(super) struct ScanDeletes {
     pub(super) files: Vec<FileDeletes>,
@@ -41,10 +46,10 @@ pub(super) struct ScanDeletes {
     pub(super) equality: Option<Arc<EqualityDeletes>>,
 }
 
-/// The deletes of one data file.
+/// What deletes do to a part of a data file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FileDeletes {
-    /// Rows deleted by their position.
+    /// Rows chosen by their position.
     pub(super) rows: Option<Arc<RowDeletes>>,
     /// What [`EqualityDeletes`] knows the file's deletes by.
     pub(super) class: Option<i32>,
@@ -64,42 +69,49 @@ impl FileDeletes {
 }
 
 impl ScanDeletes {
-    /// Finds out what applies to each of the data files. Reads nothing.
+    /// Plans what leaves the rows of data files that are not deleted. Reads nothing.
     ///
     /// # Errors
     /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for deletes that contradict the format,
     /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for delete files that are not Parquet.
-    pub(super) fn plan<'a>(
+    pub(super) fn live<'a>(
         table: &Table,
         data: impl IntoIterator<Item = &'a LiveFile>,
         deletes: impl IntoIterator<Item = &'a LiveFile>,
         caches: &Arc<ScanCaches>,
         context: &Arc<TaskContext>,
     ) -> Result<Self> {
-        let data: Vec<&LiveFile> = data.into_iter().collect();
         let index = DeleteIndex::new(deletes, table.metadata())?;
+        let data = data.into_iter();
         if index.is_empty() {
-            return Ok(Self { files: vec![FileDeletes::default(); data.len()], equality: None });
+            return Ok(Self { files: data.map(|_| FileDeletes::default()).collect(), equality: None });
+        }
+        let parts: Vec<Part<'_>> = data.map(|file| Part::live(file, Applied::to(file, &index))).collect();
+        Self::plan(table, &parts, caches, context)
+    }
+
+    /// Plans how the rows of each part are found. Reads nothing.
+    ///
+    /// # Errors
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for delete files that are not Parquet.
+    pub(super) fn plan(
+        table: &Table,
+        parts: &[Part<'_>],
+        caches: &Arc<ScanCaches>,
+        context: &Arc<TaskContext>,
+    ) -> Result<Self> {
+        if parts.iter().all(Part::is_whole) {
+            return Ok(Self { files: vec![FileDeletes::default(); parts.len()], equality: None });
         }
         let reader = Arc::new(DeleteReader::new(table, caches, context));
         let mut positions = positions::Planner::new(reader.clone());
         let mut equality = equality::Planner::new(table);
-        let mut planned = Vec::with_capacity(data.len());
-        for file in &data {
-            let applied = index.of(file);
-            let of_positions = applied.positions.iter().map(|delete| &***delete);
-            for delete in of_positions.chain(applied.equality.iter().map(|delete| &***delete)) {
-                check_format(delete)?;
-            }
-            let by_keys = applied.equality.iter().map(|delete| &***delete);
-            let class = equality.class(file.sequence_number, by_keys)?;
-            let count = match (applied.vector, class) {
-                (Some(vector), None) => Some(vector.file.record_count()),
-                _ => None,
-            };
-            let vector = applied.vector.map(|delete| &**delete);
-            positions.add(file, vector, applied.positions.iter().map(|delete| &***delete));
-            planned.push((class, count));
+        let mut planned = Vec::with_capacity(parts.len());
+        for part in parts {
+            part.parquet().try_for_each(check_format)?;
+            let class = equality.class(part.data.sequence_number, &part.drop, &part.pick);
+            planned.push((class?, part.deleted()));
+            positions.add(part);
         }
         let files = positions.finish().into_iter().zip(planned);
         let files = files.map(|(rows, (class, count))| FileDeletes { rows, class, count }).collect();

@@ -1,4 +1,4 @@
-//! The step before a data file with deletes is planned: its deleted rows are read, and become the file's access plan.
+//! The step before a data file with deletes is planned: these are read, and become the file's access plan.
 //!
 //! Row-group and page pruning, row filters and projections then work as they do for any file.
 
@@ -14,7 +14,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
 
-use super::positions::{RowDeletes, access_plan};
+use super::positions::{RowDeletes, Selected, access_plan};
 use crate::error::to_datafusion;
 use crate::scan::reader::FileLocation;
 
@@ -91,14 +91,14 @@ impl MorselPlanner for LoadDeletes {
 
 impl LoadDeletes {
     async fn load(mut self: Box<Self>) -> Result<Box<dyn MorselPlanner>> {
-        let positions = self.deletes.positions().await.map_err(to_datafusion)?;
-        if positions.is_empty() {
+        let selected = self.deletes.selected().await.map_err(to_datafusion)?;
+        if matches!(&*selected, Selected::Without(rows) if rows.is_empty()) {
             return self.inner.plan_file(self.file);
         }
         let mut reader =
             self.readers.create_reader(self.partition, self.file.clone(), None, &self.metrics)?;
         let footer = reader.get_metadata(None).await?;
-        let plan = access_plan(&footer, &positions);
+        let plan = access_plan(&footer, &selected);
         // What was read with the footer stays for the source's own readers.
         if let Some(tail) = self.file.extensions.get_arc::<FileLocation>().and_then(|at| at.tail()) {
             self.file = self.file.with_extension(tail);

@@ -1,4 +1,5 @@
-//! Rows deleted by their position in a data file: read once, whatever number of data files and pieces of files want them.
+//! Rows chosen by their position in a data file, as deletes say: these are read once, whatever number of data files and
+//! pieces of files want them.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -20,29 +21,47 @@ use parquet::file::metadata::ParquetMetaData;
 use tokio::sync::OnceCell;
 
 use super::DeleteReader;
+use super::parts::{Part, Positions};
 use crate::error::from_datafusion;
 use crate::scan::schema::ReadSchema;
 
 /// Up to so many data files, their paths are given to the Parquet reader to prune a position delete file by.
 const PATHS_TO_PRUNE_BY: usize = 16;
 
-/// The rows of one data file that are deleted by position.
+/// The rows of one data file that are read, by position.
 pub(in crate::scan) struct RowDeletes {
     path: String,
-    vector: Option<LiveFile>,
-    files: Vec<Arc<PositionFile>>,
+    skip: Vec<Source>,
+    only: Option<Source>,
     reader: Arc<DeleteReader>,
-    loaded: OnceCell<Arc<RoaringTreemap>>,
+    loaded: OnceCell<Arc<Selected>>,
 }
 
 impl fmt::Debug for RowDeletes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = || self.skip.iter().chain(&self.only);
         f.debug_struct("RowDeletes")
             .field("path", &self.path)
-            .field("vector", &self.vector.is_some())
-            .field("files", &self.files.len())
+            .field("vectors", &sources().filter(|source| source.vector.is_some()).count())
+            .field("files", &sources().map(|source| source.files.len()).sum::<usize>())
+            .field("only", &self.only.is_some())
             .finish_non_exhaustive()
     }
+}
+
+/// Where positions are had from.
+struct Source {
+    vector: Option<LiveFile>,
+    files: Vec<Arc<PositionFile>>,
+}
+
+/// Rows of a file, by position.
+#[derive(Debug, PartialEq)]
+pub(super) enum Selected {
+    /// All but these.
+    Without(Arc<RoaringTreemap>),
+    /// Just these.
+    Only(Arc<RoaringTreemap>),
 }
 
 /// A position delete file, and what the scan wants of it.
@@ -57,67 +76,97 @@ pub(super) struct Planner {
     reader: Arc<DeleteReader>,
     files: Vec<(LiveFile, HashSet<String>)>,
     by_path: HashMap<String, usize>,
-    planned: Vec<(String, Option<LiveFile>, Vec<usize>)>,
+    planned: Vec<Planned>,
 }
+
+struct Planned {
+    path: String,
+    skip: Vec<PlannedSource>,
+    only: Option<PlannedSource>,
+}
+
+/// A vector, and places of position delete files.
+type PlannedSource = (Option<LiveFile>, Vec<usize>);
 
 impl Planner {
     pub(super) fn new(reader: Arc<DeleteReader>) -> Self {
         Self { reader, files: Vec::new(), by_path: HashMap::new(), planned: Vec::new() }
     }
 
-    pub(super) fn add<'a>(
-        &mut self,
-        data: &LiveFile,
-        vector: Option<&LiveFile>,
-        positions: impl Iterator<Item = &'a LiveFile>,
-    ) {
-        let mut of_file = Vec::new();
-        for delete in positions {
+    pub(super) fn add(&mut self, part: &Part<'_>) {
+        let path = part.data.path();
+        let skip = part.skip.iter().map(|positions| self.source(path, positions)).collect();
+        let only = part.only.as_ref().map(|positions| self.source(path, positions));
+        self.planned.push(Planned { path: path.to_string(), skip, only });
+    }
+
+    fn source(&mut self, path: &str, positions: &Positions<'_>) -> PlannedSource {
+        let mut places = Vec::with_capacity(positions.files.len());
+        for delete in &positions.files {
             let at = *self.by_path.entry(delete.path().to_string()).or_insert_with(|| {
-                self.files.push((delete.clone(), HashSet::new()));
+                self.files.push(((*delete).clone(), HashSet::new()));
                 self.files.len() - 1
             });
             if let Some((_, wanted)) = self.files.get_mut(at) {
-                wanted.insert(data.path().to_string());
+                wanted.insert(path.to_string());
             }
-            of_file.push(at);
+            places.push(at);
         }
-        self.planned.push((data.path().to_string(), vector.cloned(), of_file));
+        (positions.vector.cloned(), places)
     }
 
-    /// For each data file, in the order in which they were added, its deleted rows.
+    /// For each part, in the order in which they were added, the rows that are read of it.
     pub(super) fn finish(self) -> Vec<Option<Arc<RowDeletes>>> {
         let files = self.files.into_iter();
         let files: Vec<Arc<PositionFile>> = files
             .map(|(file, wanted)| Arc::new(PositionFile { file, wanted, loaded: OnceCell::new() }))
             .collect();
-        let of_file = |(path, vector, at): (String, Option<LiveFile>, Vec<usize>)| {
-            let files: Vec<_> = at.into_iter().filter_map(|at| files.get(at).cloned()).collect();
-            (vector.is_some() || !files.is_empty()).then(|| {
+        let source = |(vector, places): PlannedSource| Source {
+            vector,
+            files: places.into_iter().filter_map(|at| files.get(at).cloned()).collect(),
+        };
+        let of_part = |Planned { path, skip, only }: Planned| {
+            let skip: Vec<Source> = skip.into_iter().map(source).collect();
+            let only = only.map(source);
+            (only.is_some() || !skip.is_empty()).then(|| {
                 let (reader, loaded) = (self.reader.clone(), OnceCell::new());
-                Arc::new(RowDeletes { path, vector, files, reader, loaded })
+                Arc::new(RowDeletes { path, skip, only, reader, loaded })
             })
         };
-        self.planned.into_iter().map(of_file).collect()
+        self.planned.into_iter().map(of_part).collect()
     }
 }
 
 impl RowDeletes {
-    /// The deleted positions. The first caller reads, the others wait for it.
-    pub(super) async fn positions(&self) -> Result<Arc<RoaringTreemap>> {
+    /// The rows that are read. The first caller reads the deletes, the others wait for it.
+    pub(super) async fn selected(&self) -> Result<Arc<Selected>> {
         self.loaded.get_or_try_init(|| self.load()).await.cloned()
     }
 
-    async fn load(&self) -> Result<Arc<RoaringTreemap>> {
-        if let Some(vector) = &self.vector {
-            let positions = load_deletion_vector(self.reader.table.storage(), vector).await?;
-            self.reader.reserve(positions.serialized_size())?;
-            return Ok(Arc::new(positions));
+    async fn load(&self) -> Result<Arc<Selected>> {
+        let skip = self.all(&self.skip).await?;
+        let Some(only) = &self.only else { return Ok(Arc::new(Selected::Without(skip))) };
+        let mut only = self.all(std::slice::from_ref(only)).await?;
+        if !only.is_disjoint(&skip) {
+            only = Arc::new(&*only - &*skip);
+            self.reader.reserve(only.serialized_size())?;
         }
+        Ok(Arc::new(Selected::Only(only)))
+    }
+
+    /// The positions of sources together.
+    async fn all(&self, sources: &[Source]) -> Result<Arc<RoaringTreemap>> {
         let mut found = Vec::new();
-        for file in &self.files {
-            let of_paths = file.loaded.get_or_try_init(|| file.load(&self.reader)).await?;
-            found.extend(of_paths.get(&self.path).cloned());
+        for source in sources {
+            if let Some(vector) = &source.vector {
+                let positions = load_deletion_vector(self.reader.table.storage(), vector).await?;
+                self.reader.reserve(positions.serialized_size())?;
+                found.push(Arc::new(positions));
+            }
+            for file in &source.files {
+                let of_paths = file.loaded.get_or_try_init(|| file.load(&self.reader)).await?;
+                found.extend(of_paths.get(&self.path).cloned());
+            }
         }
         if found.len() < 2 {
             return Ok(found.pop().unwrap_or_default());
@@ -200,42 +249,48 @@ fn read_schema() -> Result<Arc<ReadSchema>> {
     Ok(Arc::new(ReadSchema { iceberg: Arc::new(schema), arrow, mapping: None, defaults: HashMap::new() }))
 }
 
-/// What is read of a file: everything but these rows.
-pub(super) fn access_plan(footer: &ParquetMetaData, deleted: &RoaringTreemap) -> ParquetAccessPlan {
+/// What is read of a file, by row group.
+pub(super) fn access_plan(footer: &ParquetMetaData, selected: &Selected) -> ParquetAccessPlan {
     let mut start = 0;
     let of_group = |rows: i64| {
         let rows = start..start + rows.max(0) as u64;
         start = rows.end;
-        access(rows, deleted)
+        access(rows, selected)
     };
     let groups = footer.row_groups().iter().map(|group| group.num_rows()).map(of_group);
     ParquetAccessPlan::new(groups.collect())
 }
 
-fn access(rows: Range<u64>, deleted: &RoaringTreemap) -> RowGroupAccess {
-    let gone = deleted.range_cardinality(rows.clone());
-    if gone == 0 {
+fn access(rows: Range<u64>, selected: &Selected) -> RowGroupAccess {
+    // Rows that are named are skipped or selected, those between them are not.
+    let (named, skip) = match selected {
+        Selected::Without(named) => (named, true),
+        Selected::Only(named) => (named, false),
+    };
+    let count = named.range_cardinality(rows.clone());
+    if (count == 0 && skip) || (count == rows.end - rows.start && !skip) {
         return RowGroupAccess::Scan;
     }
-    if gone == rows.end - rows.start {
+    if count == 0 || (count == rows.end - rows.start && skip) {
         return RowGroupAccess::Skip;
     }
+    let run = |rows: u64, skip: bool| RowSelector { row_count: rows as usize, skip };
     let mut selectors: Vec<RowSelector> = Vec::new();
     let mut next = rows.start;
-    let mut positions = deleted.iter();
+    let mut positions = named.iter();
     positions.advance_to(rows.start);
     for position in positions.take_while(|position| *position < rows.end) {
         if position > next {
-            selectors.push(RowSelector::select((position - next) as usize));
+            selectors.push(run(position - next, !skip));
         }
         match selectors.last_mut() {
-            Some(last) if last.skip => last.row_count += 1,
-            _ => selectors.push(RowSelector::skip(1)),
+            Some(last) if last.skip == skip => last.row_count += 1,
+            _ => selectors.push(run(1, skip)),
         }
         next = position + 1;
     }
     if next < rows.end {
-        selectors.push(RowSelector::select((rows.end - next) as usize));
+        selectors.push(run(rows.end - next, !skip));
     }
     RowGroupAccess::Selection(RowSelection::from(selectors))
 }
@@ -245,21 +300,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_group_is_read_without_its_deleted_rows() {
-        let deleted: RoaringTreemap = [3, 4, 9, 20, 21, 22].into_iter().collect();
-        let selection = |selectors: Vec<RowSelector>| RowGroupAccess::Selection(selectors.into());
-        let (select, skip) = (RowSelector::select, RowSelector::skip);
+    fn a_row_group_is_read_without_its_deleted_rows_or_just_these() {
+        let named: Arc<RoaringTreemap> = Arc::new([3, 4, 9, 20, 21, 22].into_iter().collect());
+        let (without, only) = (Selected::Without(named.clone()), Selected::Only(named));
+        // What is read without the rows that are named, and what of these alone.
         let cases = [
-            (0..3, RowGroupAccess::Scan),
-            (0..10, selection(vec![select(3), skip(2), select(4), skip(1)])),
-            (4..10, selection(vec![skip(1), select(4), skip(1)])),
-            (9..12, selection(vec![skip(1), select(2)])),
-            (20..23, RowGroupAccess::Skip),
-            (23..30, RowGroupAccess::Scan),
-            (30..30, RowGroupAccess::Scan),
+            (0..3, vec![(3, true)]),
+            (0..10, vec![(3, true), (2, false), (4, true), (1, false)]),
+            (4..10, vec![(1, false), (4, true), (1, false)]),
+            (9..12, vec![(1, false), (2, true)]),
+            (20..23, vec![(3, false)]),
+            (23..30, vec![(7, true)]),
         ];
-        for (rows, expected) in cases {
-            assert_eq!(access(rows.clone(), &deleted), expected, "{rows:?}");
+        for (rows, runs) in cases {
+            let expected = |skipped: bool| match runs.as_slice() {
+                [(_, one)] if *one == skipped => RowGroupAccess::Skip,
+                [_] => RowGroupAccess::Scan,
+                runs => {
+                    let selector = |(count, plain): &(usize, bool)| RowSelector {
+                        row_count: *count,
+                        skip: *plain == skipped,
+                    };
+                    RowGroupAccess::Selection(runs.iter().map(selector).collect::<Vec<_>>().into())
+                }
+            };
+            assert_eq!(access(rows.clone(), &without), expected(false), "{rows:?}");
+            assert_eq!(access(rows.clone(), &only), expected(true), "only, {rows:?}");
         }
+        assert_eq!(access(30..30, &without), RowGroupAccess::Scan);
     }
 }

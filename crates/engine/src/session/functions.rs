@@ -1,29 +1,79 @@
-//! The SQL table function `appends('namespace.table', from, to)`: rows that were appended between two snapshots.
+//! The SQL table functions `appends('namespace.table', from, to)`, rows that were appended between two snapshots, and
+//! `changes('namespace.table', from, to)`, every change of rows between them.
 //!
 //! DataFusion makes tables of functions where nothing can be awaited, and these load a table. So, as with versions, the call
 //! becomes, before parsing, a name that the catalog takes apart again.
 
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use icefield_core::catalog::parse_ident;
-use icefield_core::{AsOf, Result, Table};
+use icefield_core::{AsOf, Result};
 
 use super::time_travel::{Lines, is_alias, quoted};
-use crate::table::IntoAsOf;
+use crate::table::{IntoAsOf, Table};
 
-const FUNCTION: &str = "appends";
-const FROM: &str = "@appends-from=";
-const TO: &str = "@appends-to=";
+/// A table function over two snapshots of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Function {
+    Appends,
+    Changes,
+}
 
-/// A table's name in SQL and the range that [`rewrite`] put into it.
-pub(super) fn appended(name: &str) -> Option<(&str, &str, &str)> {
-    let (table, range) = name.split_once(FROM)?;
-    let (from, to) = range.split_once(TO)?;
-    Some((table, from, to))
+impl Function {
+    const ALL: [Self; 2] = [Self::Appends, Self::Changes];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Appends => "appends",
+            Self::Changes => "changes",
+        }
+    }
+
+    /// What is between a table's name and the first snapshot.
+    fn from_marker(self) -> String {
+        format!("@{}-from=", self.as_str())
+    }
+}
+
+/// What is between the two snapshots.
+const TO: &str = "@to=";
+
+/// A call that [`rewrite`] made a name.
+#[derive(Debug, PartialEq)]
+pub(super) struct Call<'a> {
+    function: Function,
+    /// The table's name, without its namespace.
+    pub(super) table: &'a str,
+    from: &'a str,
+    to: &'a str,
+}
+
+impl<'a> Call<'a> {
+    /// Takes a name apart.
+    pub(super) fn of(name: &'a str) -> Option<Self> {
+        Function::ALL.into_iter().find_map(|function| {
+            let (table, range) = name.split_once(&function.from_marker())?;
+            let (from, to) = range.split_once(TO)?;
+            Some(Self { function, table, from, to })
+        })
+    }
+
+    /// The rows that the call stands for.
+    pub(super) async fn provider(&self, table: &Table) -> Result<Arc<dyn TableProvider>> {
+        let (from, to) = (argument(table, self.from)?, argument(table, self.to)?);
+        match self.function {
+            Function::Appends => table.appends_provider(&from, &to).await,
+            Function::Changes => Ok(table.changes_between(from, to)?.await?.into_view()),
+        }
+    }
 }
 
 /// The snapshot that an argument means: a snapshot id, though it be expired, or a branch, a tag or a time.
-pub(super) fn argument(table: &Table, value: &str) -> Result<AsOf> {
+fn argument(table: &Table, value: &str) -> Result<AsOf> {
+    let table = table.core();
     match value.parse() {
         Ok(id) if table.metadata().snapshot_for_ref(value).is_none() => Ok(AsOf::Snapshot(id)),
         _ => value.into_as_of(table),
@@ -35,7 +85,8 @@ pub(super) fn argument(table: &Table, value: &str) -> Result<AsOf> {
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when the first argument is not `namespace.table`.
 pub(super) fn rewrite(query: String) -> Result<String> {
-    if !query.to_ascii_lowercase().contains(FUNCTION) {
+    let lower = query.to_ascii_lowercase();
+    if Function::ALL.iter().all(|function| !lower.contains(function.as_str())) {
         return Ok(query);
     }
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, &query).with_unescape(false).tokenize_with_location()
@@ -56,10 +107,11 @@ pub(super) fn rewrite(query: String) -> Result<String> {
         let (Some(start), Some(end)) = (start, end) else { break };
         let ident = parse_ident(&call.table)?;
         let (namespace, name) = (ident.namespace().as_ref().join("."), ident.name());
+        let from_marker = call.function.from_marker();
         out.push_str(query.get(copied..start).unwrap_or_default());
         out.push_str(&quoted(&namespace));
         out.push('.');
-        out.push_str(&quoted(&format!("{name}{FROM}{}{TO}{}", call.from, call.to)));
+        out.push_str(&quoted(&format!("{name}{from_marker}{}{TO}{}", call.from, call.to)));
         if !is_alias(tokens.get(call.last + 1)) {
             out.push_str(&format!(" AS {}", quoted(name)));
         }
@@ -70,7 +122,9 @@ pub(super) fn rewrite(query: String) -> Result<String> {
     Ok(out)
 }
 
-struct Call {
+/// A call in a query.
+struct Found {
+    function: Function,
     table: String,
     from: String,
     to: String,
@@ -78,11 +132,14 @@ struct Call {
     last: usize,
 }
 
-fn call_at(tokens: &[TokenWithSpan], start: usize) -> Option<Call> {
-    match &tokens.get(start)?.token {
-        Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(FUNCTION) => {}
+fn call_at(tokens: &[TokenWithSpan], start: usize) -> Option<Found> {
+    let function = match &tokens.get(start)?.token {
+        Token::Word(word) if word.quote_style.is_none() => {
+            let named = |function: &Function| word.value.eq_ignore_ascii_case(function.as_str());
+            Function::ALL.into_iter().find(named)?
+        }
         _ => return None,
-    }
+    };
     let mut rest = tokens.iter().enumerate().skip(start + 1);
     let mut next = || rest.next().map(|(at, token)| (at, &token.token));
     next().filter(|(_, token)| **token == Token::LParen)?;
@@ -102,7 +159,7 @@ fn call_at(tokens: &[TokenWithSpan], start: usize) -> Option<Call> {
     }
     let (last, _) = next().filter(|(_, token)| **token == Token::RParen)?;
     let (to, from) = (values.pop()?, values.pop()?);
-    Some(Call { table: table.replace("''", "'"), from, to, last })
+    Some(Found { function, table: table.replace("''", "'"), from, to, last })
 }
 
 #[cfg(test)]
@@ -114,20 +171,25 @@ mod tests {
         for (query, expected) in [
             (
                 "SELECT * FROM appends('a.b.t', 1, -2) WHERE x",
-                "SELECT * FROM \"a.b\".\"t@appends-from=1@appends-to=-2\" AS \"t\" WHERE x",
+                "SELECT * FROM \"a.b\".\"t@appends-from=1@to=-2\" AS \"t\" WHERE x",
             ),
             (
                 "SELECT 'é' FROM APPENDS ('n.t', 'it''s', '2024-01-01') a, u",
-                "SELECT 'é' FROM \"n\".\"t@appends-from=it's@appends-to=2024-01-01\" a, u",
+                "SELECT 'é' FROM \"n\".\"t@appends-from=it's@to=2024-01-01\" a, u",
+            ),
+            (
+                "SELECT * FROM changes('n.t', 1, 2) JOIN Changes('n.u', 'a', 'b') AS u",
+                "SELECT * FROM \"n\".\"t@changes-from=1@to=2\" AS \"t\" JOIN \"n\".\"u@changes-from=a@to=b\" AS u",
             ),
             ("SELECT 'appends(''n.t'', 1, 2)'", "SELECT 'appends(''n.t'', 1, 2)'"),
-            ("SELECT appends FROM appends", "SELECT appends FROM appends"),
+            ("SELECT appends FROM changes", "SELECT appends FROM changes"),
             ("SELECT * FROM appends('n.t', 1)", "SELECT * FROM appends('n.t', 1)"),
         ] {
             assert_eq!(rewrite(query.to_string()).unwrap(), expected);
         }
-        assert_eq!(appended("t@appends-from=1@appends-to=2"), Some(("t", "1", "2")));
-        assert_eq!(appended("t"), None);
+        let call = Call { function: Function::Changes, table: "t", from: "1", to: "2" };
+        assert_eq!(Call::of("t@changes-from=1@to=2"), Some(call));
+        assert_eq!(Call::of("t"), None);
         assert!(rewrite("SELECT * FROM appends('t', 1, 2)".to_string()).is_err());
     }
 }

@@ -1,0 +1,206 @@
+//! Plans over chosen files of a table, and over chosen rows of them: those that are not deleted, and those that are.
+
+use std::sync::Arc;
+
+use datafusion::config::ConfigOptions;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::union::UnionExec;
+use icefield_core::deletes::DeleteIndex;
+use icefield_core::format::LiveFile;
+use icefield_core::{Result, Table};
+
+use super::ScanCaches;
+use super::deletes::{Applied, EqualityDeletes, FileDeletes, Part, ScanDeletes};
+use super::exec::{ScanFile, ScanRequest};
+use super::metadata_columns::{Needed, with_lineage};
+use super::order::FileOrder;
+use super::plan::{PlannedFile, check_format};
+use super::schema::ReadSchema;
+use super::statistics::FileStatistics;
+use crate::error::from_datafusion;
+
+/// How files of a table are scanned, whichever they are.
+pub(super) struct FilesScan<'a> {
+    pub(super) table: &'a Table,
+    /// The columns, without the hidden ones of deletes.
+    pub(super) schema: &'a Arc<ReadSchema>,
+    pub(super) caches: &'a Arc<ScanCaches>,
+    pub(super) projection: Option<&'a Vec<usize>>,
+    /// Whether a column, by its place, is produced or tested.
+    pub(super) is_used: &'a dyn Fn(usize) -> bool,
+    pub(super) partitions: usize,
+    pub(super) config: &'a ConfigOptions,
+}
+
+impl FilesScan<'_> {
+    /// The plan that reads files, with what deletes leave of each. `deleted` is the value of the column `_deleted`.
+    pub(super) fn plan<'f>(
+        &self,
+        files: impl IntoIterator<Item = (&'f LiveFile, FileDeletes)>,
+        equality: &Option<Arc<EqualityDeletes>>,
+        limit: Option<usize>,
+        deleted: bool,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = match equality {
+            Some(equality) => &Arc::new(equality.extend(self.schema)),
+            None => self.schema,
+        };
+        let statistics = FileStatistics::new(self.table, schema, self.is_used);
+        let files: Vec<ScanFile<'_>> = files
+            .into_iter()
+            .map(|(live, deletes)| ScanFile { live, statistics: statistics.of(live), deletes })
+            .collect();
+        let lives = files.iter().map(|file| file.live);
+        let needed = Needed::new(self.table, schema, self.is_used, lives, deleted)?;
+        let request = ScanRequest {
+            schema,
+            storage: self.table.storage(),
+            caches: self.caches,
+            projection: self.projection.cloned(),
+            limit,
+            partitions: self.partitions,
+            predicate: None,
+            equality: equality.clone(),
+            constants: needed.constants,
+            positions: needed.positions,
+            order: FileOrder::of(self.table, schema, files.iter().map(|file| file.live)),
+        };
+        request.plan(&files, self.config)
+    }
+
+    /// The plan that reads parts of files: each group is a scan of its own, in which no file is there twice.
+    fn plan_parts<const GROUPS: usize>(
+        &self,
+        groups: [(Vec<Part<'_>>, bool); GROUPS],
+        context: &Arc<TaskContext>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let all: Vec<Part<'_>> = groups.iter().flat_map(|(parts, _)| parts).cloned().collect();
+        let ScanDeletes { files, equality } = ScanDeletes::plan(self.table, &all, self.caches, context)?;
+        let mut files = files.into_iter();
+        let mut plans = Vec::with_capacity(GROUPS);
+        for (parts, deleted) in &groups {
+            let of_group = parts.iter().map(|part| part.data).zip(files.by_ref());
+            let of_group: Vec<_> = of_group.collect();
+            if !of_group.is_empty() {
+                plans.push(self.plan(of_group, &equality, None, *deleted)?);
+            }
+        }
+        match plans.is_empty() {
+            true => self.plan([], &None, None, false),
+            false => UnionExec::try_new(plans).map_err(from_datafusion),
+        }
+    }
+}
+
+/// A plan that reads files' rows whether they are deleted or not.
+pub(super) fn deleted_too(
+    scan: &FilesScan<'_>,
+    data: &[PlannedFile],
+    deletes: &[PlannedFile],
+    context: &Arc<TaskContext>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let index = DeleteIndex::new(deletes.iter().map(|file| &**file), scan.table.metadata())?;
+    let (mut live, mut at_positions, mut with_keys) = (Vec::new(), Vec::new(), Vec::new());
+    for file in data {
+        let deletes = Applied::to(file, &index);
+        let all = Part::live(file, Applied::default());
+        at_positions.extend(all.clone().at_positions(&deletes));
+        with_keys.extend(all.with_keys(&deletes));
+        live.push(Part::live(file, deletes));
+    }
+    scan.plan_parts([(live, false), (at_positions, true), (with_keys, true)], context)
+}
+
+/// A plan that reads the rows of these files of a table that are not deleted, in the table's current schema: what compaction
+/// rewrites. `deletes` holds the delete files that may apply to them; with `lineage` the columns `_row_id` and
+/// `_last_updated_sequence_number` follow the table's own. Files are spread over at most `partitions` partitions.
+///
+/// # Errors
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for files that are not Parquet and for columns that can't be
+/// carried, [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for deletes that contradict the format.
+pub fn scan_files(
+    table: &Table,
+    files: &[LiveFile],
+    deletes: &[LiveFile],
+    caches: &Arc<ScanCaches>,
+    context: &Arc<TaskContext>,
+    partitions: usize,
+    lineage: bool,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    files.iter().try_for_each(check_format)?;
+    let mut schema = ReadSchema::new(table, table.schema(), caches.view_types())?;
+    if lineage {
+        schema = with_lineage(table, &schema)?;
+    }
+    let deletes = ScanDeletes::live(table, files, deletes, caches, context)?;
+    let scan = FilesScan {
+        table,
+        schema: &Arc::new(schema),
+        caches,
+        projection: None,
+        is_used: &|_| true,
+        partitions,
+        config: context.session_config().options(),
+    };
+    scan.plan(files.iter().zip(deletes.files), &deletes.equality, None, false)
+}
+
+/// Rows of files, as one state of a table has them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ChosenRows {
+    /// Files whose rows are read that `deletes` leave.
+    pub(crate) whole: Vec<PlannedFile>,
+    /// Files of whose rows, those that `deletes` leave, only the ones are read that `deleted_by` deletes. None is among
+    /// `whole`.
+    pub(crate) touched: Vec<PlannedFile>,
+    pub(crate) deletes: Arc<[PlannedFile]>,
+    pub(crate) deleted_by: Arc<[PlannedFile]>,
+}
+
+impl ChosenRows {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.touched.is_empty()
+    }
+
+    /// A plan that reads the rows in the table's current schema.
+    ///
+    /// # Errors
+    /// As [`scan_files`].
+    pub(crate) fn plan(
+        &self,
+        table: &Table,
+        caches: &Arc<ScanCaches>,
+        context: &Arc<TaskContext>,
+        partitions: usize,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let (whole, touched) = (self.whole.iter(), self.touched.iter());
+        whole.clone().chain(touched.clone()).try_for_each(|file| check_format(file))?;
+        let index = |files| DeleteIndex::new(live(files), table.metadata());
+        let (deletes, deleted_by) = (index(&self.deletes)?, index(&self.deleted_by)?);
+        let mut parts: Vec<_> = whole.map(|file| Part::live(file, Applied::to(file, &deletes))).collect();
+        let mut with_keys = Vec::new();
+        for file in touched {
+            let before = Applied::to(file, &deletes);
+            // Rows that both delete are none of these: what is in both need not be read for them.
+            let by = Applied::to(file, &deleted_by).without(&before);
+            let left = Part::live(file, before);
+            parts.extend(left.clone().at_positions(&by));
+            with_keys.extend(left.with_keys(&by));
+        }
+        let scan = FilesScan {
+            table,
+            schema: &Arc::new(ReadSchema::new(table, table.schema(), caches.view_types())?),
+            caches,
+            projection: None,
+            is_used: &|_| true,
+            partitions,
+            config: context.session_config().options(),
+        };
+        scan.plan_parts([(parts, false), (with_keys, false)], context)
+    }
+}
+
+fn live(files: &[PlannedFile]) -> impl Iterator<Item = &LiveFile> {
+    files.iter().map(|file| &**file)
+}
