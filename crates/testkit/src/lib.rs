@@ -9,6 +9,7 @@
 //! - [`catalog_suite`] is what every catalog must do, [`store_suite()`] what every object store must; [`S3Server`] is a real one.
 //! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
 //! - [`ReferenceTables`] are tables that Iceberg Java and Spark wrote; [`spark_sql`] runs Spark.
+//! - [`ForeignTable`] is one with column types that the `iceberg` crate does not know.
 //! - [`deletes`] writes delete files of every kind by hand.
 //! - [`untrusted`] is what is done with files that nobody vouches for.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
@@ -20,6 +21,7 @@ mod data;
 pub mod deletes;
 mod faulty_catalog;
 mod faulty_store;
+mod foreign;
 mod referee;
 mod reference;
 mod reference_tables;
@@ -32,6 +34,7 @@ pub use content::{Content, content_hash};
 pub use data::{everything_schema, random_batch, random_batches, referee_schema};
 pub use faulty_catalog::{CommitFault, FaultyCatalog};
 pub use faulty_store::{Fault, FaultPoint, FaultyStore, Op, OpKind, every_fault};
+pub use foreign::ForeignTable;
 pub use referee::{Engine, Outcome, Pick, Referee};
 pub use reference::reference_read;
 pub use reference_tables::{Expected, ReferenceTables, newest_metadata, spark_sql};

@@ -230,6 +230,27 @@ mod tests {
         assert_eq!(version_of("/t/metadata/current.json"), None);
     }
 
+    #[test]
+    fn types_that_iceberg_does_not_know_survive_reading_changing_and_writing() {
+        for (name, types) in [("variants", 5), ("shapes", 5)] {
+            let files = icefield_testkit::ForeignTable::copy(name, |metadata| metadata);
+            let before = files.json(&files.metadata_location);
+            let metadata = parse_metadata(before.to_string().as_bytes()).unwrap();
+            let updates = [TableUpdate::SetProperties { updates: [("a".into(), "b".into())].into() }];
+            let changed = apply_updates(&metadata, None, updates).unwrap();
+            for metadata in [metadata, changed] {
+                let text = String::from_utf8(foreign::metadata_json(&metadata).unwrap()).unwrap();
+                let after: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(after["schemas"], before["schemas"]);
+                let found =
+                    ["variant", "geometry", "geography", "unknown"].map(|of| text.matches(of).count());
+                assert!(found.iter().sum::<usize>() >= types && !text.contains("fixed["), "{text}");
+                // What was written is read as what it was.
+                assert_eq!(parse_metadata(text.as_bytes()).unwrap(), metadata);
+            }
+        }
+    }
+
     #[tokio::test]
     async fn a_corrupt_metadata_file_is_an_error_that_names_it() {
         let storage = Storage::new();

@@ -202,6 +202,19 @@ pub async fn write_streams(
     Writer::new(table, &schema, &context, options)?.write(input).await
 }
 
+/// Refuses a table that has columns of types which are read, not written: unknown, variant, geometry, geography.
+///
+/// # Errors
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) naming a column and its type.
+pub fn require_writable(table: &Table) -> Result<()> {
+    let Some((column, of)) = first_foreign(table.schema()) else { return Ok(()) };
+    let message = "a table with a column of this type is read, not written to; write with another engine";
+    Err(Error::unsupported(message)
+        .with("table", table.ident())
+        .with("column", column)
+        .with("type", primitive_text(&of)))
+}
+
 /// Checks that rows of `input` fit the table, as a write would, and writes nothing.
 ///
 /// # Errors
@@ -223,14 +236,7 @@ pub(crate) fn column_fits(table: &Table, field: &FieldRef) -> bool {
 /// The schema of the files: the table's, and the lineage columns when a rewrite brings them.
 fn file_schema(table: &Table, input: &arrow::datatypes::Schema) -> Result<Schema> {
     let schema = table.schema();
-    if let Some((column, of)) = first_foreign(schema) {
-        return Err(Error::unsupported(
-            "a table with a column of this type is read, not written to; write with another engine",
-        )
-        .with("table", table.ident())
-        .with("column", column)
-        .with("type", primitive_text(&of)));
-    }
+    require_writable(table)?;
     let lineage: Vec<_> = [ROW_ID, LAST_UPDATED]
         .into_iter()
         .filter(|(name, _)| input.column_with_name(name).is_some() && schema.field_by_name(name).is_none())

@@ -27,6 +27,7 @@ use icefield_core::{AsOf, Error, Result, Table as CoreTable};
 use icefield_engine::Table;
 use icefield_engine::ops::IntoFilter;
 use icefield_engine::scan::{PlannedFile, plan_files};
+use icefield_engine::write::require_writable;
 
 use crate::common::{FileCount, OnProgress, Phase, Progress, tell};
 use plan::{Input, Limits};
@@ -60,7 +61,8 @@ pub enum Strategy {
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for options that contradict each other,
-/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for z-order,
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for z-order and for a table with columns of types that can't be
+/// written,
 /// [`Conflict`](icefield_core::ErrorKind::Conflict) when another commit removed one of the files or deleted rows of it: run
 /// it again. Unless the outcome is unknown
 /// ([`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown)), what was written is deleted. With partial
@@ -279,6 +281,7 @@ impl Compact {
     }
 
     fn check(&self, table: &CoreTable) -> Result<()> {
+        require_writable(table)?;
         match &self.strategy {
             Strategy::BinPack => Ok(()),
             Strategy::Sort if !table.metadata().default_sort_order().is_unsorted() => Ok(()),

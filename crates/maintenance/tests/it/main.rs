@@ -5,6 +5,7 @@ mod compact;
 mod compact_reference;
 mod expire;
 mod faults;
+mod foreign_types;
 mod histories;
 mod orphans;
 mod purge;
