@@ -245,3 +245,39 @@ pub(super) fn check_format(file: &LiveFile) -> Result<()> {
         .with("format", other)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{DataContentType, DataFileBuilder};
+
+    use super::*;
+
+    fn manifest(files: i64) -> Arc<CachedManifest> {
+        let live = (0..files).map(|n| {
+            let file = DataFileBuilder::default()
+                .content(DataContentType::Data)
+                .file_path(format!("memory://warehouse/{n}.parquet"))
+                .file_format(DataFileFormat::Parquet)
+                .partition(Struct::empty())
+                .record_count(1)
+                .file_size_in_bytes(1)
+                .build()
+                .unwrap();
+            LiveFile { snapshot_id: 1, sequence_number: 1, file_sequence_number: 1, spec_id: 0, file }
+        });
+        Arc::new(CachedManifest::new(live.collect()))
+    }
+
+    #[test]
+    fn a_manifest_is_not_held_for_few_of_its_entries() {
+        let paths = |manifest: &CachedManifest, places: &[u32]| -> Vec<String> {
+            places.iter().map(|place| manifest.live[*place as usize].path().to_string()).collect()
+        };
+        for (places, held) in [(vec![3, 70], 2), (vec![99], 1), ((0..50).collect(), 100), (vec![], 0)] {
+            let whole = manifest(100);
+            let (kept, found) = reduced(whole.clone(), places.clone());
+            assert_eq!(kept.live.len(), held);
+            assert_eq!(paths(&kept, &found), paths(&whole, &places));
+        }
+    }
+}

@@ -375,12 +375,12 @@ async fn an_order_that_evolves_is_what_the_old_and_the_new_have_in_common() {
     assert_eq!(found, expected.iter().map(i64::to_string).collect::<Vec<_>>());
 
     let table = table.update_sort_order([desc("number")]).await.unwrap();
-    append(&session, "ns.t", longer(0..10)).await;
+    append(&session, "ns.t", longer(200..210)).await;
     assert!(sorts(&session, query).await, "nothing in common");
     let found = rows(&session, query).await;
-    assert!(found.len() == 110 && found[..4] == ["0", "0", "1", "1"], "{found:?}");
+    assert!(found.len() == 110 && found[..4] == ["0", "1", "2", "3"], "{found:?}");
     // Files of the new order alone.
-    let only = "SELECT number FROM ns.t WHERE w IS NOT NULL AND number < 10 ORDER BY number DESC";
+    let only = "SELECT number FROM ns.t WHERE number >= 200 ORDER BY number DESC";
     assert!(!sorts(&session, only).await, "{}", plan(&session, only).await);
     table.update_schema().drop_column("v").await.unwrap();
     assert_eq!(rows(&session, query).await.len(), 110);
@@ -524,7 +524,7 @@ fn by_hand(rows: &[RecordBatch], request: &[(String, SortOptions)]) -> Vec<Strin
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_a_sorted_table_went_through_its_rows_come_in_the_order_asked_for() {
     let (mut unsorted, mut asked) = (0, 0);
-    for seed in 0..12 {
+    for seed in 0..8 {
         let mut dice = Dice(seed * 7919 + 1);
         let session = Session::builder().parallelism(1 + dice.roll(4) as usize).build().unwrap();
         let columns = [
@@ -539,7 +539,9 @@ async fn whatever_a_sorted_table_went_through_its_rows_come_in_the_order_asked_f
         let mut table = session.create_table("ns.t", columns).sort_by(order).await.unwrap();
         let mut long_ids = false;
         for step in 0..7 {
+            let is_empty = table.core().metadata().current_snapshot().is_none();
             match dice.roll(8) {
+                _ if is_empty => table = append(&session, "ns.t", some_rows(&mut dice, long_ids)).await,
                 0 => {
                     let order = some_order(&mut dice);
                     table = table.update_sort_order(order).await.unwrap();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use datafusion::dataframe::DataFrame;
+use datafusion::physical_plan::displayable;
 use futures::TryStreamExt;
 use iceberg::spec::{Datum, FormatVersion, Operation};
 use icefield_core::ErrorKind;
@@ -206,6 +207,16 @@ async fn rows_are_sorted_by_the_tables_order_and_without_one_sorting_is_refused(
     assert!(
         live_files(lake.table().await.core(), "main").await.iter().all(|f| f.file.sort_order_id() == Some(1))
     );
+    // Who asks for the order gets it without a sort, of later files too.
+    lake.append(60..90).await;
+    let query = format!("SELECT part FROM {NAME} ORDER BY part");
+    let plan = lake.session.sql(&query).await.unwrap().create_physical_plan().await.unwrap();
+    let plan = displayable(&*plan).indent(false).to_string();
+    assert!(!plan.contains("SortExec"), "{plan}");
+    let batches = lake.session.sql(&query).await.unwrap().collect().await.unwrap();
+    let parts: Vec<i64> =
+        batches.iter().flat_map(|b| b.column(0).as_primitive::<Int64Type>().values().to_vec()).collect();
+    assert!(parts.is_sorted() && parts.len() == 90);
 }
 
 #[tokio::test]

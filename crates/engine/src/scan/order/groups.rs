@@ -62,15 +62,17 @@ fn cut_up(chains: &[Vec<usize>], sizes: &[u64], partitions: usize) -> Vec<Vec<Pi
     let share = share(sizes, partitions);
     let mut runs: Vec<Vec<Piece>> = Vec::new();
     for chain in chains {
-        let mut load = share;
+        let mut load: Option<u64> = None;
         for file in chain {
             for piece in cut(*file, sizes[*file], None, share, partitions) {
                 let bytes = piece.end - piece.start;
-                if load >= share {
-                    runs.push(Vec::new());
-                    load = 0;
-                }
-                load += bytes;
+                load = Some(match load {
+                    Some(load) if load + bytes / 2 <= share => load + bytes,
+                    _ => {
+                        runs.push(Vec::new());
+                        bytes
+                    }
+                });
                 let Some(run) = runs.last_mut() else { continue };
                 match run.last_mut() {
                     // Two pieces of one file would look like two files of the same range.
@@ -157,4 +159,118 @@ fn bound(value: &Precision<ScalarValue>, of: &DataType) -> Option<ScalarValue> {
 /// Whether a column is known to hold no NULL.
 pub(super) fn is_null_free(statistics: &ColumnStatistics) -> bool {
     statistics.null_count == Precision::Exact(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::compute::SortOptions;
+    use arrow::datatypes::Field;
+    use datafusion::common::Statistics;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn schema() -> Schema {
+        Schema::new(vec![Field::new("k", DataType::Int64, true)])
+    }
+
+    fn key(descending: bool, nulls_first: bool) -> OrderKey {
+        OrderKey { column: 0, options: SortOptions { descending, nulls_first } }
+    }
+
+    /// A file of these bounds and this many NULLs.
+    fn file(bounds: Option<(i64, i64)>, nulls: Option<usize>, size: u64) -> PartitionedFile {
+        let bound = |value: Option<i64>| match value {
+            Some(value) => Precision::Exact(ScalarValue::Int64(Some(value))),
+            None => Precision::Absent,
+        };
+        let mut column = ColumnStatistics::new_unknown();
+        column.min_value = bound(bounds.map(|bounds| bounds.0));
+        column.max_value = bound(bounds.map(|bounds| bounds.1));
+        column.null_count = nulls.map_or(Precision::Absent, Precision::Exact);
+        let mut file = PartitionedFile::new(format!("{bounds:?}"), size);
+        let statistics = Statistics {
+            num_rows: Precision::Exact(10),
+            total_byte_size: Precision::Absent,
+            column_statistics: vec![column],
+        };
+        file.statistics = Some(Arc::new(statistics));
+        file
+    }
+
+    #[test]
+    fn a_chain_never_goes_back_and_there_are_as_few_as_can_be() {
+        let known = |min, max| file(Some((min, max)), Some(0), 1);
+        let nulls = |min, max| file(Some((min, max)), Some(1), 1);
+        let unknown = |min, max| file(Some((min, max)), None, 1);
+        let (up, down) = (key(false, true), key(true, false));
+        let last = key(false, false);
+        let cases: Vec<(Vec<PartitionedFile>, OrderKey, Vec<Vec<usize>>)> = vec![
+            (vec![known(20, 30), known(0, 9), known(10, 19)], up, vec![vec![1, 2, 0]]),
+            (vec![known(20, 30), known(0, 9), known(10, 19)], down, vec![vec![0, 2, 1]]),
+            // One value at a border is in order; one beyond it is not.
+            (vec![known(0, 10), known(10, 20)], up, vec![vec![0, 1]]),
+            (vec![known(0, 10), known(9, 20)], up, vec![vec![0], vec![1]]),
+            (vec![known(0, 5), known(3, 8), known(6, 9), known(9, 9)], up, vec![vec![0, 2], vec![1, 3]]),
+            // NULLs come first of all: only a chain's first file may have some.
+            (vec![nulls(0, 5), known(6, 8)], up, vec![vec![0, 1]]),
+            (vec![known(0, 5), nulls(6, 8)], up, vec![vec![1], vec![0]]),
+            (vec![known(0, 5), nulls(6, 8)], last, vec![vec![0, 1]]),
+            (vec![nulls(0, 5), known(6, 8)], last, vec![vec![0], vec![1]]),
+            (vec![known(0, 5), unknown(6, 8)], up, vec![vec![1], vec![0]]),
+            // Nothing is known of where it lies.
+            (vec![known(0, 5), file(None, Some(10), 1), known(6, 8)], up, vec![vec![1], vec![0, 2]]),
+        ];
+        for (files, key, expected) in cases {
+            assert_eq!(chains(&files, &[key], &schema()).unwrap(), expected, "{files:?} by {key:?}");
+        }
+    }
+
+    #[test]
+    fn groups_cover_every_file_once_and_hold_a_file_in_one_piece() {
+        let files: Vec<PartitionedFile> = (0..4)
+            .map(|n| file(Some((n * 10, n * 10 + 9)), Some(0), [1, 100, 3, 60][n as usize] * MIB))
+            .collect();
+        for (partitions, few, count) in [(4, false, 4), (2, false, 2), (1, false, 1), (4, true, 1)] {
+            let groups =
+                ordered_groups(&files, &[key(false, true)], &schema(), partitions, few).unwrap().unwrap();
+            assert_eq!(groups.len(), count, "{partitions} partitions");
+            let mut pieces = Vec::new();
+            for group in &groups {
+                let of: Vec<_> = group.iter().map(|file| file.object_meta.location.clone()).collect();
+                assert!(of.windows(2).all(|pair| pair[0] != pair[1]), "{of:?}");
+                pieces.extend(group.iter().map(|file| match &file.range {
+                    Some(range) => (file.object_meta.location.clone(), range.start as u64, range.end as u64),
+                    None => (file.object_meta.location.clone(), 0, file.object_meta.size),
+                }));
+            }
+            for file in &files {
+                let of = pieces.iter().filter(|piece| piece.0 == file.object_meta.location);
+                let end = of.fold(0, |at, piece| {
+                    assert_eq!(piece.1, at);
+                    piece.2
+                });
+                assert_eq!(end, file.object_meta.size);
+            }
+        }
+    }
+
+    #[test]
+    fn files_that_all_overlap_are_merged_up_to_a_bound() {
+        let overlapping = |count: i64| -> Vec<PartitionedFile> {
+            (0..count).map(|n| file(Some((n, n + 1000)), Some(0), 1)).collect()
+        };
+        let groups = |count, partitions| {
+            let groups =
+                ordered_groups(&overlapping(count), &[key(false, true)], &schema(), partitions, true);
+            groups.unwrap().map(|groups| groups.len())
+        };
+        assert_eq!(groups(8, 2), Some(8));
+        assert_eq!(groups(9, 2), None);
+        assert_eq!(groups(16, 16), Some(16));
+        assert_eq!(groups(17, 16), None);
+    }
 }

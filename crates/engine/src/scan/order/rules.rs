@@ -101,15 +101,17 @@ fn ordered(
     // A file by itself is in order: with the first alone, how many keys the requirement takes.
     let one = || files.iter().take(1).map(|file| FileGroup::new(vec![file.clone()])).collect();
     for keys in (1..=order.keys.len()).filter_map(|length| order.keys.get(..length)) {
-        let orderings = orderings(keys, scan, &files);
-        if !meets(&with_scan(plan, with_order(scan, one(), orderings.clone()))?)? {
-            continue;
+        for ordering in orderings(keys, scan, &files) {
+            if !meets(&with_scan(plan, with_order(scan, one(), ordering.clone()))?)? {
+                continue;
+            }
+            let schema = scan.file_source().table_schema().table_schema();
+            let groups = ordered_groups(&files, keys, schema, partitions, few)?;
+            let Some(groups) = groups else { return Ok(None) };
+            let plan = with_scan(plan, with_order(scan, groups, ordering))?;
+            // What DataFusion makes of the groups' statistics has the last word.
+            return Ok(if meets(&plan)? { Some(plan) } else { None });
         }
-        let schema = scan.file_source().table_schema().table_schema();
-        let Some(groups) = ordered_groups(&files, keys, schema, partitions, few)? else { return Ok(None) };
-        let plan = with_scan(plan, with_order(scan, groups, orderings))?;
-        // What DataFusion makes of the groups' statistics has the last word.
-        return Ok(if meets(&plan)? { Some(plan) } else { None });
     }
     Ok(None)
 }
@@ -138,9 +140,9 @@ fn with_scan(plan: &Arc<dyn ExecutionPlan>, scan: FileScanConfig) -> Result<Arc<
     }
 }
 
-fn with_order(scan: &FileScanConfig, groups: Vec<FileGroup>, orderings: Vec<LexOrdering>) -> FileScanConfig {
+fn with_order(scan: &FileScanConfig, groups: Vec<FileGroup>, ordering: LexOrdering) -> FileScanConfig {
     let builder = FileScanConfigBuilder::from(scan.clone()).with_file_groups(groups);
-    builder.with_output_ordering(orderings).build()
+    builder.with_output_ordering(vec![ordering]).build()
 }
 
 /// The files of a scan, each once and whole; none when the scan does not read all of each.
@@ -163,7 +165,8 @@ fn whole_files(scan: &FileScanConfig) -> Option<Vec<PartitionedFile>> {
     whole.then(|| files.into_iter().map(|(file, _)| file).collect())
 }
 
-/// An order as DataFusion knows it. Columns without NULLs are in it whether NULLs come first or last.
+/// An order as DataFusion knows it, which takes it literally: columns without NULLs are in it whether NULLs come first or last,
+/// which makes two of it.
 fn orderings(keys: &[OrderKey], scan: &FileScanConfig, files: &[PartitionedFile]) -> Vec<LexOrdering> {
     let schema = scan.file_source().table_schema().table_schema();
     let ordering = |flip: bool| {
