@@ -16,7 +16,7 @@ use crate::report::{ColumnReport, HeaderReport, Report, TableReport};
 use crate::source::Archive;
 use crate::stage::{Outcome, StagedFile};
 use crate::staging::Staging;
-use crate::table::{IngestedTable, identity};
+use crate::table::{Identity, IngestedTable, identity};
 
 /// Entries of the quarantine that are kept in memory.
 const LISTED: usize = 10_000;
@@ -40,8 +40,10 @@ struct Table {
     /// Headers, with the first archive and member that has each.
     headers: HashMap<Vec<String>, (u64, usize, String)>,
     columns: HashMap<String, Column>,
-    /// By archive: its size, and the parts in their order.
-    parts: BTreeMap<usize, (u64, Vec<Part>)>,
+    /// By archive: the parts in their order.
+    parts: BTreeMap<usize, Vec<Part>>,
+    /// By archive: what the table's rows of it are known by.
+    identities: BTreeMap<usize, Identity>,
 }
 
 #[derive(Default)]
@@ -136,7 +138,7 @@ impl Merge {
         }
     }
 
-    fn file(&mut self, at: usize, archive_bytes: u64, number: usize, archive: &str, file: StagedFile) {
+    fn file(&mut self, at: usize, from: &Archive, number: usize, archive: &str, file: StagedFile) {
         let table = self.table(&file.table);
         table.report.rows_quarantined += file.bad_rows;
         if !file.taken {
@@ -166,8 +168,10 @@ impl Merge {
         if place < header.1 {
             (header.1, header.2) = (place, first());
         }
+        let identity = table.identities.entry(at).or_insert_with(|| Identity::of(&from.entry));
+        identity.add(&file.member, file.rows, &file.content);
         if !file.parts.is_empty() {
-            table.parts.entry(at).or_insert_with(|| (archive_bytes, Vec::new())).1.extend(file.parts);
+            table.parts.entry(at).or_default().extend(file.parts);
         }
     }
 
@@ -264,11 +268,9 @@ impl Merge {
             let had_files = table.report.files > 0;
             let (projection, report) = table.united(options, source_column);
             if had_files {
-                let parts =
-                    || table.parts.values().flat_map(|(bytes, parts)| parts.iter().map(|p| (*bytes, p)));
                 tables.push(IngestedTable {
-                    identity: identity(&name, parts()),
-                    parts: parts().map(|(_, p)| p.clone()).collect(),
+                    identity: identity(&name, table.identities.into_values()),
+                    parts: table.parts.into_values().flatten().collect(),
                     projection: Arc::new(projection),
                     name,
                     storage: storage.clone(),

@@ -8,13 +8,15 @@
 mod part;
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::Hasher;
 use std::io::{BufReader, Read};
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use icefield_core::storage::{Storage, join};
 use icefield_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
+use twox_hash::XxHash64;
 
 use crate::archive::{self, Codec, Failure, Members, Metered, Watch, decoded, split_codec};
 use crate::columns::{Column, Flaw, arrays};
@@ -62,6 +64,8 @@ pub(crate) struct StagedFile {
     pub(crate) bad_rows: u64,
     pub(crate) nulls: Vec<u64>,
     pub(crate) candidates: Vec<Option<Candidates>>,
+    /// A hash of the bytes that its rows were read from.
+    pub(crate) content: String,
     pub(crate) parts: Vec<Part>,
 }
 
@@ -221,27 +225,30 @@ impl<'a> Stager<'a> {
             bad_rows: 0,
             nulls: Vec::new(),
             candidates: Vec::new(),
+            content: String::new(),
             parts: Vec::new(),
         };
-        let mut sized = Sized { inner: data, out: 0, most: settings.limits.member_bytes };
-        let mut run = || -> Result<(), Failure> {
-            // What a codec within the archive makes of its bytes has a ratio of its own.
-            let inner_watch = Watch::default();
-            let mut data: Box<dyn Read + '_> = if codec == Codec::None {
-                Box::new(&mut sized)
-            } else {
-                let counted = Counted { inner: &mut sized, watch: inner_watch.clone() };
-                let data = decoded(BufReader::with_capacity(64 << 10, counted), codec, Failure::Member)?;
-                let data = Metered::new(data, codec, inner_watch, &settings.limits);
+        let run = || -> Result<(), Failure> {
+            let inner: Box<dyn Read + '_> = if codec == Codec::None {
                 Box::new(data)
+            } else {
+                // What a codec within the archive makes of its bytes has a ratio of its own, and is the member's fault alone.
+                let watch = Watch::default();
+                let counted = Counted { inner: data, watch: watch.clone() };
+                let data = decoded(BufReader::with_capacity(64 << 10, counted), codec, Failure::Member)?;
+                Box::new(Metered::new(data, codec, watch, &settings.limits, Failure::Member))
             };
+            let most = settings.limits.member_bytes;
+            let mut data = Content { inner, out: 0, most, hash: XxHash64::with_seed(0) };
             let lower = split_codec(path).0.to_ascii_lowercase();
             if lower.ends_with(".jsonl") || lower.ends_with(".ndjson") {
-                self.json(&mut file, options, &mut *data)
+                self.json(&mut file, options, &mut data)?;
             } else {
                 let delimiter = if lower.ends_with(".tsv") { b'\t' } else { settings.csv.delimiter };
-                self.csv(&mut file, options, &mut *data, delimiter)
+                self.csv(&mut file, options, &mut data, delimiter)?;
             }
+            file.content = format!("{:016x}", data.hash.finish());
+            Ok(())
         };
         let ran = run();
         file.bad_rows = self.bad_rows;
@@ -493,17 +500,19 @@ fn described(chunk: &Chunk<'_>, columns: &[Column], flaw: &Flaw, scratch: &mut V
     }
 }
 
-/// Holds a member to the limit on its size.
-struct Sized<'a> {
-    inner: &'a mut dyn Read,
+/// A member's bytes as its rows are read from them: held to the limit on its size, and hashed.
+struct Content<'a> {
+    inner: Box<dyn Read + 'a>,
     out: u64,
     most: u64,
+    hash: XxHash64,
 }
 
-impl Read for Sized<'_> {
+impl Read for Content<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(into)?;
         self.out += n as u64;
+        self.hash.write(&into[..n]);
         if self.out > self.most {
             let detail = format!("more than {} bytes", self.most);
             return Err(Failure::Member(Reason::MemberTooLarge, detail).into());
@@ -513,12 +522,12 @@ impl Read for Sized<'_> {
 }
 
 /// Counts the bytes that go into a codec within an archive.
-struct Counted<'a, 'b> {
-    inner: &'a mut Sized<'b>,
+struct Counted<'a> {
+    inner: &'a mut dyn Read,
     watch: Watch,
 }
 
-impl Read for Counted<'_, '_> {
+impl Read for Counted<'_> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(into)?;
         self.watch.put_in(n as u64);

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::table::hex;
 
 /// Raised whenever staged parts change their form, so that older ones are not taken up.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 pub(crate) struct Staging {
     storage: Storage,

@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use futures::stream::BoxStream;
 use icefield_core::Result;
-use icefield_core::storage::Storage;
+use icefield_core::storage::{FileEntry, Storage};
 use sha2::{Digest, Sha256};
 
 use crate::quarantine::Quarantine;
@@ -77,7 +77,9 @@ impl IngestedTable {
         &self.parts
     }
 
-    /// A text that is the same whenever the same archives gave the same rows: a key under which to apply them once.
+    /// A text that is the same whenever the same archives gave the same rows: a key under which to apply them once. An archive
+    /// is the same when it is at the same place and has the same bytes in its files; a file of the same name in another folder
+    /// is another one, whatever is in it.
     pub fn batch_id(&self) -> &str {
         &self.identity
     }
@@ -93,12 +95,26 @@ impl IngestedTable {
     }
 }
 
-/// The identity of a table's rows: the archives that they come from, by name and size, and how many each gave.
-pub(crate) fn identity<'a>(table: &str, parts: impl Iterator<Item = (u64, &'a Part)>) -> String {
-    let mut hash = Sha256::new();
-    hash.update(table);
-    for (archive_bytes, part) in parts {
-        hash.update(format!("\n{}\t{archive_bytes}\t{}", part.source, part.rows));
+/// What a table's rows of one archive are known by: where the archive is, its size, and what was in each of its files.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity(Sha256);
+
+impl Identity {
+    pub(crate) fn of(archive: &FileEntry) -> Self {
+        Self(Sha256::new_with_prefix(format!("{}\t{}", archive.location, archive.size)))
+    }
+
+    /// Adds a file: its path, the rows that were taken of it, and a hash of its bytes.
+    pub(crate) fn add(&mut self, member: &str, rows: u64, content: &str) {
+        self.0.update(format!("\n{member}\t{rows}\t{content}"));
+    }
+}
+
+/// The identity of a table's rows, from those of its archives.
+pub(crate) fn identity(table: &str, archives: impl Iterator<Item = Identity>) -> String {
+    let mut hash = Sha256::new_with_prefix(table);
+    for Identity(archive) in archives {
+        hash.update(archive.finalize());
     }
     hex(&hash.finalize()[..16])
 }

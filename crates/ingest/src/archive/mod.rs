@@ -131,13 +131,13 @@ pub(crate) fn walk(
         Format::Tar(codec) => {
             let bytes_in = source.watch();
             let data = decoded(source, codec, Failure::Archive)?;
-            let data = Metered::new(data, codec, bytes_in, limits);
+            let data = Metered::new(data, codec, bytes_in, limits, Failure::Archive);
             tar::walk(&mut BufReader::with_capacity(64 << 10, data), limits, members)
         }
         Format::Plain(codec) => {
             let bytes_in = source.watch();
             let data = decoded(source, codec, Failure::Archive)?;
-            let mut data = Metered::new(data, codec, bytes_in, limits);
+            let mut data = Metered::new(data, codec, bytes_in, limits, Failure::Archive);
             members.member(split_codec(name).0, &mut data)?;
             drain(&mut data)
         }
@@ -192,19 +192,26 @@ impl<R: Read> Read for Checked<R> {
     }
 }
 
-/// Holds a decoder to the limit on its ratio.
+/// Holds a decoder to the limit on its ratio, beyond which it ends with the failure that `at` makes.
 pub(crate) struct Metered<R> {
     inner: R,
     bytes_in: Watch,
     out: u64,
     floor: u64,
     ratio: u64,
+    at: fn(Reason, String) -> Failure,
 }
 
 impl<R: Read> Metered<R> {
-    pub(crate) fn new(inner: R, codec: Codec, bytes_in: Watch, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        inner: R,
+        codec: Codec,
+        bytes_in: Watch,
+        limits: &Limits,
+        at: fn(Reason, String) -> Failure,
+    ) -> Self {
         let floor = if codec == Codec::None { u64::MAX } else { limits.ratio_floor_bytes };
-        Self { inner, bytes_in, out: 0, floor, ratio: limits.ratio }
+        Self { inner, bytes_in, out: 0, floor, ratio: limits.ratio, at }
     }
 }
 
@@ -215,7 +222,7 @@ impl<R: Read> Read for Metered<R> {
         self.bytes_in.put_out(n as u64);
         if self.out > self.floor && self.out / self.ratio.max(1) > self.bytes_in.bytes_in().max(1) {
             let detail = format!("more than {} bytes for each compressed one", self.ratio);
-            return Err(Failure::Archive(Reason::RatioExceeded, detail).into());
+            return Err((self.at)(Reason::RatioExceeded, detail).into());
         }
         Ok(n)
     }

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures::future::BoxFuture;
+use icefield_core::storage::Storage;
+use icefield_core::{Clock, SystemClock};
 use icefield_ingest::{Ingest, ManifestUse, Reason};
 
 use crate::support::{Drop, PATTERN, batches, columns, gz, rows, set_aside, tar, tar_gz, zip, zst};
@@ -185,4 +188,19 @@ async fn progress_ends_at_the_whole() {
     assert_eq!(last.bytes, last.bytes_done);
     assert_eq!(last.bytes_decompressed, ingested.report.bytes_decompressed);
     assert!(calls.load(Ordering::Relaxed) >= 20);
+}
+
+#[tokio::test]
+async fn a_batch_is_known_by_where_its_archives_are_and_what_is_in_them() {
+    let batch_id = async |name: &str, text: &str| {
+        let drop = Drop::new();
+        drop.put(name, text).await;
+        drop.ingest().await.unwrap().table("calendar").unwrap().batch_id().to_string()
+    };
+    let first = batch_id("monday/calendar_2024-06-22_1.csv", "id,price\n1,10\n").await;
+    assert_eq!(batch_id("monday/calendar_2024-06-22_1.csv", "id,price\n1,10\n").await, first);
+    let corrected = batch_id("monday/calendar_2024-06-22_1.csv", "id,price\n1,20\n").await;
+    assert_ne!(corrected, first, "as many bytes and rows, and others");
+    let next_day = batch_id("tuesday/calendar_2024-06-22_1.csv", "id,price\n1,10\n").await;
+    assert_ne!(next_day, first, "the same again, on another day");
 }

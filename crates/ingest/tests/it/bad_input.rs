@@ -323,3 +323,19 @@ async fn no_damage_whatever_makes_it_panic_or_take_half() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_compressed_member_that_is_a_bomb_is_set_aside_alone() {
+    let bomb = gz(&[b"id,price\n".to_vec(), b"1,10\n".repeat(1 << 20)].concat());
+    let members: [(&str, &[u8]); 2] = [("calendar_2024-06-22_1.csv.gz", &bomb), GOOD];
+    let of_ratio = Limits { ratio_floor_bytes: 1 << 20, ratio: 50, ..Limits::default() };
+    let of_size = Limits { member_bytes: 1 << 20, ..Limits::default() };
+    for (limits, reason) in [(of_ratio, Reason::RatioExceeded), (of_size, Reason::MemberTooLarge)] {
+        let drop = Drop::new();
+        drop.put("a.tar", tar(&members)).await;
+        let ingested = drop.ingest().limits(limits).await.unwrap();
+        assert_eq!(rows(&ingested, "calendar").await, ["1|10", "2|20"], "{reason}");
+        let member = Some("calendar_2024-06-22_1.csv.gz".to_string());
+        assert_eq!(set_aside(&ingested), [(Level::Member, "a.tar".to_string(), member, None, reason)]);
+    }
+}
