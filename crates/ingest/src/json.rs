@@ -4,7 +4,7 @@
 //! Columns may come at any line: a chunk ends before one that has a new column.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 
 use serde::de::IgnoredAny;
@@ -107,6 +107,11 @@ impl<'a> Objects<'a> {
             }
             let fresh = |key: &str| !self.places.contains_key(key);
             if members.iter().any(|(key, _)| fresh(key)) {
+                if let Some((reason, detail)) = self.flaw(&members) {
+                    // A line that is set aside has no say in what columns there are.
+                    bad.push(self.bad(line, reason, &detail, text.as_bytes()));
+                    continue;
+                }
                 let count = self.columns.len() + members.iter().filter(|(key, _)| fresh(key)).count();
                 if count > self.limits.columns {
                     let detail =
@@ -147,12 +152,9 @@ impl<'a> Objects<'a> {
         for (key, value) in members {
             let Some(&place) = self.places.get(key.as_ref()) else { continue };
             let fault = if std::mem::replace(&mut taken[place], true) {
-                Some((Reason::BadJson, format!("the key {key:?} occurs twice")))
+                Some(occurs_twice(key))
             } else if value.len() > self.limits.field_bytes {
-                Some((
-                    Reason::FieldTooLarge,
-                    format!("a field has more than {} bytes", self.limits.field_bytes),
-                ))
+                Some(too_large(self.limits))
             } else {
                 None
             };
@@ -183,9 +185,33 @@ impl<'a> Objects<'a> {
         Ok(())
     }
 
+    /// What is wrong with an object's members, if anything.
+    fn flaw(&self, members: &[(Cow<'_, str>, &str)]) -> Option<(Reason, String)> {
+        let mut known = HashSet::with_capacity(members.len());
+        members.iter().find_map(|(key, value)| {
+            if !known.insert(key) {
+                Some(occurs_twice(key))
+            } else if value.len() > self.limits.field_bytes {
+                Some(too_large(self.limits))
+            } else if value.starts_with('"') {
+                serde_json::from_str::<String>(value).err().map(|e| (Reason::BadJson, e.to_string()))
+            } else {
+                None
+            }
+        })
+    }
+
     fn bad(&self, line: u64, reason: Reason, detail: &str, raw: &[u8]) -> BadRow {
         BadRow { line, reason, detail: detail.to_string(), raw: shown(raw, self.limits.raw_bytes) }
     }
+}
+
+fn occurs_twice(key: &str) -> (Reason, String) {
+    (Reason::BadJson, format!("the key {key:?} occurs twice"))
+}
+
+fn too_large(limits: &Limits) -> (Reason, String) {
+    (Reason::FieldTooLarge, format!("a field has more than {} bytes", limits.field_bytes))
 }
 
 /// An object's keys and the text of its values. The whole is checked by the JSON parser first, so that what follows may
@@ -333,6 +359,19 @@ mod tests {
         assert_eq!(rows[1], ["id=12345678901234567890.10", "new=true"]);
         assert_eq!(rows[2], [] as [&str; 0]);
         assert_eq!(rows[3], ["id="]);
+    }
+
+    #[test]
+    fn a_line_that_is_set_aside_brings_no_columns() {
+        let limits = Limits { field_bytes: 10, ..Limits::default() };
+        let text = b"{\"a\":1}\n{\"b\":1,\"b\":2}\n{\"c\":\"0123456789\"}\n{\"d\":\"\\ud800\"}\n{\"e\":2}\n";
+        let mut reader = &text[..];
+        let mut objects = Objects::new(&mut reader, &limits);
+        let mut bad = Vec::new();
+        while objects.next(&mut bad).unwrap() {}
+        assert_eq!(objects.columns(), ["a", "e"]);
+        let bad: Vec<_> = bad.into_iter().map(|row| (row.line, row.reason)).collect();
+        assert_eq!(bad, [(2, Reason::BadJson), (3, Reason::FieldTooLarge), (4, Reason::BadJson)]);
     }
 
     #[test]

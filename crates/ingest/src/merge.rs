@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use arrow::datatypes::{DataType, Field, Schema};
 use icefield_core::Error;
 use icefield_core::storage::{Storage, file_name};
 
@@ -134,7 +134,7 @@ impl Merge {
             self.listed.insert(at, outcome.listed);
         }
         for (number, file) in outcome.files.into_iter().enumerate() {
-            self.file(at, archive.entry.size, number, &name, file);
+            self.file(at, archive, number, &name, file);
         }
     }
 
@@ -306,9 +306,7 @@ impl Table {
         for name in &names {
             let column = self.columns.get(*name).unwrap_or(&unseen);
             let (field, projected) = match options.field(name) {
-                Some(field) => {
-                    (nullable_where_missing(field, column.files < report.files), Projected::Staged)
-                }
+                Some(field) => (field, Projected::Staged),
                 None => {
                     let to = column.candidates.data_type();
                     let projected = if to == DataType::Utf8 {
@@ -352,11 +350,6 @@ impl Table {
         }
         (Projection { schema: Schema::new(fields).into(), columns }, report)
     }
-}
-
-/// A required column is in every file that was taken; its field stays required.
-fn nullable_where_missing(field: FieldRef, missing: bool) -> FieldRef {
-    if missing && !field.is_nullable() { field.as_ref().clone().with_nullable(true).into() } else { field }
 }
 
 /// An archive's failure in the words of a report.

@@ -333,7 +333,14 @@ impl<'a> Stager<'a> {
                 }
                 file.header.extend(names);
             }
-            self.rows(file, &objects.chunk(), &mut known, &mut writer)?;
+            let absent = |field: &&FieldRef| {
+                !field.is_nullable() && known.iter().all(|column| column.field.name() != field.name())
+            };
+            match options.given().find(absent) {
+                // It may come with a later line. Rows are not staged without it: their part would not have the column.
+                Some(field) => self.rows_without(file, &objects.chunk(), field.name())?,
+                None => self.rows(file, &objects.chunk(), &mut known, &mut writer)?,
+            }
         }
         self.close_part(file, writer)?;
         file.nulls = known.iter().map(|c| c.nulls).collect();
@@ -346,6 +353,18 @@ impl<'a> Stager<'a> {
             self.bad_rows += 1;
             let (member, table) = (Some(file.member.as_str()), Some(file.table.as_str()));
             self.put_aside(Level::Row, member, table, Some(row.line), row.reason, row.detail, Some(row.raw))?;
+        }
+        Ok(())
+    }
+
+    /// Sets a chunk's rows aside: none of them has the required column.
+    fn rows_without(&mut self, file: &StagedFile, chunk: &Chunk<'_>, column: &str) -> Result<(), Failure> {
+        for (at, row) in chunk.rows.iter().enumerate() {
+            self.bad_rows += 1;
+            let (member, table) = (Some(file.member.as_str()), Some(file.table.as_str()));
+            let raw = Some(shown(chunk.raw(at), self.settings.limits.raw_bytes));
+            let (reason, detail) = (Reason::NullValue, required_is_empty(column));
+            self.put_aside(Level::Row, member, table, Some(row.line), reason, detail, raw)?;
         }
         Ok(())
     }
@@ -487,11 +506,15 @@ fn columns_of(names: &[String], options: &TableOptions) -> Vec<Column> {
     names.iter().map(column).collect()
 }
 
+fn required_is_empty(column: &str) -> String {
+    format!("the required column {column:?} is empty")
+}
+
 fn described(chunk: &Chunk<'_>, columns: &[Column], flaw: &Flaw, scratch: &mut Vec<u8>) -> String {
     let field = &columns[flaw.column].field;
     match flaw.reason {
         Reason::NotUtf8 => "the row is not UTF-8 text".to_string(),
-        Reason::NullValue => format!("the required column {:?} is empty", field.name()),
+        Reason::NullValue => required_is_empty(field.name()),
         _ => {
             let span = chunk.fields[flaw.row * chunk.width + flaw.column];
             let text = shown(chunk.text(span, scratch).unwrap_or_default(), 64);

@@ -151,3 +151,22 @@ async fn settings_that_contradict_themselves_are_refused_before_anything_is_read
     let nothing = icefield_ingest::Ingest::from_url("memory://drop/nowhere").storage(drop.storage.clone());
     assert_eq!(nothing.await.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn json_lines_without_a_required_key_are_set_aside_whenever_the_key_comes() {
+    let drop = Drop::new();
+    drop.put("t_2024-01-01_1.jsonl", "{\"n\": 1}\n{\"n\": 2, \"id\": 7}\n{\"n\": 3}\n{\"id\": 8}\n").await;
+    drop.put("t_2024-01-01_2.jsonl", "{\"n\": 9}\n").await;
+    let schema = Arc::new(Schema::new(vec![Field::new("id", DataType::Int32, false)]));
+    let ingested = drop.ingest().pattern("{table}_{date}_{batch}.jsonl").schema("t", schema).await.unwrap();
+    assert_eq!(rows(&ingested, "t").await, ["7|2", "8|-"]);
+    assert!(!ingested.table("t").unwrap().schema().field(0).is_nullable());
+    let aside: Vec<_> =
+        set_aside(&ingested).into_iter().map(|aside| (aside.1, aside.3.unwrap(), aside.4)).collect();
+    let one = "t_2024-01-01_1.jsonl".to_string();
+    let two = "t_2024-01-01_2.jsonl".to_string();
+    let null = Reason::NullValue;
+    assert_eq!(aside, [(one.clone(), 1, null), (one, 3, null), (two, 1, null)]);
+    let report = ingested.report.table("t").unwrap();
+    assert_eq!((report.rows, report.rows_quarantined), (2, 3));
+}
