@@ -147,6 +147,7 @@ impl Read for Download {
 }
 
 /// A file's bytes by ranges, one block held at a time.
+#[derive(Clone)]
 pub(crate) struct Ranges {
     storage: Storage,
     location: String,

@@ -10,6 +10,11 @@ use crate::options::Limits;
 use crate::quarantine::Reason;
 
 const BLOCK: u64 = 512;
+/// Where a header says what kind of member it is.
+const KIND: usize = 156;
+/// Where the header of a sparse file in GNU's old form, and each further block of its map, says that another one follows.
+const OLD_SPARSE_MORE: usize = 482;
+const SPARSE_BLOCK_MORE: usize = 504;
 /// Bytes of a long name or an extended header, at most.
 const EXTENSION_BYTES: u64 = 1 << 20;
 
@@ -30,6 +35,7 @@ pub(super) fn walk(data: &mut dyn Read, limits: &Limits, members: &mut dyn Membe
         }
         let mut size = header.entry_size().map_err(|_| corrupt("a member's header has no size"))?;
         let kind = header.entry_type();
+        let old = block[KIND] == 0;
         number += 1;
         if number > limits.members {
             return Err(too_many(limits));
@@ -55,6 +61,12 @@ pub(super) fn walk(data: &mut dyn Read, limits: &Limits, members: &mut dyn Membe
             path = name;
         }
         let mut sparse = kind == EntryType::GNUSparse;
+        // The map of a file with many holes goes on in blocks of its own, which the size does not count.
+        let mut more = sparse && block[OLD_SPARSE_MORE] != 0;
+        while more {
+            fill(data, &mut block)?;
+            more = block[SPARSE_BLOCK_MORE] != 0;
+        }
         if let Some(pax) = pax.take() {
             for extension in PaxExtensions::new(&pax) {
                 let extension = extension.map_err(|_| corrupt("an extended header can't be read"))?;
@@ -69,16 +81,20 @@ pub(super) fn walk(data: &mut dyn Read, limits: &Limits, members: &mut dyn Membe
                 }
             }
         }
+        let kind = match kind {
+            // The oldest archives have no kind for folders.
+            EntryType::Regular if old && size == 0 && path.ends_with(b"/") => EntryType::Directory,
+            kind => kind,
+        };
+        if !has_content(kind) {
+            size = 0;
+        }
         let mut member = Member { inner: data, left: size };
         let refuse = |reason, detail: &str| (reason, detail.to_string());
         let refused = match kind {
             _ if sparse => Some(refuse(Reason::NotAFile, "a sparse file")),
             EntryType::Regular | EntryType::Continuous => None,
-            EntryType::Directory => {
-                member.skip()?;
-                skip(data, (BLOCK - size % BLOCK) % BLOCK)?;
-                continue;
-            }
+            EntryType::Directory => continue,
             EntryType::Symlink => Some(refuse(Reason::Link, "a symbolic link")),
             EntryType::Link => Some(refuse(Reason::Link, "a hard link")),
             _ => Some(refuse(Reason::NotAFile, "not a plain file")),
@@ -96,6 +112,13 @@ pub(super) fn walk(data: &mut dyn Read, limits: &Limits, members: &mut dyn Membe
         member.skip()?;
         skip(data, (BLOCK - size % BLOCK) % BLOCK)?;
     }
+}
+
+/// Whether a member of this kind has bytes after its header. Some writers give folders and links a size none the less, and
+/// GNU's, Python's and Go's readers pass over it.
+fn has_content(kind: EntryType) -> bool {
+    use EntryType as T;
+    !matches!(kind, T::Directory | T::Link | T::Symlink | T::Char | T::Block | T::Fifo)
 }
 
 fn corrupt(detail: &str) -> Failure {

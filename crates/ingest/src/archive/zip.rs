@@ -1,6 +1,7 @@
 //! Zip archives, read by ranges: their directory is at their end.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::collections::HashSet;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use zip::ZipArchive;
 use zip::result::ZipError;
@@ -12,12 +13,25 @@ use crate::quarantine::Reason;
 /// Reads every member of a zip archive.
 pub(crate) fn walk(mut source: Ranges, limits: &Limits, members: &mut dyn Members) -> Result<(), Failure> {
     // The directory is held in memory: look at what it announces first.
-    if announced(&mut source)? > limits.members {
+    let announced = announced(&mut source)?;
+    if announced > limits.members {
         return Err(too_many(limits));
     }
     let size = source.size();
     let watch = source.watch();
+    let directory = source.clone();
     let mut archive = ZipArchive::new(source).map_err(failed)?;
+    let known = archive.len() as u64;
+    if known > limits.members {
+        return Err(too_many(limits));
+    }
+    if known < announced {
+        // Of members with one path the archive keeps the last: the others must not vanish in silence.
+        for path in repeated(directory, archive.central_directory_start(), announced)? {
+            let detail = "the path occurs twice in the archive; the last one is read".to_string();
+            members.refused(shown_path(&path), Reason::DuplicateMember, detail)?;
+        }
+    }
     let mut out = 0;
     for index in 0..archive.len() {
         let raw_name = {
@@ -110,6 +124,33 @@ fn announced(source: &mut Ranges) -> Result<u64, Failure> {
     source.seek(SeekFrom::Start(place))?;
     source.read_exact(&mut record)?;
     number(&record, 32, 8).ok_or_else(truncated)
+}
+
+/// The paths that the directory holds more than once, once for each time too many (PKWARE's APPNOTE, 4.3.12).
+fn repeated(mut directory: Ranges, start: u64, entries: u64) -> Result<Vec<Vec<u8>>, Failure> {
+    const HEADER: usize = 46;
+    directory.seek(SeekFrom::Start(start))?;
+    let mut directory = BufReader::with_capacity(64 << 10, directory);
+    let (mut known, mut repeated) = (HashSet::new(), Vec::new());
+    for _ in 0..entries {
+        let mut header = [0; HEADER];
+        directory.read_exact(&mut header).map_err(of_io)?;
+        if !header.starts_with(b"PK\x01\x02") {
+            break;
+        }
+        let length = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        let mut path = vec![0; usize::from(length(28))];
+        directory.read_exact(&mut path).map_err(of_io)?;
+        let rest = u64::from(length(30)) + u64::from(length(32));
+        io::copy(&mut (&mut directory).take(rest), &mut io::sink())?;
+        if known.contains(&path) {
+            repeated.push(path);
+        } else {
+            known.insert(path);
+        }
+    }
+    repeated.retain(|path| !path.ends_with(b"/"));
+    Ok(repeated)
 }
 
 /// A member's bytes, held to the limits on its size and on the whole archive's ratio.

@@ -339,3 +339,69 @@ async fn a_compressed_member_that_is_a_bomb_is_set_aside_alone() {
         assert_eq!(set_aside(&ingested), [(Level::Member, "a.tar".to_string(), member, None, reason)]);
     }
 }
+
+#[tokio::test]
+async fn of_members_with_one_path_none_vanishes_in_silence() {
+    let twice: [(&str, &[u8]); 3] = [
+        ("calendar_2024-06-22_1.csv", b"id,price\n1,10\n"),
+        ("calendar_2024-06-22_2.csv", b"id,price\n2,20\n"),
+        ("calendar_2024-06-22_3.csv", b"id,price\n3,30\n"),
+    ];
+    let mut bytes = zip(&twice);
+    // A writer that minds no names: the second member has the first one's.
+    for at in 0..bytes.len() - 6 {
+        if &bytes[at..at + 6] == b"_2.csv" {
+            bytes[at + 1] = b'1';
+        }
+    }
+    let drop = Drop::new();
+    drop.put("a.zip", bytes).await;
+    let ingested = drop.ingest().await.unwrap();
+    assert_eq!(rows(&ingested, "calendar").await, ["2|20", "3|30"]);
+    let member = Some("calendar_2024-06-22_1.csv".to_string());
+    assert_eq!(
+        set_aside(&ingested),
+        [(Level::Member, "a.zip".to_string(), member, None, Reason::DuplicateMember)]
+    );
+}
+
+#[tokio::test]
+async fn a_tar_of_another_age_is_read_past_what_is_no_file() {
+    let entry = |kind: u8, name: &str, size: u64, more: bool| {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_size(size);
+        header.set_mode(0o644);
+        let block = header.as_mut_bytes();
+        block[156] = kind;
+        block[482] = u8::from(more);
+        header.set_cksum();
+        header.as_bytes().to_vec()
+    };
+    let map = |more: u8| {
+        let mut block = vec![0; 512];
+        block[504] = more;
+        block
+    };
+    let bytes = [
+        // Folders and links with a size, and no bytes.
+        entry(b'5', "drop/", 4096, false),
+        entry(0, "drop/old/", 0, false),
+        entry(b'2', "calendar_2024-06-22_7.csv", 20, false),
+        entry(b'1', "calendar_2024-06-22_8.csv", 20, false),
+        // A file with so many holes that their map takes two more blocks.
+        entry(b'S', "calendar_2024-06-22_9.csv", 512, true),
+        map(1),
+        map(0),
+        vec![b'x'; 512],
+        tar(&[GOOD]),
+    ]
+    .concat();
+    let drop = Drop::new();
+    drop.put("a.tar", bytes).await;
+    let ingested = drop.ingest().await.unwrap();
+    let aside: Vec<_> = set_aside(&ingested).into_iter().map(|aside| (aside.2.unwrap(), aside.4)).collect();
+    let expected = [("7", Reason::Link), ("8", Reason::Link), ("9", Reason::NotAFile)];
+    assert_eq!(aside, expected.map(|(n, reason)| (format!("calendar_2024-06-22_{n}.csv"), reason)));
+    assert_eq!(rows(&ingested, "calendar").await, ["1|10", "2|20"]);
+}
