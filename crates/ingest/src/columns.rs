@@ -121,9 +121,7 @@ fn array(
         (T::Int16, _) => of.primitive::<Int16Type>(|t| parse::integer(t)?.try_into().ok()),
         (T::Int32, _) => of.primitive::<Int32Type>(|t| parse::integer(t)?.try_into().ok()),
         (T::Int64, _) => of.primitive::<Int64Type>(parse::integer),
-        (T::Float32, _) => {
-            of.primitive::<Float32Type>(|t| std::str::from_utf8(t).ok().and_then(|t| t.parse().ok()))
-        }
+        (T::Float32, _) => of.primitive::<Float32Type>(parse::float),
         (T::Float64, _) => of.primitive::<Float64Type>(parse::float),
         (T::Decimal128(p, s), conversion) => {
             let (precision, scale) = (*p, *s as u8);

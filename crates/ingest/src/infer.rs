@@ -132,7 +132,29 @@ fn plain_float(value: &[u8]) -> bool {
         && fraction_fits
         && exponent_fits
         && (!whole.is_empty() || fraction.is_some())
-        && std::str::from_utf8(value).ok().and_then(|v| v.parse::<f64>().ok()).is_some_and(f64::is_finite)
+        && parse::float(value)
+            .is_some_and(|v| keeps_digits(whole, fraction.unwrap_or_default(), exponent.is_some(), v))
+}
+
+/// Whether a reader gets the digits back. A double holds 15 of any number, and 17 tell each double from all others; more are
+/// only kept when they are those of a double that was written out.
+fn keeps_digits(whole: &[u8], fraction: &[u8], has_exponent: bool, value: f64) -> bool {
+    let count = whole.len() + fraction.len();
+    let digits = || whole.iter().chain(fraction);
+    if value == 0.0 {
+        return digits().all(|d| *d == b'0');
+    }
+    if count <= 17 {
+        return true;
+    }
+    let leading = digits().take_while(|d| **d == b'0').count();
+    let trailing = digits().rev().take_while(|d| **d == b'0').count();
+    if count - leading - trailing <= 17 {
+        return true;
+    }
+    let written = format!("{value:.*}", fraction.len());
+    let rest = written.as_bytes().strip_suffix(fraction).and_then(|rest| rest.strip_suffix(b"."));
+    !has_exponent && rest.is_some_and(|rest| rest == whole || (whole.is_empty() && rest == b"0"))
 }
 
 fn classify_time(value: &[u8]) -> u8 {
@@ -176,6 +198,16 @@ mod tests {
             (&["9223372036854775808"], DataType::Utf8),
             (&["9223372036854775807", "0.5"], DataType::Utf8),
             (&["1e999"], DataType::Utf8),
+            (&["1e-999"], DataType::Utf8),
+            (&["0e-999", "0.0000000000000000000"], DataType::Float64),
+            (
+                &["0.10000000000000001", "1.50000000000000000000", "0.00000000000000000000123"],
+                DataType::Float64,
+            ),
+            (&["0.10000000000000000555", ".10000000000000000555"], DataType::Float64),
+            (&["0.12345678901234567890"], DataType::Utf8),
+            (&["12345678901234.567890"], DataType::Utf8),
+            (&["1.2345678901234567891e3"], DataType::Utf8),
             (&["$5,150.00", "7"], DataType::Utf8),
             (&["true", "FALSE"], DataType::Boolean),
             (&["t", "f"], DataType::Utf8),

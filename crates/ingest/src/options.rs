@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, SchemaRef, TimeUnit};
+use chrono::format::{Item, StrftimeItems};
 use icefield_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -190,6 +191,14 @@ impl TableOptions {
                     .with("table", table)
                     .with("column", column));
             }
+            if let Conversion::Date { format } | Conversion::Timestamp { format } = conversion
+                && StrftimeItems::new(format).any(|item| item == Item::Error)
+            {
+                return Err(Error::invalid_input("the conversion's format is no strftime format")
+                    .with("table", table)
+                    .with("column", column)
+                    .with("format", format));
+            }
             if let Some(field) = self.field(column)
                 && *field.data_type() != to
             {
@@ -238,8 +247,9 @@ impl Settings {
                 "delimiter and quote are two different ASCII characters, not line ends",
             ));
         }
-        if self.limits.row_bytes > 1 << 29 || self.limits.row_bytes < 1024 {
-            return Err(Error::invalid_input("a row's limit is between 1 KiB and 512 MiB")
+        // A JSON row and the text of its values are in one buffer, whose places have 30 bits.
+        if self.limits.row_bytes > 1 << 28 || self.limits.row_bytes < 1024 {
+            return Err(Error::invalid_input("a row's limit is between 1 KiB and 256 MiB")
                 .with("row_bytes", self.limits.row_bytes));
         }
         if self.table.is_none()

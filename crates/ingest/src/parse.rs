@@ -1,5 +1,7 @@
 //! Values from text, without allocation. `None` is "does not parse": nothing is rounded, clamped or guessed.
 
+use std::str::FromStr;
+
 use crate::options::Conversion;
 
 /// An integer: an optional sign and digits.
@@ -35,10 +37,12 @@ pub(crate) fn integer(text: &[u8]) -> Option<i64> {
     if negative { Some(value) } else { value.checked_neg() }
 }
 
-/// A floating-point number as Rust reads it, `NaN` and `inf` included.
+/// A floating-point number as Rust reads it, `NaN` and `inf` included; a number beyond the type's range is not infinity.
 #[inline]
-pub(crate) fn float(text: &[u8]) -> Option<f64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+pub(crate) fn float<F: FromStr + Into<f64> + Copy>(text: &[u8]) -> Option<F> {
+    let value: F = std::str::from_utf8(text).ok()?.parse().ok()?;
+    let beyond = value.into().is_infinite() && text.iter().any(u8::is_ascii_digit);
+    (!beyond).then_some(value)
 }
 
 /// A boolean: true, t, yes, y, 1 and their opposites, in any case.
@@ -320,6 +324,15 @@ mod tests {
         ] {
             assert_eq!(integer(text.as_bytes()), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn a_number_beyond_a_floats_range_is_not_infinity() {
+        assert_eq!(float::<f64>(b"-inf"), Some(f64::NEG_INFINITY));
+        assert_eq!(float::<f64>(b"1e308"), Some(1e308));
+        assert_eq!(float::<f64>(b"1e309"), None);
+        assert_eq!(float::<f32>(b"1e38"), Some(1e38));
+        assert_eq!(float::<f32>(b"1e39"), None);
     }
 
     #[test]

@@ -148,6 +148,10 @@ async fn settings_that_contradict_themselves_are_refused_before_anything_is_read
     let wide = Conversion::Money { precision: 39, scale: 2 };
     assert_eq!(drop.ingest().convert("t", "p", wide).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(drop.ingest().pattern("{date}.csv").await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let format = Conversion::Date { format: "%d/%Q/%Y".into() };
+    let error = drop.ingest().convert("t", "p", format).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("%d/%Q/%Y"), "{error}");
     let nothing = icefield_ingest::Ingest::from_url("memory://drop/nowhere").storage(drop.storage.clone());
     assert_eq!(nothing.await.unwrap_err().kind(), ErrorKind::NotFound);
 }
