@@ -288,6 +288,7 @@ impl Ingest {
             clock: self.clock.clone(),
             retries: self.retries,
             counts: counts.clone(),
+            staging: staging.clone(),
         });
         let processors = || std::thread::available_parallelism().map_or(2, NonZero::get);
         let parallelism = self.parallelism.unwrap_or_else(processors);
@@ -411,6 +412,7 @@ struct Worker {
     clock: Arc<dyn Clock>,
     retries: u32,
     counts: Arc<RunCounts>,
+    staging: Arc<Staging>,
 }
 
 impl Worker {
@@ -440,6 +442,7 @@ impl Worker {
             archive: archive.clone(),
             watch: Watch::new(self.counts.clone()),
             handle: Handle::current(),
+            _staging: self.staging.clone(),
         };
         let outcome = tokio::task::spawn_blocking(move || job.run()).await;
         let outcome =
@@ -452,7 +455,11 @@ impl Worker {
     async fn quarantine(&self, folder: &str, items: Vec<crate::Quarantined>) -> Result<crate::Part> {
         let (storage, location, handle) =
             (self.storage.clone(), join(folder, "_quarantine.parquet"), Handle::current());
-        let write = move || stage::quarantine_file(&storage, &handle, location, &items);
+        let staging = self.staging.clone();
+        let write = move || {
+            let _keep = staging;
+            stage::quarantine_file(&storage, &handle, location, &items)
+        };
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(|e| Error::internal("writing the quarantine panicked").with_source(e))?
     }
@@ -466,11 +473,13 @@ struct Job {
     archive: Archive,
     watch: Watch,
     handle: Handle,
+    /// A thread outlives a run that is dropped: a temporary folder goes when the last one has ended.
+    _staging: Arc<Staging>,
 }
 
 impl Job {
     fn run(self) -> Result<Outcome> {
-        let Self { settings, storage, folder, archive, watch, handle } = &self;
+        let Self { settings, storage, folder, archive, watch, handle, .. } = &self;
         let (location, size, limits) = (&archive.entry.location, archive.entry.size, &settings.limits);
         let mut stager = Stager::new(settings, storage, handle, folder, location, watch.clone());
         let walked = match archive.format {

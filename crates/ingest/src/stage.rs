@@ -377,6 +377,8 @@ impl<'a> Stager<'a> {
         columns: &mut [Column],
         writer: &mut Option<PartWriter>,
     ) -> Result<(), Failure> {
+        // One chunk of the store may hold a whole archive.
+        self.watch.check()?;
         if chunk.rows.is_empty() {
             return Ok(());
         }

@@ -62,7 +62,8 @@ impl Watch {
         self.0.run.bytes_out.fetch_add(n, Ordering::Relaxed);
     }
 
-    fn check(&self) -> io::Result<()> {
+    /// Whether the run still wants the archive.
+    pub(crate) fn check(&self) -> io::Result<()> {
         if self.0.run.cancelled.load(Ordering::Relaxed) { Err(Failure::Cancelled.into()) } else { Ok(()) }
     }
 }

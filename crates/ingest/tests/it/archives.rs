@@ -204,3 +204,51 @@ async fn a_batch_is_known_by_where_its_archives_are_and_what_is_in_them() {
     let next_day = batch_id("tuesday/calendar_2024-06-22_1.csv", "id,price\n1,10\n").await;
     assert_ne!(next_day, first, "the same again, on another day");
 }
+
+/// A clock whose ids a test knows before.
+#[derive(Debug)]
+struct Known(u64);
+
+impl Clock for Known {
+    fn now_ms(&self) -> i64 {
+        SystemClock.now_ms()
+    }
+
+    fn random(&self) -> u64 {
+        self.0
+    }
+
+    fn sleep(&self, duration: std::time::Duration) -> BoxFuture<'static, ()> {
+        SystemClock.sleep(duration)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_dropped_takes_its_temporary_folder_along() {
+    let storage = Storage::new();
+    let text = format!("id,price\n{}", "1,10\n".repeat(10_000));
+    let names: Vec<String> = (0..100).map(|i| format!("calendar_2024-06-22_{i}.csv")).collect();
+    let members: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), text.as_bytes())).collect();
+    storage.write("memory://drop/in/a.tar.gz", tar_gz(&members)).await.unwrap();
+    let clock = Arc::new(Known(SystemClock.random()));
+    let folder = std::env::temp_dir().join(format!("icefield-ingest-{}", clock.uuid().simple()));
+    let ingest = Ingest::from_url("memory://drop/in").storage(storage).clock(clock).pattern(PATTERN);
+    let run = tokio::spawn(ingest.into_future());
+    let parts = |folder: &std::path::Path| {
+        let below = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        below.filter(|entry| entry.path().is_dir()).count()
+    };
+    while parts(&folder) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    run.abort();
+    assert!(run.await.unwrap_err().is_cancelled());
+    // The thread is still at it; then it ends, and leaves nothing.
+    let mut waits = 0;
+    while folder.exists() && waits < 600 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        waits += 1;
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!folder.exists(), "{}", folder.display());
+}
