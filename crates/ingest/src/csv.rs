@@ -115,7 +115,7 @@ impl<'a> Splitter<'a> {
                     self.fields.truncate(mark);
                     continue;
                 }
-                let flaw = self.flaw(count, width, terminated, fault);
+                let flaw = self.flaw(count, width, lines, terminated, fault);
                 if let Some((reason, detail)) = flaw {
                     self.fields.truncate(mark);
                     let raw = shown(&self.buffer[from..end], self.limits.raw_bytes);
@@ -148,11 +148,12 @@ impl<'a> Splitter<'a> {
         &self,
         count: usize,
         width: Option<usize>,
+        lines: u64,
         terminated: bool,
         fault: Option<Reason>,
     ) -> Option<(Reason, String)> {
         let detail = match fault {
-            Some(Reason::CutRow) => "a quote is not closed before the file's end".to_string(),
+            Some(Reason::CutRow) => not_closed(lines),
             Some(Reason::BadQuote) => "text follows a closing quote".to_string(),
             Some(Reason::FieldTooLarge) => {
                 format!("a field has more than {} bytes", self.limits.field_bytes)
@@ -198,6 +199,7 @@ impl<'a> Splitter<'a> {
                             return Found::Partial;
                         }
                         let end = data.len();
+                        lines += line_ends(&data[start + 1..end]);
                         let fault = Some(Reason::CutRow);
                         return Found::Row {
                             count: count + 1,
@@ -218,7 +220,7 @@ impl<'a> Splitter<'a> {
                         _ => break found,
                     }
                 };
-                lines += memchr::memchr_iter(b'\n', &data[start + 1..close]).count() as u64;
+                lines += line_ends(&data[start + 1..close]);
                 at = close + 1;
                 if data.get(at).is_some_and(|b| !ends_field[usize::from(*b)]) {
                     fault = fault.or(Some(Reason::BadQuote));
@@ -281,6 +283,7 @@ impl<'a> Splitter<'a> {
         let raw = shown(&self.buffer[self.at..self.filled], self.limits.raw_bytes);
         let line = self.line;
         self.line += 1;
+        let started = self.line;
         let (mut quoted, mut field_start, mut after_quote) = (false, true, false);
         'row: loop {
             while self.at < self.filled {
@@ -318,12 +321,21 @@ impl<'a> Splitter<'a> {
             self.fill()?;
         }
         let (reason, detail) = if quoted {
-            (Reason::CutRow, "a quote is not closed before the file's end".to_string())
+            (Reason::CutRow, not_closed(1 + self.line - started))
         } else {
             (Reason::RowTooLarge, format!("the row has more than {} bytes", self.limits.row_bytes))
         };
         Ok(BadRow { line, reason, detail, raw })
     }
+}
+
+fn line_ends(data: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', data).count() as u64
+}
+
+/// A quote that is not closed takes all that follows along: how much that is tells a cut file from a stray quote.
+fn not_closed(lines: u64) -> String {
+    format!("a quote is not closed before the file's end, {lines} lines of it")
 }
 
 /// Bytes before the next one that ends a field.

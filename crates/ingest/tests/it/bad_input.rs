@@ -325,22 +325,6 @@ async fn no_damage_whatever_makes_it_panic_or_take_half() {
 }
 
 #[tokio::test]
-async fn a_compressed_member_that_is_a_bomb_is_set_aside_alone() {
-    let bomb = gz(&[b"id,price\n".to_vec(), b"1,10\n".repeat(1 << 20)].concat());
-    let members: [(&str, &[u8]); 2] = [("calendar_2024-06-22_1.csv.gz", &bomb), GOOD];
-    let of_ratio = Limits { ratio_floor_bytes: 1 << 20, ratio: 50, ..Limits::default() };
-    let of_size = Limits { member_bytes: 1 << 20, ..Limits::default() };
-    for (limits, reason) in [(of_ratio, Reason::RatioExceeded), (of_size, Reason::MemberTooLarge)] {
-        let drop = Drop::new();
-        drop.put("a.tar", tar(&members)).await;
-        let ingested = drop.ingest().limits(limits).await.unwrap();
-        assert_eq!(rows(&ingested, "calendar").await, ["1|10", "2|20"], "{reason}");
-        let member = Some("calendar_2024-06-22_1.csv.gz".to_string());
-        assert_eq!(set_aside(&ingested), [(Level::Member, "a.tar".to_string(), member, None, reason)]);
-    }
-}
-
-#[tokio::test]
 async fn of_members_with_one_path_none_vanishes_in_silence() {
     let twice: [(&str, &[u8]); 3] = [
         ("calendar_2024-06-22_1.csv", b"id,price\n1,10\n"),
@@ -404,4 +388,32 @@ async fn a_tar_of_another_age_is_read_past_what_is_no_file() {
     let expected = [("7", Reason::Link), ("8", Reason::Link), ("9", Reason::NotAFile)];
     assert_eq!(aside, expected.map(|(n, reason)| (format!("calendar_2024-06-22_{n}.csv"), reason)));
     assert_eq!(rows(&ingested, "calendar").await, ["1|10", "2|20"]);
+}
+
+#[tokio::test]
+async fn a_compressed_member_that_is_a_bomb_is_set_aside_alone() {
+    let bomb = gz(&[b"id,price\n".to_vec(), b"1,10\n".repeat(1 << 20)].concat());
+    let members: [(&str, &[u8]); 2] = [("calendar_2024-06-22_1.csv.gz", &bomb), GOOD];
+    let of_ratio = Limits { ratio_floor_bytes: 1 << 20, ratio: 50, ..Limits::default() };
+    let of_size = Limits { member_bytes: 1 << 20, ..Limits::default() };
+    for (limits, reason) in [(of_ratio, Reason::RatioExceeded), (of_size, Reason::MemberTooLarge)] {
+        let drop = Drop::new();
+        drop.put("a.tar", tar(&members)).await;
+        let ingested = drop.ingest().limits(limits).await.unwrap();
+        assert_eq!(rows(&ingested, "calendar").await, ["1|10", "2|20"], "{reason}");
+        let member = Some("calendar_2024-06-22_1.csv.gz".to_string());
+        assert_eq!(set_aside(&ingested), [(Level::Member, "a.tar".to_string(), member, None, reason)]);
+    }
+}
+
+#[tokio::test]
+async fn a_stray_quote_says_how_much_it_took_along() {
+    let drop = Drop::new();
+    let text = format!("id,price\n1,10\n2,\"20\n{}", "3,30\n".repeat(997));
+    drop.put("calendar_2024-06-22_1.csv", text.as_bytes()).await;
+    let ingested = drop.ingest().await.unwrap();
+    assert_eq!(rows(&ingested, "calendar").await, ["1|10"]);
+    let item = &ingested.quarantine.items()[0];
+    assert_eq!((item.line, item.reason), (Some(3), Reason::CutRow));
+    assert_eq!(item.detail, "a quote is not closed before the file's end, 999 lines of it");
 }
