@@ -50,14 +50,26 @@ impl ForeignTable {
         Self { folder, storage, location, metadata_location }
     }
 
-    /// A metadata file of the table as it was written.
+    /// A metadata file of the table as it was written, its schemas ordered by id.
     ///
     /// # Panics
     /// When there is none.
     pub fn json(&self, metadata_location: &str) -> Value {
         let name = metadata_location.rsplit('/').next().unwrap_or_default();
         let bytes = std::fs::read(self.folder.path().join("metadata").join(name)).expect("a metadata file");
-        serde_json::from_slice(&bytes).expect("JSON")
+        Self::parse(&bytes)
+    }
+
+    /// The JSON of a metadata file's bytes, its schemas ordered by id.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn parse(metadata: &[u8]) -> Value {
+        let mut json: Value = serde_json::from_slice(metadata).expect("JSON");
+        if let Some(schemas) = json.get_mut("schemas").and_then(Value::as_array_mut) {
+            schemas.sort_by_key(|schema| schema["schema-id"].as_i64());
+        }
+        json
     }
 
     /// How many files the table's folder has.

@@ -1,5 +1,6 @@
 //! The column `readable_metrics`: for each primitive column of the table, nested ones too, what a file's metrics say of it.
-//! Bounds of types that only the format knows (variants, geometries) are no values of theirs: such columns are left out.
+//! Bounds of types that only the format knows (variants, geometries) are no values of theirs: such columns are left out, and so
+//! are those of types that can't be carried.
 
 use std::collections::HashMap;
 
@@ -54,7 +55,7 @@ pub(super) fn readable<R: Send + Sync + 'static>(
 fn collect<'a>(fields: &'a [NestedFieldRef], into: &mut Vec<(&'a NestedFieldRef, &'a PrimitiveType)>) {
     for field in fields {
         match field.field_type.as_ref() {
-            Type::Primitive(of) if foreign_kind(of).is_some() => {}
+            Type::Primitive(of) if foreign_kind(of).is_some() || arrow_field(field).is_err() => {}
             Type::Primitive(of) => into.push((field, of)),
             Type::Struct(inner) => collect(inner.fields(), into),
             Type::List(list) => collect(std::slice::from_ref(&list.element_field), into),

@@ -162,9 +162,8 @@ impl IcebergTable {
             }
             None => (0..visible).collect(),
         };
-        for column in &used {
-            require_carried(self.schema.arrow.field(*column))
-                .map_err(|e| e.with("table", self.table.ident()))?;
+        for (_, column) in self.schema.arrow.fields().iter().enumerate().filter(|(at, _)| used.contains(at)) {
+            require_carried(column).map_err(|e| e.with("table", self.table.ident()))?;
         }
         let scan = FilesScan {
             table: &self.table,

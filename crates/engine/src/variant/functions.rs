@@ -9,16 +9,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
-use arrow::compute::CastOptions;
+use arrow::array::{ArrayRef, Float64Array};
+use arrow::compute::{CastOptions, cast};
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::error::ArrowError;
 use datafusion::common::{Result, ScalarValue, exec_err, internal_err, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use icefield_core::format::{UTC, VARIANT_EXTENSION, variant_fields};
-use parquet_variant::VariantPath;
-use parquet_variant_compute::{GetOptions, variant_get, variant_to_json};
+use parquet_variant::{Variant, VariantPath};
+use parquet_variant_compute::{GetOptions, VariantArray, variant_get, variant_to_json};
 
 use super::{guarded, may_be_variant, unshredded};
 
@@ -84,12 +85,44 @@ impl ScalarUDFImpl for VariantGet {
         let options = GetOptions::new_with_path(path)
             .with_as_type((!is_variant).then(|| to.clone()))
             .with_cast_options(CastOptions { safe: !self.strict, ..CastOptions::default() });
-        let found: ArrayRef = guarded(|| variant_get(&whole, options))?;
-        Ok(ColumnarValue::Array(match to.data_type() {
-            DataType::Struct(fields) if is_variant => unshredded(&found, fields)?,
-            _ => found,
+        let wanted = to.data_type();
+        Ok(ColumnarValue::Array(match wanted {
+            DataType::Struct(fields) if is_variant => {
+                unshredded(&guarded(|| variant_get(&whole, options))?, fields)?
+            }
+            DataType::Float32 | DataType::Float64 => {
+                let found = guarded(|| variant_get(&whole, options.with_as_type(None)))?;
+                cast(&guarded(|| doubles(&found, self.strict))?, wanted)?
+            }
+            _ => guarded(|| variant_get(&whole, options))?,
         }))
     }
+}
+
+/// Numbers as floating point. JSON's fractions are decimals in a variant, which `variant_get` does not take for floats.
+fn doubles(found: &ArrayRef, strict: bool) -> Result<ArrayRef, ArrowError> {
+    let found = VariantArray::try_new(found)?;
+    let value = |row: usize| {
+        if found.is_null(row) {
+            return Ok(None);
+        }
+        let value = found.try_value(row)?;
+        let number = match &value {
+            Variant::Null => return Ok(None),
+            Variant::Decimal4(decimal) => decimal.to_string().parse().ok(),
+            Variant::Decimal8(decimal) => decimal.to_string().parse().ok(),
+            Variant::Decimal16(decimal) => decimal.to_string().parse().ok(),
+            other => other.as_f64(),
+        };
+        match number {
+            None if strict => {
+                Err(ArrowError::CastError(format!("a variant's value is no number: {value:?}")))
+            }
+            number => Ok(number),
+        }
+    };
+    let numbers = (0..found.len()).map(value).collect::<Result<Float64Array, ArrowError>>()?;
+    Ok(Arc::new(numbers))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

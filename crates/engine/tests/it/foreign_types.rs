@@ -64,7 +64,7 @@ impl Lake {
     }
 }
 
-/// What `variant(i)` of WriteForeign.java is, as JSON.
+/// The generator's variants (`WriteForeign.java`), as JSON.
 const VALUES: [&str; 8] = [
     r#"{"a":1,"note":"cheap","price":12.5}"#,
     "NULL",
@@ -76,10 +76,15 @@ const VALUES: [&str; 8] = [
     r#""AQID""#,
 ];
 
+/// What `variant(i)` of the generator is.
+fn value(i: usize) -> String {
+    VALUES[i % 8].replace("\"a\":1,", &format!("\"a\":{},", i + 1))
+}
+
 #[tokio::test]
 async fn variants_read_whole_however_their_files_shred_them() {
     let lake = Lake::of("variants").await;
-    let expected = |next: usize| (0..8).map(|i| VALUES[(i + next) % 8].to_string()).collect::<Vec<_>>();
+    let expected = |next: usize| (0..8).map(|i| value(i + next)).collect::<Vec<_>>();
     for from in [0, 100] {
         let of = |what: &str| {
             format!("SELECT {what} FROM db.variants WHERE id >= {from} AND id < {from} + 100 ORDER BY id")
@@ -93,7 +98,6 @@ async fn variants_read_whole_however_their_files_shred_them() {
         assert_eq!(lake.rows(&of("variant_to_json(l[3])")).await, {
             let mut third = expected(1);
             (third[3], third[7]) = ("NULL".to_string(), "NULL".to_string());
-            third[0] = "NULL".to_string();
             third
         });
         let structs = lake.rows(&of("s['n'], variant_to_json(s['v'])")).await;
@@ -373,7 +377,7 @@ async fn geometries_are_wkb_and_their_bounds_are_kept_and_never_compared() {
         ("point IS NULL".to_string(), vec!["3"]),
         ("point IS NOT NULL".to_string(), vec!["1", "2"]),
         ("point < X'00'".to_string(), vec![]),
-        (format!("plan >= X'{one}'"), vec!["1", "2"]),
+        (format!("plan >= X'{one}'"), vec!["1"]),
         ("route IS NULL".to_string(), vec!["1", "2", "3"]),
         ("nothing IS NULL".to_string(), vec!["1", "2", "3"]),
         ("cardinality(\"all\") > 0".to_string(), vec!["1"]),

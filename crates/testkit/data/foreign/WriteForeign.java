@@ -1,5 +1,6 @@
 import java.math.BigDecimal;
 import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
 import java.util.*;
 import org.apache.hadoop.conf.Configuration;
 import org.apache.iceberg.*;
@@ -54,7 +55,7 @@ public class WriteForeign {
     t.newAppend().appendFile(write(t, rows(t.schema(), 100), WriteForeign::shredded)).commit();
   }
 
-  /** Objects have a, price and list in columns of their own; whatever else they are or have stays binary. */
+  /** Objects have a, price, when and note in columns of their own; whatever else they are or have stays binary. */
   static Type shredded(int id, String name) {
     Type a = field("a", org.apache.iceberg.shaded.org.apache.parquet.schema.Types.optional(PrimitiveTypeName.INT32).as(LogicalTypeAnnotation.intType(32, true)).named("typed_value"));
     Type price = field("price", org.apache.iceberg.shaded.org.apache.parquet.schema.Types.optional(PrimitiveTypeName.INT32).as(LogicalTypeAnnotation.decimalType(2, 9)).named("typed_value"));
@@ -96,8 +97,13 @@ public class WriteForeign {
     };
   }
 
+  /** Serialized, as variants are that were read: writers of shredded files take those of Java objects apart wrongly. */
   static Variant object(Object... fields) {
-    return Variant.of(NAMES, object(NAMES, fields));
+    VariantValue value = object(NAMES, fields);
+    ByteBuffer bytes = ByteBuffer.allocate(NAMES.sizeInBytes() + value.sizeInBytes()).order(ByteOrder.LITTLE_ENDIAN);
+    NAMES.writeTo(bytes, 0);
+    value.writeTo(bytes, NAMES.sizeInBytes());
+    return Variant.from(bytes);
   }
 
   static ShreddedObject object(VariantMetadata names, Object... fields) {
