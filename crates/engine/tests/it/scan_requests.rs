@@ -221,7 +221,8 @@ async fn a_point_of_a_sorted_key_is_looked_up_in_one_row_group() {
 
 #[tokio::test]
 async fn the_first_rows_of_a_sorted_file_are_read_without_the_others() {
-    let session = session();
+    // With more partitions than files, DataFusion deals the batches out to filters, some ahead of what is asked for.
+    let session = Session::builder().parallelism(1).build().unwrap();
     hundred_row_groups(&session).await;
     let (_, all) = run(&session, "SELECT k, v FROM ns.t WHERE v <> k").await;
     for (query, expected) in [
