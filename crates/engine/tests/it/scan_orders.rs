@@ -7,7 +7,9 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use arrow::compute::{SortColumn, SortOptions, concat_batches, lexsort_to_indices, take_record_batch};
-use datafusion::physical_plan::displayable;
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use iceberg::spec::{FormatVersion, Struct};
 use icefield_core::AsOf;
 use icefield_core::evolve::types::{date, decimal, double, int, long, optional, required, string, timestamp};
@@ -142,6 +144,14 @@ async fn files_that_overlap_are_merged_until_there_are_too_many() {
     drop(table);
 }
 
+/// Whether the scans of a plan let no partition take another's files.
+fn keeps_order(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    match plan.downcast_ref::<DataSourceExec>() {
+        Some(scan) => scan.data_source().downcast_ref::<FileScanConfig>().unwrap().preserve_order,
+        None => plan.children().into_iter().all(keeps_order),
+    }
+}
+
 /// Partitions of a merge with a limit may not share files, whatever the rule that pushed the limit made of it.
 #[tokio::test]
 async fn a_limit_over_a_merge_keeps_the_order_of_each_of_its_inputs() {
@@ -156,6 +166,8 @@ async fn a_limit_over_a_merge_keeps_the_order_of_each_of_its_inputs() {
         for filter in ["", "WHERE k >= 0 AND v > 'm'"] {
             let query = format!("SELECT k FROM ns.t {filter} ORDER BY k LIMIT {limit}");
             assert!(!sorts(&session, &query).await);
+            let plan = session.sql(&query).await.unwrap().create_physical_plan().await.unwrap();
+            assert!(keeps_order(&plan), "{query}");
             for _ in 0..4 {
                 assert_eq!(rows(&session, &query).await, expected[..limit], "{query}");
             }
