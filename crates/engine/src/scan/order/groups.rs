@@ -20,8 +20,8 @@ use crate::scan::split::{Piece, cut, share};
 /// Up to so many groups are merged whatever the number of partitions: each holds a row group's columns in memory.
 const MERGED_AT_LEAST: usize = 8;
 
-/// The files, each whole, as groups in the order of `keys`; `None` when they overlap so much that merging them would take
-/// more groups than there are partitions, or than [`MERGED_AT_LEAST`].
+/// The files, each whole, as groups in the order of `keys`; `None` when they overlap so much that it would take more groups
+/// than there are partitions, and than [`MERGED_AT_LEAST`].
 ///
 /// `few` asks for as few groups as there can be, for queries that want the first rows; otherwise groups are cut into runs of
 /// about the same number of bytes until there are about as many as partitions.
@@ -115,7 +115,7 @@ fn chains(files: &[PartitionedFile], keys: &[OrderKey], schema: &Schema) -> Resu
     };
     let (first, last) = (rows(|span| &span.0)?, rows(|span| &span.1)?);
     let mut order: Vec<usize> = (0..known.len()).collect();
-    order.sort_by(|a, b| (first.row(*a), last.row(*a), a).cmp(&(first.row(*b), last.row(*b), b)));
+    order.sort_by_key(|at| (first.row(*at), last.row(*at), *at));
     // The chain that ends first takes the next file, if any can.
     let mut ends: BinaryHeap<Reverse<(Row<'_>, usize)>> = BinaryHeap::new();
     for at in order {
