@@ -5,8 +5,9 @@
 //! - a **position delete file** is of the same spec and partition, or holds positions of this file alone, and is no older;
 //! - an **equality delete file** is of the same spec and partition, or of an unpartitioned spec, and is newer.
 //!
-//! "Older" and "newer" go by data sequence number.
+//! "Older" and "newer" go by data sequence number. Deletes of which bounds say that they name no row of a file are left out.
 
+mod keys;
 mod manifests;
 mod vector;
 
@@ -20,6 +21,7 @@ use iceberg::spec::{
 use crate::error::{Error, Result};
 use crate::format::LiveFile;
 
+use keys::might_share_key;
 pub use manifests::might_apply_to_manifest;
 pub use roaring::RoaringTreemap;
 pub use vector::{load_deletion_vector, parse_deletion_vector};
@@ -137,7 +139,8 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
         }
         let scoped = self.equality.get(&key).into_iter().flatten();
         let equality = self.global.iter().chain(scoped).filter_map(get);
-        found.equality = equality.filter(|delete| delete.sequence_number > data.sequence_number).collect();
+        let is_newer = |delete: &&F| delete.sequence_number > data.sequence_number;
+        found.equality = equality.filter(is_newer).filter(|f| might_share_key(&f.file, &data.file)).collect();
         found
     }
 }

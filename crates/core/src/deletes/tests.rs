@@ -140,6 +140,47 @@ fn deletes_stay_in_their_partition_and_equality_deletes_without_one_are_global()
 }
 
 #[test]
+fn keys_are_looked_for_only_where_bounds_and_counts_let_them_be() {
+    // Least and greatest value, and NULLs of ten.
+    type Of = (Option<(i64, i64)>, Option<u64>);
+    let file = |content, (bounds, nulls): Of| {
+        let mut builder = DataFileBuilder::default();
+        builder
+            .content(content)
+            .file_path("f".to_string())
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::empty())
+            .partition_spec_id(0)
+            .record_count(10)
+            .file_size_in_bytes(1)
+            .value_counts(HashMap::from([(1, 10)]))
+            .null_value_counts(nulls.map(|nulls| (1, nulls)).into_iter().collect())
+            .lower_bounds(bounds.map(|(lower, _)| (1, Datum::long(lower))).into_iter().collect())
+            .upper_bounds(bounds.map(|(_, upper)| (1, Datum::long(upper))).into_iter().collect());
+        if content == DataContentType::EqualityDeletes {
+            builder.equality_ids(Some(vec![1]));
+        }
+        builder.build().unwrap()
+    };
+    for (delete, data, expected) in [
+        ((Some((1, 5)), Some(0)), (Some((5, 9)), Some(0)), true),
+        ((Some((1, 5)), Some(0)), (Some((6, 9)), Some(0)), false),
+        ((Some((6, 9)), Some(0)), (Some((1, 5)), Some(3)), false),
+        ((Some((6, 9)), Some(1)), (Some((1, 5)), Some(3)), true),
+        ((Some((6, 9)), None), (Some((1, 5)), Some(0)), false),
+        ((Some((6, 9)), None), (Some((1, 5)), None), true),
+        ((None, Some(10)), (Some((1, 5)), Some(0)), false),
+        ((None, Some(10)), (Some((1, 5)), Some(1)), true),
+        ((Some((1, 5)), Some(0)), (None, Some(10)), false),
+        ((None, None), (Some((1, 5)), Some(0)), true),
+    ] {
+        let (delete, data) =
+            (file(DataContentType::EqualityDeletes, delete), file(DataContentType::Data, data));
+        assert_eq!(keys::might_share_key(&delete, &data), expected, "{delete:?} in {data:?}");
+    }
+}
+
+#[test]
 fn a_manifest_is_passed_over_only_where_its_summaries_say_that_nothing_applies() {
     let manifest = |spec, oldest, least: i32, greatest: i32, contains_null| ManifestFile {
         manifest_path: String::new(),

@@ -3,7 +3,6 @@
 use std::future::IntoFuture;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
 use datafusion::dataframe::DataFrame;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::functions_window::expr_fn::row_number;
@@ -14,6 +13,7 @@ use futures::future::BoxFuture;
 use iceberg::spec::{Operation, SnapshotRef};
 use icefield_core::{Error, Result};
 
+use super::comparable::comparable;
 use super::files::{self, ChangedRows};
 use super::provider::FileRows;
 use crate::error::from_datafusion;
@@ -40,11 +40,10 @@ const INSERTED: &str = "_icefield_inserted";
 /// whether its file went or a position delete, a deletion vector or an equality delete came to apply to it (where Iceberg
 /// Java's changelog scans refuse delete files). Compactions (`replace`) are passed over. A row that a rewrite of its file
 /// carried over is both deleted and inserted by one snapshot: such pairs are left out, unless
-/// [`keep_carried_over`](Self::keep_carried_over) was said.
+/// [`keep_carried_over`](Self::keep_carried_over) was said. Maps are the same that have the same entries in the same order.
 ///
 /// # Errors
 /// - [`NotFound`](icefield_core::ErrorKind::NotFound) for a range whose first snapshot has expired, when the next removed files;
-/// - [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a table with a map column, where rows have to be compared;
 /// - [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for an identifier column that the table lacks.
 ///
 /// # Cost
@@ -135,19 +134,12 @@ impl Changes {
     /// net change is asked for.
     fn without_pairs(&self, rows: DataFrame) -> Result<DataFrame> {
         let names = names(&rows);
-        let schema = rows.schema().as_arrow().clone();
-        if let Some(map) = schema.fields().iter().find(|field| holds_map(field.data_type())) {
-            return Err(Error::unsupported(
-                "rows with maps can't be compared; ask for the changes with keep_carried_over and without net",
-            )
-            .with("table", self.table.ident())
-            .with("column", map.name()));
-        }
-        let mut same: Vec<Expr> = names
-            .iter()
-            .filter(|name| ![CHANGE_TYPE, CHANGE_ORDINAL, COMMIT_SNAPSHOT_ID].contains(&name.as_str()))
-            .map(ident)
-            .collect();
+        let own = rows.schema().fields().iter();
+        let own = own.filter(|field| {
+            ![CHANGE_TYPE, CHANGE_ORDINAL, COMMIT_SNAPSHOT_ID].contains(&field.name().as_str())
+        });
+        let mut same: Vec<Expr> =
+            own.map(|field| comparable(ident(field.name()), field.data_type())).collect();
         if !self.net {
             same.push(ident(CHANGE_ORDINAL));
         }
@@ -232,14 +224,5 @@ fn union(all: Option<DataFrame>, more: DataFrame) -> Result<DataFrame> {
     match all {
         Some(all) => all.union(more).map_err(from_datafusion),
         None => Ok(more),
-    }
-}
-
-fn holds_map(of: &DataType) -> bool {
-    match of {
-        DataType::Map(..) => true,
-        DataType::Struct(fields) => fields.iter().any(|field| holds_map(field.data_type())),
-        DataType::List(element) => holds_map(element.data_type()),
-        _ => false,
     }
 }

@@ -143,7 +143,7 @@ impl Deletes {
         };
         let id = snapshot.snapshot_id();
         let mut after = of_deletes(after);
-        let mut before = before.map(|list| of_deletes(list));
+        let before = before.map(|list| of_deletes(list));
         let unchanged = match &before {
             Some(before) => paths(before) == paths(&after),
             None => after.iter().all(|manifest| manifest.added_snapshot_id != id),
@@ -152,14 +152,13 @@ impl Deletes {
             let oldest = data.oldest();
             let matters = |m: &ManifestFile| oldest.is_some_and(|oldest| m.sequence_number >= oldest);
             after.retain(matters);
-            before = before.map(|_| after.clone());
         }
         let live = async |list: &[ManifestFile]| {
             Ok::<_, Error>(files_of(table, list, &Filter::True, caches).await?.deletes)
         };
         let files_after = live(&after).await?;
         let files_before = match before {
-            Some(_) if unchanged => files_after.clone(),
+            _ if unchanged => files_after.clone(),
             Some(before) => live(&before).await?,
             // What the snapshot's manifests say of the one before, which nobody has any more.
             None => {

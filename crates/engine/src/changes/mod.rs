@@ -8,6 +8,7 @@
 //! went: never the whole table. A range leaves its first snapshot out and
 //! has its last in it, so that the last of one read is the first of the next.
 
+mod comparable;
 mod feed;
 mod files;
 mod provider;

@@ -3,7 +3,7 @@
 //! In SQL `db.t$files` (`"db"."t$files"`), also `FOR VERSION AS OF`; from code [`Table::metadata_table`]. Names, columns, types
 //! and their order are those of Java and Spark ("Inspecting tables"). Differences: maps of metrics that a file has empty are
 //! NULL; `lower_bounds` and `upper_bounds` have the bytes of a widened column's bounds in its new type, and none of a column
-//! that was dropped before the manifest was written; there is no `position_deletes`.
+//! that was dropped before the manifest was written; `row` of `position_deletes` is always NULL.
 //!
 //! Tables of files read one manifest after the other in each of the session's partitions and keep none of them, so that what
 //! they need of memory is a manifest for each partition. A query that names few columns builds no others.
@@ -15,6 +15,7 @@ mod manifests;
 mod metrics;
 mod partition;
 mod partitions;
+mod position_deletes;
 mod provider;
 
 use std::fmt;
@@ -53,6 +54,8 @@ pub enum MetadataTable {
     Entries,
     /// Files, rows and bytes of a snapshot by partition.
     Partitions,
+    /// The rows that position delete files and deletion vectors of a snapshot name. Reads these files.
+    PositionDeletes,
     /// The manifests of every snapshot, once for each snapshot that names them.
     AllManifests,
     /// The data and delete files of every snapshot. A file may be there more than once.
@@ -67,7 +70,7 @@ pub enum MetadataTable {
 
 impl MetadataTable {
     /// Every table about a table.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Snapshots,
         Self::History,
         Self::Refs,
@@ -78,6 +81,7 @@ impl MetadataTable {
         Self::DeleteFiles,
         Self::Entries,
         Self::Partitions,
+        Self::PositionDeletes,
         Self::AllManifests,
         Self::AllFiles,
         Self::AllDataFiles,
@@ -98,6 +102,7 @@ impl MetadataTable {
             Self::DeleteFiles => "delete_files",
             Self::Entries => "entries",
             Self::Partitions => "partitions",
+            Self::PositionDeletes => "position_deletes",
             Self::AllManifests => "all_manifests",
             Self::AllFiles => "all_files",
             Self::AllDataFiles => "all_data_files",
@@ -116,6 +121,7 @@ impl MetadataTable {
                 | Self::DeleteFiles
                 | Self::Entries
                 | Self::Partitions
+                | Self::PositionDeletes
         )
     }
 
@@ -158,7 +164,7 @@ impl Table {
     /// # Errors
     /// As [`metadata_table`](Self::metadata_table).
     pub fn metadata_provider(&self, about: MetadataTable) -> Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(Provider::new(self.core().clone(), self.snapshot().clone(), about)?))
+        Ok(Arc::new(Provider::new(self, about)?))
     }
 }
 

@@ -25,8 +25,10 @@ use super::columns::Columns;
 use super::entries::{self, Entry};
 use super::manifests::{self, Listed};
 use super::partitions::{self, Gathered};
+use super::position_deletes::{self, Reader};
 use super::{MetadataTable, history};
 use crate::error::to_datafusion;
+use crate::scan::ScanCaches;
 
 /// Rows of a batch at most.
 const BATCH_ROWS: usize = 1024;
@@ -36,6 +38,7 @@ const LISTS_AT_ONCE: usize = 8;
 #[derive(Debug)]
 pub(super) struct Provider {
     table: Table,
+    caches: Arc<ScanCaches>,
     as_of: AsOf,
     about: MetadataTable,
     schema: SchemaRef,
@@ -46,7 +49,9 @@ type Partitions = (SchemaRef, Vec<Source>);
 type Source = Box<dyn Fn() -> BoxStream<'static, Result<RecordBatch>> + Send + Sync>;
 
 impl Provider {
-    pub(super) fn new(table: Table, as_of: AsOf, about: MetadataTable) -> Result<Self> {
+    pub(super) fn new(table: &crate::table::Table, about: MetadataTable) -> Result<Self> {
+        let caches = table.caches().clone();
+        let (table, as_of) = (table.core().clone(), table.snapshot().clone());
         if as_of != AsOf::Current && !about.is_of_a_snapshot() {
             return Err(Error::invalid_input(
                 "this metadata table tells of all snapshots; ask for it without a version or time",
@@ -62,6 +67,7 @@ impl Provider {
             MetadataTable::Manifests => manifests::manifests(&table, false).schema(),
             MetadataTable::AllManifests => manifests::manifests(&table, true).schema(),
             MetadataTable::Partitions => partitions::partitions(&table)?.schema(),
+            MetadataTable::PositionDeletes => position_deletes::position_deletes(&table)?.schema(),
             MetadataTable::Entries | MetadataTable::AllEntries => entries::entries(&table)?.schema(),
             MetadataTable::Files
             | MetadataTable::DataFiles
@@ -70,11 +76,15 @@ impl Provider {
             | MetadataTable::AllDataFiles
             | MetadataTable::AllDeleteFiles => entries::files(&table)?.schema(),
         };
-        Ok(Self { table, as_of, about, schema })
+        Ok(Self { table, caches, as_of, about, schema })
     }
 
-    async fn partitions(&self, projection: Option<&Vec<usize>>, target: usize) -> Result<Partitions> {
-        let table = &self.table;
+    async fn partitions(
+        &self,
+        projection: Option<&Vec<usize>>,
+        context: Arc<TaskContext>,
+    ) -> Result<Partitions> {
+        let (table, target) = (&self.table, context.session_config().target_partitions());
         Ok(match self.about {
             MetadataTable::Snapshots => {
                 at_hand(history::snapshots().project(projection), history::snapshot_rows(table))?
@@ -93,6 +103,11 @@ impl Provider {
             MetadataTable::Partitions => {
                 let columns = partitions::partitions(table)?.project(projection);
                 gathered(table.clone(), self.manifests().await?, columns)
+            }
+            MetadataTable::PositionDeletes => {
+                let columns = position_deletes::position_deletes(table)?.project(projection);
+                let (table, caches) = (table.clone(), self.caches.clone());
+                named(Reader { table, caches, context, columns }, self.manifests().await?, target)
             }
             MetadataTable::Entries | MetadataTable::AllEntries => {
                 let columns = entries::entries(table)?.project(projection);
@@ -122,7 +137,9 @@ impl Provider {
     async fn manifests(&self) -> Result<Vec<ManifestFile>> {
         let wanted = match self.about {
             MetadataTable::DataFiles | MetadataTable::AllDataFiles => Some(ManifestContentType::Data),
-            MetadataTable::DeleteFiles | MetadataTable::AllDeleteFiles => Some(ManifestContentType::Deletes),
+            MetadataTable::DeleteFiles | MetadataTable::AllDeleteFiles | MetadataTable::PositionDeletes => {
+                Some(ManifestContentType::Deletes)
+            }
             _ => None,
         };
         let (mut seen, mut manifests) = (HashSet::new(), Vec::new());
@@ -177,12 +194,7 @@ fn read(
     target: usize,
 ) -> Partitions {
     let schema = columns.schema();
-    let mut shares: Vec<Vec<ManifestFile>> = vec![Vec::new(); target.clamp(1, manifests.len().max(1))];
-    let count = shares.len();
-    for (place, manifest) in manifests.into_iter().enumerate() {
-        shares[place % count].push(manifest);
-    }
-    let sources = shares.into_iter().map(|share| {
+    let sources = shares(manifests, target).into_iter().map(|share| {
         let (table, columns) = (table.clone(), columns.clone());
         let source: Source =
             Box::new(move || {
@@ -206,6 +218,31 @@ fn read(
         source
     });
     (schema, sources.collect())
+}
+
+/// The rows that manifests' position deletes name, manifest by manifest, in `target` partitions.
+fn named(reader: Reader, manifests: Vec<ManifestFile>, target: usize) -> Partitions {
+    let schema = reader.columns.schema();
+    let sources = shares(manifests, target).into_iter().map(|share| {
+        let reader = reader.clone();
+        let source: Source = Box::new(move || {
+            let reader = reader.clone();
+            let manifests = stream::iter(share.clone());
+            manifests.then(move |manifest| reader.clone().of_manifest(manifest)).try_flatten().boxed()
+        });
+        source
+    });
+    (schema, sources.collect())
+}
+
+/// Manifests in turn to at most `target` partitions.
+fn shares(manifests: Vec<ManifestFile>, target: usize) -> Vec<Vec<ManifestFile>> {
+    let mut shares: Vec<Vec<ManifestFile>> = vec![Vec::new(); target.clamp(1, manifests.len().max(1))];
+    let count = shares.len();
+    for (place, manifest) in manifests.into_iter().enumerate() {
+        shares[place % count].push(manifest);
+    }
+    shares
 }
 
 /// The partitions of manifests' files, in memory once all are read.
@@ -248,8 +285,7 @@ impl TableProvider for Provider {
         _: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let target = state.config_options().execution.target_partitions;
-        let (schema, sources) = self.partitions(projection, target).await.map_err(to_datafusion)?;
+        let (schema, sources) = self.partitions(projection, state.task_ctx()).await.map_err(to_datafusion)?;
         if sources.is_empty() {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }

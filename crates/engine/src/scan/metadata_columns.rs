@@ -39,6 +39,11 @@ pub(super) fn is_metadata(id: i32) -> bool {
     id > i32::MAX - 200
 }
 
+/// Whether a metadata column is the same for all rows of a file.
+pub(super) fn is_of_a_file(id: i32) -> bool {
+    [FILE_ID, SPEC_ID, PARTITION_ID].contains(&id)
+}
+
 fn field(name: &str, of: DataType, id: i32, nullable: bool) -> Field {
     let id = HashMap::from([(PARQUET_FIELD_ID_META_KEY.to_string(), id.to_string())]);
     Field::new(name, of, nullable).with_metadata(id)

@@ -5,6 +5,7 @@
 //! are deleted by position are never read; those deleted by equality are dropped above the source.
 
 mod adapter;
+mod by_file;
 mod cache;
 mod chosen;
 mod deletes;
@@ -29,7 +30,7 @@ mod value;
 pub use cache::ScanCaches;
 pub(crate) use chosen::ChosenRows;
 pub use chosen::scan_files;
-pub(crate) use deletes::identity;
+pub(crate) use deletes::{NamedRow, identity, named_rows};
 pub(crate) use filter::exact_filter;
 pub(crate) use order::with_ordered_scans;
 pub(crate) use partition::PartitionFields;

@@ -17,6 +17,7 @@ use icefield_core::filter::{FileMatcher, Filter, Test};
 use icefield_core::{AsOf, Error, Result, Table};
 
 use super::ScanCaches;
+use super::by_file;
 use super::chosen::{FilesScan, deleted_too};
 use super::deletes::{FileDeletes, ScanDeletes};
 use super::exec::{df, target_partitions};
@@ -150,6 +151,7 @@ impl IcebergTable {
         for expr in filters.iter().filter(|expr| self.is_decided_by_partitions(expr)) {
             self.keep_matching(&mut entries, expr)?;
         }
+        by_file::keep_matching(&self.table, &self.schema, state, filters, &mut entries)?;
         // Limits come down only where no filter is left to be evaluated above.
         let limit = limit.filter(|_| filters.iter().all(|expr| self.is_decided_by_partitions(expr)));
         let context = state.task_ctx();

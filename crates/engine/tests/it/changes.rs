@@ -106,6 +106,20 @@ async fn a_feed_says_what_was_inserted_and_deleted_and_leaves_out_what_was_carri
     let net = ["2|B", "3|c", "4|NULL", "5|e", "5|e"].map(|row| format!("{row}|INSERT|1|{third}"));
     assert_eq!(sorted(feed().net().await.unwrap()).await, net);
 
+    let query = format!("SELECT * FROM changes('db.t', {}, 'main')", ids[0]);
+    let mut by_sql = rows(&session, &query).await;
+    by_sql.sort();
+    assert_eq!(by_sql, expected);
+    let query = format!(
+        "SELECT c.id, a.v, _change_type FROM changes('db.t', {second}, {third}) c JOIN appends('db.t', {}, {second}) a ON a.id = c.id
+         WHERE _change_ordinal = 0 AND _commit_snapshot_id = {third} AND c.v = 'B'",
+        ids[0]
+    );
+    assert_eq!(rows(&session, &query).await, ["2|b|INSERT"]);
+    let refused =
+        session.sql(&format!("SELECT * FROM changes('db.t', {third}, {second})")).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput, "{refused:?}");
+
     let updates =
         sorted(table.changes_between(second, third).unwrap().updates_by(["id"]).await.unwrap()).await;
     let expected = ["2|B|UPDATE_AFTER", "2|b|UPDATE_BEFORE", "3|c|DELETE", "5|e|INSERT", "5|e|INSERT"];
@@ -184,23 +198,28 @@ async fn appends_and_changes_are_those_of_spark() {
 }
 
 #[tokio::test]
-async fn rows_with_maps_are_fed_but_not_compared() {
+async fn rows_with_maps_are_compared_by_their_entries_however_deep_the_maps_are() {
     let session = session();
-    for (value, replace) in [("a", false), ("b", true)] {
-        let frame = session.sql(&format!("SELECT 1 AS id, MAP {{'k': '{value}'}} AS m")).await.unwrap();
-        if replace {
-            frame.overwrite(&session, "db.t").await.unwrap();
-        } else {
-            frame.append_to(&session, "db.t").create_with(|t| t).await.unwrap();
-        }
-    }
+    let of = |rows: &[(i64, &str)]| {
+        let row = |(id, v): &(i64, &str)| {
+            format!(
+                "SELECT {id} AS id, MAP {{'k': '{v}'}} AS m, [named_struct('n', MAP {{{id}: '{v}'}})] AS deep"
+            )
+        };
+        let query = rows.iter().map(row).collect::<Vec<_>>().join(" UNION ALL ");
+        let session = session.clone();
+        async move { session.sql(&query).await.unwrap() }
+    };
+    let (before, after) = ([(1, "a"), (2, "b"), (3, "")], [(1, "a"), (2, "c"), (3, ""), (4, "d")]);
+    of(&before).await.append_to(&session, "db.t").create_with(|t| t).await.unwrap();
+    of(&after).await.overwrite(&session, "db.t").await.unwrap();
     let table = session.table("db.t").await.unwrap();
     let ids = snapshots(&table);
     let feed = || table.changes_between(ids[0], ids[1]).unwrap();
-    for refused in [feed().await, feed().net().await, feed().net().keep_carried_over().await] {
-        let error = refused.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.to_string().contains("column: m"), "{error}");
-    }
-    assert_eq!(feed().keep_carried_over().updates_by(["id"]).await.unwrap().count().await.unwrap(), 2);
+    let changes =
+        ["2|{k: b}|[{n: {2: b}}]|DELETE", "2|{k: c}|[{n: {2: c}}]|INSERT", "4|{k: d}|[{n: {4: d}}]|INSERT"];
+    let changes = changes.map(|row| format!("{row}|0|{}", ids[1]));
+    assert_eq!(sorted(feed().await.unwrap()).await, changes);
+    assert_eq!(sorted(feed().net().await.unwrap()).await, changes);
+    assert_eq!(feed().keep_carried_over().updates_by(["id"]).await.unwrap().count().await.unwrap(), 7);
 }

@@ -1,6 +1,7 @@
 //! The engine over real files and catalogs.
 
 mod changes;
+mod changes_deletes;
 mod foreign_types;
 mod metadata_file;
 mod metadata_tables;

@@ -37,6 +37,7 @@ pub(super) use morsels::morselizer;
 pub(crate) use parts::identity;
 pub(super) use parts::{Applied, Part};
 pub(super) use positions::RowDeletes;
+pub(crate) use positions::{NamedRow, named_rows};
 
 /// The deletes of a scan, in the order of its parts.
 #[derive(Debug, Default)]

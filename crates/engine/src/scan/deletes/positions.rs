@@ -6,16 +6,19 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
+use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, in_list, lit};
-use futures::TryStreamExt;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
-use icefield_core::deletes::{DELETE_FILE_PATH_ID, DELETE_POS_ID, RoaringTreemap, load_deletion_vector};
+use icefield_core::deletes::{
+    DELETE_FILE_PATH_ID, DELETE_POS_ID, RoaringTreemap, is_vector, load_deletion_vector,
+};
 use icefield_core::format::{LiveFile, arrow_schema};
-use icefield_core::{Error, Result};
+use icefield_core::{Error, Result, Table};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use parquet::file::metadata::ParquetMetaData;
 use tokio::sync::OnceCell;
@@ -23,6 +26,8 @@ use tokio::sync::OnceCell;
 use super::DeleteReader;
 use super::parts::{Part, Positions};
 use crate::error::from_datafusion;
+use crate::scan::ScanCaches;
+use crate::scan::plan::check_format;
 use crate::scan::schema::ReadSchema;
 
 /// Up to so many data files, their paths are given to the Parquet reader to prune a position delete file by.
@@ -201,15 +206,7 @@ impl PositionFile {
     }
 
     fn collect(&self, batch: &RecordBatch, found: &mut HashMap<String, RoaringTreemap>) -> Result<()> {
-        let columns = (batch.columns().first(), batch.columns().get(1));
-        let (Some(paths), Some(positions)) = columns else {
-            return Err(Error::internal("a position delete file has two columns"));
-        };
-        let (Some(paths), Some(positions)) =
-            (paths.as_string_opt::<i32>(), positions.as_primitive_opt::<Int64Type>())
-        else {
-            return Err(Error::internal("a position delete file's columns are of other types"));
-        };
+        let (paths, positions) = columns(batch)?;
         // Rows are sorted by path: one look-up for a run of them.
         let mut at = 0;
         while at < batch.num_rows() {
@@ -232,6 +229,56 @@ impl PositionFile {
             at = end;
         }
         Ok(())
+    }
+}
+
+/// A row that a delete file names.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedRow {
+    /// The data file's location.
+    pub(crate) path: Arc<str>,
+    pub(crate) position: i64,
+}
+
+/// How many rows of a deletion vector are handed over at once.
+const ROWS_AT_ONCE: usize = 8192;
+
+/// The rows that a position delete file or a deletion vector names, as it has them.
+///
+/// # Errors
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a file that is neither Parquet nor a vector.
+pub(crate) async fn named_rows(
+    table: &Table,
+    caches: &Arc<ScanCaches>,
+    context: &Arc<TaskContext>,
+    file: &LiveFile,
+) -> Result<BoxStream<'static, Result<Vec<NamedRow>>>> {
+    if is_vector(&file.file) {
+        let positions = load_deletion_vector(table.storage(), file).await?;
+        let path: Arc<str> = file.file.referenced_data_file().unwrap_or_default().into();
+        let rows = positions.into_iter().map(move |at| NamedRow { path: path.clone(), position: at as i64 });
+        return Ok(stream::iter(rows).chunks(ROWS_AT_ONCE).map(Ok).boxed());
+    }
+    check_format(file)?;
+    let batches = DeleteReader::new(table, caches, context).rows(file, &read_schema()?, None)?;
+    Ok(batches.map(|batch| rows_of(&batch.map_err(from_datafusion)?)).boxed())
+}
+
+fn rows_of(batch: &RecordBatch) -> Result<Vec<NamedRow>> {
+    let (paths, positions) = columns(batch)?;
+    let rows = paths.iter().zip(positions.values());
+    Ok(rows.map(|(path, at)| NamedRow { path: path.unwrap_or_default().into(), position: *at }).collect())
+}
+
+/// The columns of a position delete file's rows.
+fn columns(batch: &RecordBatch) -> Result<(&StringArray, &Int64Array)> {
+    let columns = (batch.columns().first(), batch.columns().get(1));
+    let (Some(paths), Some(positions)) = columns else {
+        return Err(Error::internal("a position delete file has two columns"));
+    };
+    match (paths.as_string_opt::<i32>(), positions.as_primitive_opt::<Int64Type>()) {
+        (Some(paths), Some(positions)) => Ok((paths, positions)),
+        _ => Err(Error::internal("a position delete file's columns are of other types")),
     }
 }
 
