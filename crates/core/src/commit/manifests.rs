@@ -6,7 +6,7 @@ use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestWriter, ManifestWriterBuilder,
-    PartitionSpec, SchemaRef, TableMetadata, Type,
+    PartitionSpec, SchemaRef, StructType, TableMetadata, Type,
 };
 
 use crate::config::Properties;
@@ -167,40 +167,93 @@ impl<'a> ManifestStore<'a> {
                     out.extend(bin);
                     continue;
                 }
-                out.push(self.merge_bin(metadata, snapshot_id, spec_id, bin).await?);
+                out.extend(self.merge_bin(metadata, snapshot_id, spec_id, bin).await?);
             }
         }
         Ok(out)
     }
 
+    /// Merges manifests whose partition values are of the same types: a column that was promoted has had others before.
     async fn merge_bin(
         &mut self,
         metadata: &TableMetadata,
         snapshot_id: i64,
         spec_id: i32,
         bin: Vec<ManifestFile>,
-    ) -> Result<ManifestFile> {
+    ) -> Result<Vec<ManifestFile>> {
         let contents = load_all(self.storage, &bin).await?;
-        let mut entries = Vec::new();
-        for (manifest, content) in bin.iter().zip(contents) {
-            let own = manifest.added_snapshot_id == snapshot_id;
-            for (file, added) in content.live.into_iter().zip(content.added) {
-                entries.push(match own && added {
-                    // Its sequence number is this commit's, not known to the manifest yet, or was set by a rewrite.
-                    true => {
-                        let number = (file.sequence_number >= 0).then_some(file.sequence_number);
-                        Entry::Added(file.content_file(), number)
-                    }
-                    false => Entry::Existing(file),
-                });
-            }
-            if own {
-                entries.extend(content.deleted.into_iter().map(Entry::Deleted));
+        let mut groups: Vec<Group> = Vec::new();
+        let mut out = Vec::new();
+        for (manifest, content) in bin.into_iter().zip(contents) {
+            let Ok(partition_type) = content.spec.partition_type(&content.schema) else {
+                out.push(manifest); // what its values are of isn't known, so it can't be written again
+                continue;
+            };
+            match groups.iter_mut().find(|group| group.partition_type == partition_type) {
+                Some(group) => group.push(manifest, content),
+                None => groups.push(Group {
+                    partition_type,
+                    schema: content.schema.clone(),
+                    spec: content.spec.clone(),
+                    members: vec![(manifest, content)],
+                }),
             }
         }
-        let (schema, spec) = spec_and_schema(metadata, spec_id)?;
-        self.write(metadata, snapshot_id, &schema, &spec, ManifestContentType::Data, entries).await
+        for group in groups {
+            if group.members.len() == 1 {
+                out.extend(group.members.into_iter().map(|(manifest, _)| manifest));
+                continue;
+            }
+            let now = spec_and_schema(metadata, spec_id).ok();
+            let now = now.filter(|(schema, spec)| {
+                spec.partition_type(schema).is_ok_and(|now| now == group.partition_type)
+            });
+            let (schema, spec) = now.unwrap_or((group.schema, group.spec));
+            let (entries, data) = (merged_entries(group.members, snapshot_id), ManifestContentType::Data);
+            out.push(self.write(metadata, snapshot_id, &schema, &spec, data, entries).await?);
+        }
+        Ok(out)
     }
+}
+
+/// Manifests that can be one.
+struct Group {
+    partition_type: StructType,
+    /// The newest schema that any of them was written with: the table may have none that has the partition's columns.
+    schema: SchemaRef,
+    spec: PartitionSpec,
+    members: Vec<(ManifestFile, ManifestContent)>,
+}
+
+impl Group {
+    fn push(&mut self, manifest: ManifestFile, content: ManifestContent) {
+        if content.schema.schema_id() > self.schema.schema_id() {
+            self.schema = content.schema.clone();
+        }
+        self.members.push((manifest, content));
+    }
+}
+
+/// The entries of several manifests as those of one.
+fn merged_entries(group: Vec<(ManifestFile, ManifestContent)>, snapshot_id: i64) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    for (manifest, content) in group {
+        let own = manifest.added_snapshot_id == snapshot_id;
+        for (file, added) in content.live.into_iter().zip(content.added) {
+            entries.push(match own && added {
+                // Its sequence number is this commit's, not known to the manifest yet, or was set by a rewrite.
+                true => {
+                    let number = (file.sequence_number >= 0).then_some(file.sequence_number);
+                    Entry::Added(file.content_file(), number)
+                }
+                false => Entry::Existing(file),
+            });
+        }
+        if own {
+            entries.extend(content.deleted.into_iter().map(Entry::Deleted));
+        }
+    }
+    entries
 }
 
 /// Loads manifests, several at once, in their order.

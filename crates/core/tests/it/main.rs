@@ -1,4 +1,6 @@
 //! Tests of the crate through its public face.
 
+mod evolved;
 mod faults;
+mod support;
 mod untrusted;

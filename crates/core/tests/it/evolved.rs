@@ -1,0 +1,72 @@
+//! Commits to tables whose partitioning or columns have changed since their files were written.
+
+use std::sync::Arc;
+
+use iceberg::TableUpdate;
+use iceberg::spec::{FormatVersion, Literal, NestedField, Schema, Struct};
+use icefield_core::catalog::{Catalog, MemoryCatalog};
+use icefield_core::commit::{DeleteBy, Overwrite, Rewrite, Transaction};
+use icefield_core::evolve::{
+    MetadataChange, MetadataEdit, PartitionUpdate, SchemaUpdate, identity, partition_spec, types,
+};
+use icefield_core::format::{ContentFile, load_manifest_list};
+use icefield_core::{ErrorKind, SystemClock, Table};
+use icefield_testkit::deletes::commit_deletes;
+
+use crate::support::{equality_deletes, file_in, live, names};
+
+/// A table of `id` and `k`, partitioned by `k` unless said otherwise. Manifests are merged as soon as there are two.
+async fn table(partitioned: bool) -> (Arc<MemoryCatalog>, Table) {
+    let fields = [NestedField::optional(1, "id", types::long()), NestedField::optional(2, "k", types::int())];
+    let schema = Schema::builder().with_fields(fields.map(Into::into)).build().unwrap();
+    let spec = partitioned.then(|| partition_spec(&schema, [identity("k")]).unwrap());
+    let merging = [("commit.manifest.min-count-to-merge", "2")];
+    crate::support::table(SystemClock::shared(), FormatVersion::V2, schema, spec, &merging).await
+}
+
+async fn edit(catalog: &MemoryCatalog, table: &Table, edit: impl Into<MetadataEdit>) -> Table {
+    let edit = edit.into();
+    let change = Transaction::new(table).change(move |metadata| edit.apply(metadata));
+    change.commit(catalog).await.unwrap().table
+}
+
+async fn add(catalog: &MemoryCatalog, table: &Table, file: ContentFile) -> Table {
+    Transaction::new(table).append(vec![file]).commit(catalog).await.unwrap().table
+}
+
+#[tokio::test]
+async fn manifests_are_merged_after_a_partition_column_was_widened() {
+    let (catalog, t) = table(true).await;
+    let t = add(&catalog, &t, file_in("a", 0, [Literal::int(5)])).await;
+    let t = edit(&catalog, &t, SchemaUpdate::new().promote_column("k", types::long())).await;
+    for name in ["b", "c", "d"] {
+        add(&catalog, &catalog.load_table(t.ident()).await.unwrap(), file_in(name, 0, [Literal::long(5)]))
+            .await;
+    }
+    let t = catalog.load_table(t.ident()).await.unwrap();
+    assert_eq!(names(&t, "main").await, ["a", "b", "c", "d"]);
+    let manifests = load_manifest_list(t.storage(), t.metadata().current_snapshot().unwrap()).await.unwrap();
+    assert_eq!(manifests.len(), 2, "one of each width");
+}
+
+#[tokio::test]
+async fn manifests_are_merged_though_no_schema_has_their_partition_columns_any_more() {
+    let (catalog, t) = table(true).await;
+    let fast =
+        |t: &Table, name: &str| Transaction::new(t).fast_append(vec![file_in(name, 0, [Literal::int(5)])]);
+    let t = fast(&t, "a").commit(&*catalog).await.unwrap().table;
+    let t = fast(&t, "b").commit(&*catalog).await.unwrap().table;
+    let t = edit(&catalog, &t, PartitionUpdate::new().clear()).await;
+    // As Iceberg Java drops such columns, and cleans up schemas that no snapshot has.
+    let id = NestedField::optional(1, "id", types::long());
+    let schema = Schema::builder().with_fields([id.into()]).build().unwrap();
+    let updates = vec![
+        TableUpdate::AddSchema { schema },
+        TableUpdate::SetCurrentSchema { schema_id: -1 },
+        TableUpdate::RemoveSchemas { schema_ids: vec![0] },
+    ];
+    let change = MetadataChange { updates, requirements: Vec::new() };
+    let changed = Transaction::new(&t).change(move |_| Ok(change.clone())).commit(&*catalog).await.unwrap();
+    let t = add(&catalog, &changed.table, file_in("c", 1, [])).await;
+    assert_eq!(names(&t, "main").await, ["a", "b", "c"]);
+}
