@@ -53,7 +53,8 @@ pub struct Rewrite {
     /// What comes.
     pub add: Vec<ContentFile>,
     /// The data sequence number of the new files. With that of the snapshot that was read, equality deletes that are
-    /// committed meanwhile still apply to them.
+    /// committed meanwhile still apply to them. Those that don't apply to the new files as they did to the old ones, since
+    /// these move to another partition spec, are a conflict.
     pub sequence_number: Option<i64>,
 }
 

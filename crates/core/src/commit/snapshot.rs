@@ -13,10 +13,11 @@ use super::dangling;
 use super::manifests::{Entry, ManifestStore, check_added, load_all};
 use super::run::{retention, since};
 use super::summary::SummaryCounts;
-use super::validate::{Change, Footprint, Reads, validate};
+use super::validate::{Change, Footprint, Reads, keys, validate};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
+use crate::format::partition::PartitionKey;
 use crate::format::{ContentFile, LiveFile, load_manifest_list};
 
 pub(super) struct Context<'a> {
@@ -51,7 +52,7 @@ enum Removal {
     Nothing,
     /// By location; each must be found.
     Paths(HashSet<String>),
-    Partitions(HashSet<(i32, Struct)>),
+    Partitions(HashSet<(i32, PartitionKey)>),
     Matching(Filter),
     /// Delete files that apply to nothing.
     DanglingDeletes,
@@ -162,13 +163,14 @@ pub(super) async fn produce(
 }
 
 fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
-    let footprint = |reads, replaces: &[LiveFile], keeps_sequence_number| {
+    let footprint = |reads, replaces: &[LiveFile], add: &[ContentFile], keeps_sequence_number| {
         Some(Footprint {
             reads,
             replaces: replaces.to_vec(),
             keeps_sequence_number,
             isolation: context.isolation,
         })
+            adds: add.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
     };
     let paths = |files: &[LiveFile]| Removal::Paths(files.iter().map(|f| f.path().to_string()).collect());
     Ok(match action {
@@ -184,16 +186,16 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
             let (remove, footprint) = match &overwrite.delete {
                 DeleteBy::Files(files) => {
                     let reads = overwrite.reads.clone().map_or(Reads::Nothing, Reads::Matching);
-                    (paths(files), footprint(reads, files, false))
+            let footprint = |reads, replaces| footprint(reads, replaces, &overwrite.add, false);
+                    (paths(files), footprint(reads, files))
                 }
                 DeleteBy::Partitions(partitions) => {
                     let set: HashSet<(i32, Struct)> = partitions.iter().cloned().collect();
-                    (Removal::Partitions(set.clone()), footprint(Reads::Partitions(set), &[], false))
+                    (Removal::Partitions(keys(&set)), footprint(Reads::Partitions(set), &[]))
                 }
-                DeleteBy::Filter(filter) => (
-                    Removal::Matching(filter.clone()),
-                    footprint(Reads::Replaced(filter.clone()), &[], false),
-                ),
+                DeleteBy::Filter(filter) => {
+                    (Removal::Matching(filter.clone()), footprint(Reads::Replaced(filter.clone()), &[]))
+                }
             };
             let operation = if overwrite.add.is_empty() { Operation::Delete } else { Operation::Overwrite };
             Work {
@@ -223,7 +225,7 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
                 add: rewrite.add.clone(),
                 sequence_number: rewrite.sequence_number,
                 remove: paths(&rewrite.delete),
-                footprint: footprint(Reads::Nothing, &rewrite.delete, keeps),
+                footprint: footprint(Reads::Nothing, &rewrite.delete, &rewrite.add, keeps),
                 merge: true,
             }
         }
@@ -277,7 +279,9 @@ async fn remove(
         for file in &content.live {
             goes.push(match (removal, &matcher) {
                 (Removal::Paths(paths), _) => paths.contains(file.path()),
-                (Removal::Partitions(set), _) => set.contains(&(file.spec_id, file.file.partition().clone())),
+                (Removal::Partitions(set), _) => {
+                    set.contains(&(file.spec_id, PartitionKey::new(file.file.partition())))
+                }
                 (_, Some(matcher)) if matcher.might_match(file.spec_id, &file.file) => {
                     if !matcher.all_match(file.spec_id, &file.file) {
                         return Err(Error::invalid_input(

@@ -8,6 +8,7 @@ use super::action::Isolation;
 use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
 use crate::format::LiveFile;
+use crate::format::partition::PartitionKey;
 
 /// What an action relied on when it was computed.
 #[derive(Debug)]
@@ -16,8 +17,10 @@ pub struct Footprint {
     pub reads: Reads,
     /// The data files that it replaces: each must still be there.
     pub replaces: Vec<LiveFile>,
+    /// The partitions that its new files are in: spec ids and partition values.
+    pub adds: HashSet<(i32, Struct)>,
     /// Whether the new files keep the sequence number that the action started from, so that equality deletes committed
-    /// since still apply to them.
+    /// since apply to them by their partitions.
     pub keeps_sequence_number: bool,
     /// What it tolerates.
     pub isolation: Isolation,
@@ -58,16 +61,22 @@ pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetad
         Reads::Matching(filter) | Reads::Replaced(filter) => Some(FileMatcher::new(filter, metadata)?),
         Reads::Nothing | Reads::Partitions(_) => None,
     };
+    let read = match &footprint.reads {
+        Reads::Partitions(partitions) => keys(partitions),
+        _ => HashSet::new(),
+    };
     let touches = |file: &LiveFile| match (&footprint.reads, &matcher) {
         (Reads::Nothing, _) => false,
-        (Reads::Partitions(partitions), _) => {
-            partitions.contains(&(file.spec_id, file.file.partition().clone()))
-        }
+        (Reads::Partitions(_), _) => read.contains(&key(file)),
         (_, Some(matcher)) => matcher.might_match(file.spec_id, &file.file),
         (_, None) => true,
     };
     let replaced: HashMap<&str, &LiveFile> = footprint.replaces.iter().map(|f| (f.path(), f)).collect();
     let replaces_what_it_reads = matches!(footprint.reads, Reads::Replaced(_) | Reads::Partitions(_));
+    let added = keys(&footprint.adds);
+    let mut specs = footprint.replaces.iter().map(|file| file.spec_id).chain(added.iter().map(|(id, _)| *id));
+    // Rows that stay in their spec stay in their partitions.
+    let moves_rows = specs.next().is_some_and(|first| specs.any(|other| other != first));
 
     for change in changes {
         let conflict = |message: &str, file: &LiveFile| {
@@ -92,12 +101,21 @@ pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetad
         }
         for file in &change.added {
             if !file.is_data() {
+                let mut applies = footprint.replaces.iter().any(|data| may_apply(file, data, metadata));
                 let equality = file.file.content_type() == DataContentType::EqualityDeletes;
                 if equality && footprint.keeps_sequence_number && !replaces_what_it_reads {
-                    continue; // still applies to the new files
+                    if !moves_rows || is_global(file, metadata) {
+                        continue; // applies to the new files as it does to those that they replace
+                    }
+                    applies |= added.contains(&key(file));
                 }
-                let applies = footprint.replaces.iter().any(|data| may_apply(file, data, metadata));
-                if applies || (replaces_what_it_reads && touches_delete(file, &footprint.reads, metadata)) {
+                let deletes_there = match &footprint.reads {
+                    Reads::Nothing => false,
+                    // A delete file's own bounds are those of its keys or paths, not of the rows it deletes.
+                    Reads::Matching(_) | Reads::Replaced(_) => true,
+                    Reads::Partitions(_) => is_global(file, metadata) || read.contains(&key(file)),
+                };
+                if applies || (replaces_what_it_reads && deletes_there) {
                     return Err(conflict(
                         "another commit deleted rows of what this operation replaces",
                         file,
@@ -120,19 +138,18 @@ fn may_apply(delete: &LiveFile, data: &LiveFile, metadata: &TableMetadata) -> bo
     if let Some(target) = delete.file.referenced_data_file() {
         return target == data.path();
     }
-    let global = metadata.partition_spec_by_id(delete.spec_id).is_none_or(|spec| spec.is_unpartitioned());
-    global || (delete.spec_id == data.spec_id && delete.file.partition() == data.file.partition())
+    is_global(delete, metadata) || key(delete) == key(data)
 }
 
-fn touches_delete(delete: &LiveFile, reads: &Reads, metadata: &TableMetadata) -> bool {
-    match reads {
-        Reads::Nothing => false,
-        // A delete file's own bounds are those of its keys or paths, not of the rows it deletes.
-        Reads::Matching(_) | Reads::Replaced(_) => true,
-        Reads::Partitions(partitions) => {
-            let global =
-                metadata.partition_spec_by_id(delete.spec_id).is_none_or(|spec| spec.is_unpartitioned());
-            global || partitions.contains(&(delete.spec_id, delete.file.partition().clone()))
-        }
-    }
+/// Whether a delete file is of no partition.
+fn is_global(delete: &LiveFile, metadata: &TableMetadata) -> bool {
+    metadata.partition_spec_by_id(delete.spec_id).is_none_or(|spec| spec.is_unpartitioned())
+}
+
+fn key(file: &LiveFile) -> (i32, PartitionKey) {
+    (file.spec_id, PartitionKey::new(file.file.partition()))
+}
+
+pub(super) fn keys(partitions: &HashSet<(i32, Struct)>) -> HashSet<(i32, PartitionKey)> {
+    partitions.iter().map(|(spec_id, value)| (*spec_id, PartitionKey::new(value))).collect()
 }

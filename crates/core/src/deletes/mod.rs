@@ -14,12 +14,11 @@ mod vector;
 use std::collections::HashMap;
 use std::ops::Deref;
 
-use iceberg::spec::{
-    DataContentType, DataFile, DataFileFormat, Datum, Literal, PrimitiveLiteral, Struct, TableMetadata,
-};
+use iceberg::spec::{DataContentType, DataFile, DataFileFormat, Datum, PrimitiveLiteral, TableMetadata};
 
 use crate::error::{Error, Result};
 use crate::format::LiveFile;
+use crate::format::partition::PartitionKey;
 
 use keys::might_share_key;
 pub use manifests::might_apply_to_manifest;
@@ -82,7 +81,7 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
                 Error::data_invalid(format!("{message}; roll back to a snapshot without it"))
                     .with("file", file.file_path())
             };
-            let partition = || (delete.spec_id, partition_key(file.partition()));
+            let partition = || (delete.spec_id, PartitionKey::new(file.partition()));
             match file.content_type() {
                 DataContentType::Data => return Err(invalid("a data file is listed among the deletes")),
                 DataContentType::PositionDeletes if is_vector(file) => {
@@ -126,7 +125,7 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
             return found;
         }
         let get = |at: &usize| self.files.get(*at);
-        let key = (data.spec_id, partition_key(data.file.partition()));
+        let key = (data.spec_id, PartitionKey::new(data.file.partition()));
         let vector = self.vectors.get(data.path()).and_then(get);
         found.vector = vector.filter(|delete| delete.sequence_number >= data.sequence_number);
         if found.vector.is_none() {
@@ -174,43 +173,6 @@ fn path_bounds(file: &DataFile) -> Option<(&str, &str)> {
     let lower = file.lower_bounds().get(&DELETE_FILE_PATH_ID).and_then(text)?;
     let upper = file.upper_bounds().get(&DELETE_FILE_PATH_ID).and_then(text)?;
     Some((lower, upper))
-}
-
-/// A partition value that compares alike whichever width it was written in: a column that was promoted has had two.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct PartitionKey(Vec<Option<Part>>);
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Part {
-    Whole(i128),
-    Float(u64),
-    Text(String),
-    Bytes(Vec<u8>),
-}
-
-fn partition_key(partition: &Struct) -> PartitionKey {
-    let part = |value: &Literal| match value {
-        Literal::Primitive(primitive) => Some(match primitive {
-            PrimitiveLiteral::Boolean(v) => Part::Whole(i128::from(*v)),
-            PrimitiveLiteral::Int(v) => Part::Whole(i128::from(*v)),
-            PrimitiveLiteral::Long(v) => Part::Whole(i128::from(*v)),
-            PrimitiveLiteral::Int128(v) => Part::Whole(*v),
-            PrimitiveLiteral::Float(v) => Part::Float(canonical(f64::from(v.0))),
-            PrimitiveLiteral::Double(v) => Part::Float(canonical(v.0)),
-            PrimitiveLiteral::String(v) => Part::Text(v.clone()),
-            PrimitiveLiteral::Binary(v) => Part::Bytes(v.clone()),
-            PrimitiveLiteral::UInt128(v) => Part::Bytes(v.to_be_bytes().to_vec()),
-            PrimitiveLiteral::AboveMax => Part::Text("above".to_string()),
-            PrimitiveLiteral::BelowMin => Part::Text("below".to_string()),
-        }),
-        _ => None,
-    };
-    PartitionKey(partition.fields().iter().map(|value| value.as_ref().and_then(part)).collect())
-}
-
-/// The bits of a float, all NaNs alike.
-fn canonical(value: f64) -> u64 {
-    if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() }
 }
 
 #[cfg(test)]

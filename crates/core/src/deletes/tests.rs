@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use iceberg::spec::{
-    DataFileBuilder, Datum, FieldSummary, FormatVersion, ManifestContentType, ManifestFile, PartitionSpec,
-    Schema, SortOrder, TableMetadataBuilder,
+    DataFileBuilder, Datum, FieldSummary, FormatVersion, Literal, ManifestContentType, ManifestFile,
+    PartitionSpec, Schema, SortOrder, Struct, TableMetadataBuilder,
 };
 use roaring::RoaringTreemap;
 

@@ -1,5 +1,6 @@
 //! Partition values of rows: which partition each row of a batch belongs to, and that partition's value and path.
 
+mod key;
 mod path;
 pub(crate) mod transform;
 
@@ -21,6 +22,7 @@ use iceberg::spec::{
 
 use crate::error::{Error, Result};
 
+pub(crate) use key::PartitionKey;
 pub use path::human as human_partition_value;
 pub use transform::transform_array;
 

@@ -35,6 +35,62 @@ async fn add(catalog: &MemoryCatalog, table: &Table, file: ContentFile) -> Table
 }
 
 #[tokio::test]
+async fn equality_deletes_of_one_spec_that_come_while_rows_move_to_another_are_a_conflict() {
+    // From a partitioned spec to none, and the other way.
+    for partitioned in [true, false] {
+        let (catalog, t) = table(partitioned).await;
+        let k = || Literal::int(5);
+        let of = |spec: i32| (spec == i32::from(!partitioned)).then(k);
+        let t = add(&catalog, &t, file_in("a", 0, of(0))).await;
+        let update = match partitioned {
+            true => PartitionUpdate::new().clear(),
+            false => PartitionUpdate::new().add_field(identity("k")),
+        };
+        let t = edit(&catalog, &t, update).await;
+        let start = t.metadata().current_snapshot().unwrap().sequence_number();
+        let a = live(&t, "main").await;
+        let partition = i32::from(!partitioned);
+        commit_deletes(&*catalog, &t, vec![equality_deletes("d", partition, of(partition))]).await;
+
+        let rewrite = |name: &str, spec: i32| Rewrite {
+            delete: a.clone(),
+            add: vec![file_in(name, spec, of(spec))],
+            sequence_number: Some(start),
+        };
+        let moved = Transaction::new(&t).rewrite_files(rewrite("moved", 1)).commit(&*catalog).await;
+        let error = moved.expect_err("the deletes apply to the old rows or to the new ones, not to both");
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        // What stays where it was is deleted as before.
+        let stays = Transaction::new(&t).rewrite_files(rewrite("stays", 0)).commit(&*catalog).await.unwrap();
+        assert_eq!(names(&stays.table, "main").await, ["d", "stays"]);
+    }
+}
+
+#[tokio::test]
+async fn a_partition_is_the_same_one_after_its_column_was_widened() {
+    let (catalog, t) = table(true).await;
+    let t = add(&catalog, &t, file_in("a", 0, [Literal::int(5)])).await;
+    let t = edit(&catalog, &t, SchemaUpdate::new().promote_column("k", types::long())).await;
+    let a = live(&t, "main").await;
+
+    // A delete of the partition in its new form applies to the file that has it in the old one.
+    let deleted = commit_deletes(&*catalog, &t, vec![equality_deletes("d", 0, [Literal::long(5)])]).await;
+    let rewrite =
+        Rewrite { delete: a, add: vec![file_in("b", 0, [Literal::long(5)])], sequence_number: None };
+    let error = Transaction::new(&t).rewrite_files(rewrite).commit(&*catalog).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+
+    // Replacing the partition replaces that file, and an append to it meanwhile conflicts.
+    let overwrite = |name: &str| Overwrite {
+        delete: DeleteBy::Partitions(vec![(0, Struct::from_iter([Some(Literal::long(5))]))]),
+        add: vec![file_in(name, 0, [Literal::long(5)])],
+        reads: None,
+    };
+    let t = Transaction::new(&deleted).overwrite(overwrite("c")).commit(&*catalog).await.unwrap().table;
+    assert_eq!(names(&t, "main").await, ["c", "d"]);
+}
+
+#[tokio::test]
 async fn manifests_are_merged_after_a_partition_column_was_widened() {
     let (catalog, t) = table(true).await;
     let t = add(&catalog, &t, file_in("a", 0, [Literal::int(5)])).await;

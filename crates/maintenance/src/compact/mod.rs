@@ -8,7 +8,8 @@
 //! (where metadata tells how many these are), and only if each of its
 //! files is still in the table and no delete came to apply to them since; else it conflicts, and its rows stay where they
 //! were. The new files keep the sequence number of the snapshot that was read, so that equality deletes which are
-//! committed meanwhile still apply to their rows. On version 3 rows keep their ids.
+//! committed meanwhile still apply to their rows; where rows move to another partition spec, such deletes of a partition are
+//! a conflict. On version 3 rows keep their ids.
 
 mod plan;
 mod report;
