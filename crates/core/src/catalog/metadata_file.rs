@@ -1,9 +1,10 @@
 //! Metadata files: naming, reading, and staging the next one for catalogs that keep only a pointer.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 
-use iceberg::spec::{TableMetadata, TableMetadataBuilder};
+use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 
 use super::{CommitRequest, void_names};
@@ -117,6 +118,7 @@ pub async fn stage_commit(
             Error::new(ErrorKind::Conflict, e.to_string()).with("table", &request.ident).with_source(e)
         })?;
     }
+    check_up_to_date(current.metadata(), request)?;
     let metadata = apply_updates(
         current.metadata(),
         Some(current.metadata_location()),
@@ -126,6 +128,45 @@ pub async fn stage_commit(
     let version = version_of(current.metadata_location()).map_or(1, |v| v + 1);
     let previous = Some(current.metadata_location().to_string());
     write(storage, clock, request.ident.clone(), previous, version, metadata).await
+}
+
+/// Refuses what was worked out from metadata that others have changed since, where no requirement can say so: another
+/// branch's commit has taken the snapshot's sequence number or row ids, or a snapshot that the request names is gone.
+fn check_up_to_date(metadata: &TableMetadata, request: &CommitRequest) -> Result<()> {
+    let mut added = HashSet::new();
+    let there = |id: &i64| metadata.snapshot_by_id(*id).is_some();
+    for update in &request.updates {
+        let (stale, snapshot_id) = match update {
+            TableUpdate::AddSnapshot { snapshot } => {
+                added.insert(snapshot.snapshot_id());
+                let version = metadata.format_version();
+                let numbered = version < FormatVersion::V2
+                    || snapshot.sequence_number() > metadata.last_sequence_number();
+                let has_rows = version < FormatVersion::V3
+                    || snapshot.first_row_id().is_some_and(|id| id >= metadata.next_row_id());
+                (!numbered || !has_rows, snapshot.snapshot_id())
+            }
+            TableUpdate::SetSnapshotRef { reference, .. } => {
+                let id = reference.snapshot_id;
+                (!added.contains(&id) && !there(&id), id)
+            }
+            TableUpdate::RemoveSnapshots { snapshot_ids } => {
+                match snapshot_ids.iter().find(|id| !there(id)) {
+                    Some(gone) => (true, *gone),
+                    None => continue,
+                }
+            }
+            _ => continue,
+        };
+        if stale {
+            return Err(Error::conflict(
+                "another commit changed the table's snapshots since the request was made; reload the table and try again",
+            )
+            .with("table", &request.ident)
+            .with("snapshot", snapshot_id));
+        }
+    }
+    Ok(())
 }
 
 /// Removing a snapshot makes `iceberg` drop every branch and tag that names it. A reference that the request does not drop

@@ -1,0 +1,83 @@
+//! Branches and tags while others commit, and what expiry leaves of idempotency keys on each.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use iceberg::spec::{FormatVersion, NestedField, Operation, Schema, Snapshot, Summary};
+use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest, MemoryCatalog, TableUpdate};
+use icefield_core::commit::{Expiry, Transaction};
+use icefield_core::evolve::types;
+use icefield_core::{ErrorKind, SystemClock, Table};
+use icefield_testkit::{CommitFault, FaultyCatalog};
+
+use crate::support::{append, branch_at, file, live, names, tag_at};
+
+async fn table(version: FormatVersion) -> (Arc<MemoryCatalog>, Table) {
+    let schema =
+        Schema::builder().with_fields([NestedField::optional(1, "id", types::long()).into()]).build();
+    crate::support::table(
+        SystemClock::shared(),
+        version,
+        schema.unwrap(),
+        None,
+        &[("commit.status-check.min-wait-ms", "1")],
+    )
+    .await
+}
+
+async fn expire(catalog: &MemoryCatalog, table: &Table, snapshots: &[i64]) -> Table {
+    let expiry = Expiry { snapshots: snapshots.to_vec(), ..Expiry::default() };
+    let transaction = Transaction::new(table).expire_snapshots(move |_| Ok(expiry.clone()));
+    transaction.commit(catalog).await.unwrap().table
+}
+
+/// Whether a batch that comes again is known.
+async fn comes_again(catalog: &MemoryCatalog, table: &Table, branch: &str, key: &str) -> bool {
+    let again = Transaction::new(table).on_branch(branch).append(vec![file(key)]).idempotency_key(key);
+    again.commit(catalog).await.unwrap().already_applied
+}
+
+#[tokio::test]
+async fn two_writers_of_two_branches_do_not_fail_each_other() {
+    for version in [FormatVersion::V2, FormatVersion::V3] {
+        let (catalog, t) = table(version).await;
+        let (t, first) = append(&catalog, &t, "main", "a").await;
+        let t =
+            Transaction::new(&t).set_ref("audit", branch_at(first)).commit(&*catalog).await.unwrap().table;
+        // Both have seen this table, and neither moves the other's branch.
+        append(&catalog, &t, "audit", "b").await;
+        let late = Transaction::new(&t).append(vec![file("c")]).commit(&*catalog).await.unwrap();
+        assert_eq!(late.attempts, 2, "{version:?}");
+        assert_eq!(names(&late.table, "main").await, ["a", "c"]);
+        assert_eq!(names(&late.table, "audit").await, ["a", "b"]);
+        let numbers: BTreeSet<i64> = late.table.metadata().snapshots().map(|s| s.sequence_number()).collect();
+        assert_eq!(numbers.len(), 3, "each snapshot has a sequence number of its own");
+        let mut files = live(&late.table, "main").await;
+        files.extend(live(&late.table, "audit").await);
+        let row_ids: BTreeSet<Option<i64>> = files.iter().map(|f| f.file.first_row_id()).collect();
+        assert_eq!(row_ids.len(), if version == FormatVersion::V3 { 3 } else { 1 });
+    }
+}
+
+#[tokio::test]
+async fn a_tag_on_a_snapshot_that_expires_meanwhile_is_told_so() {
+    let (catalog, t) = table(FormatVersion::V2).await;
+    let (t, first) = append(&catalog, &t, "main", "a").await;
+    let (stale, _) = append(&catalog, &t, "main", "b").await;
+    expire(&catalog, &stale, &[first]).await;
+    let error = Transaction::new(&stale).set_ref("v1", tag_at(first)).commit(&*catalog).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+#[tokio::test]
+async fn of_two_expiries_at_the_same_time_neither_forgets_the_other_ones_keys() {
+    let (catalog, t) = table(FormatVersion::V2).await;
+    let (t, first) = append(&catalog, &t, "main", "a").await;
+    let (t, second) = append(&catalog, &t, "main", "b").await;
+    let (stale, _) = append(&catalog, &t, "main", "c").await;
+    expire(&catalog, &stale, &[first, second]).await;
+    let t = expire(&catalog, &stale, &[first]).await;
+    for key in ["a", "b", "c"] {
+        assert!(comes_again(&catalog, &t, "main", key).await, "{key}");
+    }
+}
