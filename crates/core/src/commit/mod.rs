@@ -27,13 +27,13 @@ mod validate;
 use std::fmt;
 use std::sync::Arc;
 
-use iceberg::spec::{SnapshotReference, SnapshotRetention, TableMetadata};
+use iceberg::spec::{SnapshotReference, TableMetadata};
 
 use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::evolve::MetadataChange;
 use crate::format::ContentFile;
-use crate::table::{MAIN_BRANCH, Table, ancestors, references};
+use crate::table::{MAIN_BRANCH, Table, ancestors};
 
 pub use action::{DeleteBy, Expiry, Isolation, Overwrite, Rewrite};
 pub use history::{COMMIT_ID, IDEMPOTENCY_KEY, is_applied};
@@ -91,7 +91,7 @@ impl Transaction {
         }
     }
 
-    /// Adds the snapshots of later actions to this branch, which must exist, instead of `main`.
+    /// Adds the snapshots of later actions to this branch, which must exist and not be a tag, instead of `main`.
     pub fn on_branch(mut self, branch: impl Into<String>) -> Self {
         self.branch = branch.into();
         self
@@ -231,12 +231,10 @@ fn rollback(metadata: &TableMetadata, branch: &str, snapshot_id: i64) -> Result<
         return Err(Error::invalid_input(
             "only an ancestor of the branch's head can be rolled back to; to use another snapshot set the branch to it",
         )
+    let retention = run::branch_retention(metadata, branch)?;
         .with("branch", branch)
         .with("snapshot", snapshot_id));
     }
-    let retention =
-        references(metadata).into_iter().find(|(name, _)| name == branch).map(|(_, r)| r.retention);
-    let retention = retention.unwrap_or(SnapshotRetention::branch(None, None, None));
     Ok((branch.to_string(), SnapshotReference::new(snapshot_id, retention)))
 }
 

@@ -381,9 +381,19 @@ fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
 }
 
 /// The retention settings of a branch, as they are or as a new branch has them.
-pub(super) fn retention(metadata: &TableMetadata, branch: &str) -> SnapshotRetention {
+///
+/// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput) for a tag, which stays where it is.
+pub(super) fn branch_retention(metadata: &TableMetadata, branch: &str) -> Result<SnapshotRetention> {
     let reference = references(metadata).into_iter().find(|(name, _)| name == branch);
-    reference.map_or(SnapshotRetention::branch(None, None, None), |(_, reference)| reference.retention)
+    match reference {
+        Some((_, reference)) if !reference.is_branch() => Err(Error::invalid_input(
+            "a tag stays on its snapshot and can't be committed to; commit to a branch, a new one at the tag's snapshot perhaps",
+        )
+        .with("tag", branch)),
+        Some((_, reference)) => Ok(reference.retention),
+        None => Ok(SnapshotRetention::branch(None, None, None)),
+    }
 }
 
 /// The snapshots of a branch after `start`, oldest first.

@@ -11,7 +11,7 @@ use iceberg::{TableUpdate, spec::MAIN_BRANCH};
 use super::action::{DataAction, DeleteBy, Isolation};
 use super::dangling;
 use super::manifests::{Entry, ManifestStore, check_added, load_all};
-use super::run::{retention, since};
+use super::run::{branch_retention, since};
 use super::summary::SummaryCounts;
 use super::validate::{Change, Footprint, Reads, keys, validate};
 use crate::clock::Clock;
@@ -69,6 +69,7 @@ pub(super) async fn produce(
     if parent.is_none() && context.branch != MAIN_BRANCH {
         return Err(Error::not_found("no such branch; create it first").with("branch", context.branch));
     }
+    let retention = branch_retention(metadata, context.branch)?;
     let work = plan(&context, action)?;
     check_added(metadata, &work.add)?;
     if let Some(footprint) = &work.footprint {
@@ -151,7 +152,7 @@ pub(super) async fn produce(
         }
         _ => builder.build(),
     };
-    let reference = SnapshotReference::new(snapshot_id, retention(metadata, context.branch));
+    let reference = SnapshotReference::new(snapshot_id, retention);
     Ok(Some(Produced {
         updates: vec![
             TableUpdate::AddSnapshot { snapshot },

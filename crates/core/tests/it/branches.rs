@@ -60,6 +60,20 @@ async fn two_writers_of_two_branches_do_not_fail_each_other() {
 }
 
 #[tokio::test]
+async fn a_tag_is_not_a_place_to_commit_to() {
+    let (catalog, t) = table(FormatVersion::V2).await;
+    let (t, first) = append(&catalog, &t, "main", "a").await;
+    let (t, second) = append(&catalog, &t, "main", "b").await;
+    let t = Transaction::new(&t).set_ref("v1", tag_at(second)).commit(&*catalog).await.unwrap().table;
+    let on_tag = || Transaction::new(&t).on_branch("v1");
+    for transaction in [on_tag().append(vec![file("c")]), on_tag().rollback_to(first)] {
+        let error = transaction.commit(&*catalog).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains("v1"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_tag_on_a_snapshot_that_expires_meanwhile_is_told_so() {
     let (catalog, t) = table(FormatVersion::V2).await;
     let (t, first) = append(&catalog, &t, "main", "a").await;
