@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{SnapshotRef, SnapshotRetention, TableMetadata};
+use iceberg::TableUpdate;
+use iceberg::spec::{SnapshotRef, SnapshotReference, TableMetadata};
 
 use crate::config::Properties;
 use crate::error::Result;
@@ -54,16 +55,21 @@ fn expired_keys(metadata: &TableMetadata, branch: &str) -> Vec<String> {
     text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
-/// The properties that keep the keys of snapshots which are about to expire, for every branch that they are part of.
-pub(super) fn keep_keys(metadata: &TableMetadata, expiring: &[i64]) -> Result<HashMap<String, String>> {
+/// The properties that keep the keys of snapshots which are about to leave the history of a branch, for every branch that
+/// stays: those that expire, and those behind them, which a tag may hold but from where no branch's history leads on.
+pub(super) fn keep_keys(
+    metadata: &TableMetadata,
+    expiring: &[i64],
+    dropped: &[String],
+) -> Result<HashMap<String, String>> {
     let most = Properties::new(metadata.properties()).get_or(MAX_EXPIRED_KEYS, MAX_EXPIRED_KEYS_DEFAULT)?;
     let mut properties = HashMap::new();
     for (branch, reference) in references(metadata) {
-        if !matches!(reference.retention, SnapshotRetention::Branch { .. }) {
+        if !reference.is_branch() || dropped.contains(&branch) {
             continue;
         }
         let mut going: Vec<String> = ancestors(metadata, reference.snapshot_id)
-            .filter(|s| expiring.contains(&s.snapshot_id()))
+            .skip_while(|s| !expiring.contains(&s.snapshot_id()))
             .filter_map(|s| s.summary().additional_properties.get(IDEMPOTENCY_KEY).cloned())
             .collect();
         if going.is_empty() {
@@ -78,4 +84,35 @@ pub(super) fn keep_keys(metadata: &TableMetadata, expiring: &[i64]) -> Result<Ha
         properties.insert(format!("{EXPIRED_KEYS}{branch}"), text);
     }
     Ok(properties)
+}
+
+/// The update that has a reference's expired keys be those of its history when it is set, or dropped (`None`). A branch that
+/// moves along its own history has the keys that it had; one that is made anew has those of the branch that it is made from.
+pub(super) fn keys_of_ref(
+    metadata: &TableMetadata,
+    name: &str,
+    reference: Option<&SnapshotReference>,
+) -> Option<TableUpdate> {
+    let keys = |branch: &str| metadata.properties().get(&format!("{EXPIRED_KEYS}{branch}"));
+    if !metadata.properties().keys().any(|property| property.starts_with(EXPIRED_KEYS)) {
+        return None;
+    }
+    let leads_to = |head: i64, to: i64| ancestors(metadata, head).any(|s| s.snapshot_id() == to);
+    let head = metadata.snapshot_for_ref(name).map(|s| s.snapshot_id());
+    let has = match reference.filter(|reference| reference.is_branch()).map(|r| r.snapshot_id) {
+        Some(to) if head.is_some_and(|head| leads_to(head, to) || leads_to(to, head)) => return None,
+        Some(to) => references(metadata)
+            .into_iter()
+            .filter(|(_, other)| other.is_branch() && leads_to(other.snapshot_id, to))
+            .find_map(|(other, _)| keys(&other)),
+        None => None,
+    };
+    let property = format!("{EXPIRED_KEYS}{name}");
+    match (keys(name), has) {
+        (had, Some(has)) if had != Some(has) => {
+            Some(TableUpdate::SetProperties { updates: HashMap::from([(property, has.clone())]) })
+        }
+        (Some(_), None) => Some(TableUpdate::RemoveProperties { removals: vec![property] }),
+        _ => None,
+    }
 }

@@ -212,7 +212,10 @@ async fn stage(
                     return Err(Error::invalid_input("main is a branch and can't become a tag"));
                 }
                 require_ref(&mut staged.requirements, current.metadata(), &ref_name);
-                vec![TableUpdate::SetSnapshotRef { ref_name, reference }]
+                let keys = history::keys_of_ref(&metadata, &ref_name, Some(&reference));
+                let mut updates = vec![TableUpdate::SetSnapshotRef { ref_name, reference }];
+                updates.extend(keys);
+                updates
             }
             Action::RemoveRef(name) => {
                 if name == MAIN_BRANCH {
@@ -224,7 +227,9 @@ async fn stage(
                         .with("ref", name));
                 }
                 require_ref(&mut staged.requirements, current.metadata(), name);
-                vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }]
+                let mut updates = vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }];
+                updates.extend(history::keys_of_ref(&metadata, name, None));
+                updates
             }
             Action::Change(change) => {
                 let change = change(&metadata)?;
@@ -276,8 +281,9 @@ fn expire(metadata: &TableMetadata, expiry: Expiry) -> Result<Vec<TableUpdate>> 
             .with("ref", name));
         }
     }
+        updates.extend(history::keys_of_ref(metadata, name, None));
     if !snapshot_ids.is_empty() {
-        let keys = history::keep_keys(metadata, &snapshot_ids)?;
+        let keys = history::keep_keys(metadata, &snapshot_ids, &expiry.refs)?;
         if !keys.is_empty() {
             updates.push(TableUpdate::SetProperties { updates: keys });
         }

@@ -84,6 +84,60 @@ async fn a_tag_on_a_snapshot_that_expires_meanwhile_is_told_so() {
 }
 
 #[tokio::test]
+async fn a_key_that_expiry_cuts_off_from_its_branch_is_kept_though_a_tag_keeps_its_snapshot() {
+    let (catalog, t) = table(FormatVersion::V2).await;
+    let (t, first) = append(&catalog, &t, "main", "a").await;
+    let t = Transaction::new(&t).set_ref("v1", tag_at(first)).commit(&*catalog).await.unwrap().table;
+    let (t, second) = append(&catalog, &t, "main", "b").await;
+    let (t, _) = append(&catalog, &t, "main", "c").await;
+    let t = expire(&catalog, &t, &[second]).await;
+    assert!(t.metadata().snapshot_by_id(first).is_some());
+    for key in ["a", "b", "c"] {
+        assert!(comes_again(&catalog, &t, "main", key).await, "{key}");
+    }
+    // The tag's snapshot goes too: its key is kept already, and once.
+    let t = Transaction::new(&t).remove_ref("v1").commit(&*catalog).await.unwrap().table;
+    let t = expire(&catalog, &t, &[first]).await;
+    assert!(comes_again(&catalog, &t, "main", "a").await);
+    assert_eq!(t.property("icefield.idempotency.expired-keys.main"), Some(r#"["a","b"]"#));
+}
+
+#[tokio::test]
+async fn a_new_branch_has_the_expired_keys_of_the_branch_that_it_comes_from() {
+    let (catalog, t) = table(FormatVersion::V2).await;
+    let (t, first) = append(&catalog, &t, "main", "a").await;
+    let (t, second) = append(&catalog, &t, "main", "b").await;
+    let t = expire(&catalog, &t, &[first]).await;
+    let t = Transaction::new(&t).set_ref("audit", branch_at(second)).commit(&*catalog).await.unwrap().table;
+    assert!(comes_again(&catalog, &t, "audit", "a").await);
+    assert_eq!(names(&t, "audit").await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_branch_that_is_made_anew_does_not_have_the_keys_of_the_one_before() {
+    for dropped_by_expiry in [false, true] {
+        let (catalog, t) = table(FormatVersion::V2).await;
+        let (t, first) = append(&catalog, &t, "main", "a").await;
+        let t =
+            Transaction::new(&t).set_ref("audit", branch_at(first)).commit(&*catalog).await.unwrap().table;
+        let (t, gone) = append(&catalog, &t, "audit", "x").await;
+        let (t, _) = append(&catalog, &t, "audit", "y").await;
+        let t = expire(&catalog, &t, &[gone]).await;
+        assert!(comes_again(&catalog, &t, "audit", "x").await);
+        let drop = Transaction::new(&t);
+        let drop = match dropped_by_expiry {
+            true => drop.expire_snapshots(|_| Ok(Expiry { refs: vec!["audit".into()], ..Expiry::default() })),
+            false => drop.remove_ref("audit"),
+        };
+        let t = drop.commit(&*catalog).await.unwrap().table;
+        let t =
+            Transaction::new(&t).set_ref("audit", branch_at(first)).commit(&*catalog).await.unwrap().table;
+        let (t, _) = append(&catalog, &t, "audit", "x").await;
+        assert_eq!(names(&t, "audit").await, ["a", "x"]);
+    }
+}
+
+#[tokio::test]
 async fn of_two_expiries_at_the_same_time_neither_forgets_the_other_ones_keys() {
     let (catalog, t) = table(FormatVersion::V2).await;
     let (t, first) = append(&catalog, &t, "main", "a").await;
