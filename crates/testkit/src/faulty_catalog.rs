@@ -1,9 +1,11 @@
 //! [`FaultyCatalog`]: any catalog, with the answers of its commits lost or refused on demand.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use icefield_core::catalog::{
     Catalog, CommitOutcome, CommitRequest, NamespaceIdent, TableCreation, TableIdent,
 };
@@ -28,17 +30,23 @@ pub enum CommitFault {
 }
 
 /// A catalog whose next commits meet the faults that were queued, in order; later ones go through.
-#[derive(Debug)]
 pub struct FaultyCatalog {
     inner: Arc<dyn Catalog>,
     faults: Mutex<VecDeque<CommitFault>>,
     late: Mutex<Vec<Vec<CommitRequest>>>,
+    meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+impl fmt::Debug for FaultyCatalog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyCatalog").field("inner", &self.inner).finish_non_exhaustive()
+    }
 }
 
 impl FaultyCatalog {
     /// Wraps a catalog. Nothing fails until faults are queued.
     pub fn new(inner: Arc<dyn Catalog>) -> Self {
-        Self { inner, faults: Mutex::default(), late: Mutex::default() }
+        Self { inner, faults: Mutex::default(), late: Mutex::default(), meanwhile: Mutex::default() }
     }
 
     /// The catalog underneath.
@@ -59,6 +67,11 @@ impl FaultyCatalog {
             outcomes.push(self.inner.commit(requests).await);
         }
         outcomes
+    }
+
+    /// What others do between the next commit whose answer is lost and the writer's first look at what became of it.
+    pub fn meanwhile(&self, work: impl Future<Output = ()> + Send + 'static) {
+        *self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(work));
     }
 
     /// How many queued faults no commit has met yet.
@@ -148,7 +161,13 @@ impl Catalog for FaultyCatalog {
                 CommitOutcome::Unknown(lost())
             }
             CommitFault::LostAnswer => match self.inner.commit(requests).await {
-                CommitOutcome::Done(_) => CommitOutcome::Unknown(lost()),
+                CommitOutcome::Done(_) => {
+                    let work = self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    if let Some(work) = work {
+                        work.await;
+                    }
+                    CommitOutcome::Unknown(lost())
+                }
                 other => other,
             },
         }

@@ -325,9 +325,10 @@ async fn settle(
             {
                 return Settled::Done(table, None);
             }
-            // With its requirements broken the lost request can't be applied any more, however late it arrives.
+            // With its requirements broken the lost request can't be applied any more, however late it arrives. But where
+            // history does not go back to where the commit began, it may have been applied, and expired.
             let broken = request.requirements.iter().any(|r| r.check(Some(metadata)).is_err());
-            if adds_snapshot && broken {
+            if adds_snapshot && broken && leads_back_to(metadata, base.metadata(), request) {
                 return Settled::NotDone;
             }
         }
@@ -351,6 +352,17 @@ fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> boo
     let mut schemas = expected.schemas_iter();
     schemas.all(|s| metadata.schema_by_id(s.schema_id()).is_some_and(|theirs| theirs == s))
         && expected.current_schema_id() == metadata.current_schema_id()
+/// Whether the history of each branch that the request moves is whole from its head back to where the branch was.
+fn leads_back_to(metadata: &TableMetadata, base: &TableMetadata, request: &CommitRequest) -> bool {
+    request.updates.iter().all(|update| match update {
+        TableUpdate::SetSnapshotRef { ref_name, .. } => {
+            let start = base.snapshot_for_ref(ref_name).map(|s| s.snapshot_id());
+            since(metadata, ref_name, start).is_ok()
+        }
+        _ => true,
+    })
+}
+
         && expected.default_partition_spec_id() == metadata.default_partition_spec_id()
         && expected.default_sort_order_id() == metadata.default_sort_order_id()
         && expected.properties() == metadata.properties()

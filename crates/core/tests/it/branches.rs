@@ -149,3 +149,47 @@ async fn of_two_expiries_at_the_same_time_neither_forgets_the_other_ones_keys() 
         assert!(comes_again(&catalog, &t, "main", key).await, "{key}");
     }
 }
+
+/// What the writer would take for a batch that someone else applied, and delete, is in the table.
+#[tokio::test]
+async fn a_commit_that_was_done_and_expired_before_it_was_looked_for_is_not_taken_for_undone() {
+    for key in [true, false] {
+        let (catalog, t) = table(FormatVersion::V2).await;
+        let (t, first) = append(&catalog, &t, "main", "a").await;
+        let faulty = FaultyCatalog::new(catalog.clone());
+        faulty.queue([CommitFault::LostAnswer]);
+        let (others, ident) = (catalog.clone(), t.ident().clone());
+        faulty.meanwhile(async move {
+            // Another commit, and an expiry that leaves only that.
+            let t = others.load_table(&ident).await.unwrap();
+            let head = t.metadata().current_snapshot().unwrap();
+            let next = Snapshot::builder()
+                .with_snapshot_id(7)
+                .with_parent_snapshot_id(Some(head.snapshot_id()))
+                .with_sequence_number(t.metadata().next_sequence_number())
+                .with_timestamp_ms(t.metadata().last_updated_ms() + 1)
+                .with_manifest_list(head.manifest_list())
+                .with_summary(Summary {
+                    operation: Operation::Replace,
+                    additional_properties: HashMap::new(),
+                })
+                .build();
+            let keys = ("icefield.idempotency.expired-keys.main".to_string(), r#"["a","b"]"#.to_string());
+            let updates = vec![
+                TableUpdate::AddSnapshot { snapshot: next },
+                TableUpdate::SetSnapshotRef { ref_name: "main".to_string(), reference: branch_at(7) },
+                TableUpdate::SetProperties { updates: [keys].into() },
+                TableUpdate::RemoveSnapshots { snapshot_ids: vec![first, head.snapshot_id()] },
+            ];
+            let request = CommitRequest { ident, requirements: Vec::new(), updates };
+            assert!(matches!(others.commit(vec![request]).await, CommitOutcome::Done(_)));
+        });
+        let append = Transaction::new(&t).append(vec![file("b")]);
+        let append = if key { append.idempotency_key("b") } else { append };
+        let error = append.commit(&faulty).await.unwrap_err();
+        assert!(error.is_commit_state_unknown(), "{error}");
+        let t = catalog.load_table(t.ident()).await.unwrap();
+        assert_eq!(names(&t, "main").await, ["a", "b"]);
+        assert!(comes_again(&catalog, &t, "main", "b").await);
+    }
+}
