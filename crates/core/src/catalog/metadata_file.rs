@@ -7,7 +7,7 @@ use std::sync::Arc;
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 
-use super::{CommitRequest, void_names};
+use super::{CommitRequest, clocks, void_names};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{first_foreign, foreign, primitive_text};
@@ -190,14 +190,19 @@ fn check_references(before: &TableMetadata, after: &TableMetadata, request: &Com
     Ok(())
 }
 
-/// The metadata that updates make of `metadata`. Pure but for the new metadata's last-updated time.
+/// The metadata that updates make of `metadata`. Pure but for the new metadata's last-updated time, which is never before
+/// that of `metadata`.
 pub(crate) fn apply_updates(
     metadata: &TableMetadata,
     location: Option<&str>,
     updates: impl IntoIterator<Item = iceberg::TableUpdate>,
 ) -> Result<TableMetadata> {
+    let updates: Vec<TableUpdate> = updates.into_iter().collect();
     let hidden = void_names::hide(metadata)?;
-    let mut builder = hidden.as_ref().unwrap_or(metadata).clone().into_builder(location.map(str::to_string));
+    let shown = hidden.as_ref().unwrap_or(metadata);
+    let ahead = clocks::ahead_ms(metadata, &updates);
+    let earlier = (ahead > 0).then(|| clocks::moved(shown, -ahead)).transpose()?;
+    let mut builder = earlier.as_ref().unwrap_or(shown).clone().into_builder(location.map(str::to_string));
     for update in updates {
         builder = match hidden {
             Some(_) => void_names::hide_in(update, metadata)?,
@@ -205,7 +210,10 @@ pub(crate) fn apply_updates(
         }
         .apply(builder)?;
     }
-    let built = builder.build()?.metadata;
+    let mut built = builder.build()?.metadata;
+    if earlier.is_some() {
+        built = clocks::moved(&built, ahead)?;
+    }
     if hidden.is_some() { void_names::show(&built) } else { Ok(built) }
 }
 

@@ -5,6 +5,7 @@
 //! needs (manifests, validation, retries) is settled before and after it.
 
 mod bridge;
+mod clocks;
 mod memory;
 mod metadata_file;
 mod void_names;

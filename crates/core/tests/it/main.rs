@@ -3,5 +3,6 @@
 mod branches;
 mod evolved;
 mod faults;
+mod odd_tables;
 mod support;
 mod untrusted;

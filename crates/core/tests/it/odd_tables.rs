@@ -1,0 +1,59 @@
+//! Tables in a state that this library would not have brought them into.
+
+use std::time::Duration;
+
+use iceberg::spec::{FormatVersion, NestedField, Schema};
+use icefield_core::catalog::{Catalog, MemoryCatalog};
+use icefield_core::commit::{Expiry, Transaction};
+use icefield_core::evolve::{PropertiesUpdate, types};
+use icefield_core::{AsOf, Clock, ErrorKind, SystemClock, Table};
+use icefield_testkit::FakeClock;
+
+use crate::support::{append, file, names, table, tag_at};
+
+fn schema() -> Schema {
+    Schema::builder().with_fields([NestedField::optional(1, "id", types::long()).into()]).build().unwrap()
+}
+
+async fn set(
+    catalog: &MemoryCatalog,
+    table: &Table,
+    name: &str,
+    value: &str,
+) -> icefield_core::Result<Table> {
+    let update = PropertiesUpdate::new().set(name, value);
+    let change = Transaction::new(table).change(move |metadata| update.apply(metadata));
+    Ok(change.commit(catalog).await?.table)
+}
+
+#[tokio::test]
+async fn a_writer_whose_clock_is_an_hour_ahead_does_not_lock_the_others_out() {
+    let clock = FakeClock::new(1);
+    clock.set_ms(SystemClock.now_ms());
+    clock.advance(Duration::from_secs(3600));
+    let (catalog, t) = table(clock.shared(), FormatVersion::V2, schema(), None, &[]).await;
+    let (t, first) = append(&catalog, &t, "main", "a").await;
+    let (t, second) = append(&catalog, &t, "main", "b").await;
+    // The clocks are right again, or those of another writer are.
+    clock.set_ms(SystemClock.now_ms());
+    let t = set(&catalog, &t, "owner", "rates").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    let t = Transaction::new(&t).set_ref("v1", tag_at(second)).commit(&*catalog).await.unwrap().table;
+    let t = Transaction::new(&t).rollback_to(first).commit(&*catalog).await.unwrap().table;
+    let (t, third) = append(&catalog, &t, "main", "c").await;
+    assert_eq!(names(&t, "main").await, ["a", "c"]);
+    // Time runs on in the table, and tells what it was like.
+    let times: Vec<i64> = t.metadata().history().iter().map(|entry| entry.timestamp_ms()).collect();
+    assert!(times.is_sorted() && t.metadata().last_updated_ms() >= times[times.len() - 1], "{times:?}");
+    let then = |ms: i64| t.snapshot_as_of(&AsOf::Timestamp(ms)).unwrap().unwrap().snapshot_id();
+    assert_eq!(then(t.metadata().snapshot_by_id(second).unwrap().timestamp_ms()), second);
+    assert_eq!(then(t.metadata().last_updated_ms()), third);
+    let log: Vec<i64> = t.metadata().metadata_log().iter().map(|entry| entry.timestamp_ms).collect();
+    assert!(log.is_sorted(), "{log:?}");
+
+    let expire = move |_: &_| Ok(Expiry { snapshots: vec![first], ..Expiry::default() });
+    let t = Transaction::new(&t).expire_snapshots(expire).commit(&*catalog).await.unwrap().table;
+    assert_eq!(t.metadata().snapshots().len(), 2);
+    assert_eq!(t.property("owner"), Some("rates"));
+    catalog.load_table(t.ident()).await.unwrap();
+}
