@@ -40,6 +40,18 @@ impl<'a> Properties<'a> {
         Ok(self.get(name)?.unwrap_or(default))
     }
 
+    /// Whether a property is `true` or `false`, in whatever case, or its default.
+    ///
+    /// # Errors
+    /// As [`Properties::get`].
+    pub fn flag(&self, name: &str, default: bool) -> Result<bool> {
+        match self.text(name).map(str::trim) {
+            Some(text) if text.eq_ignore_ascii_case("true") => Ok(true),
+            Some(text) if text.eq_ignore_ascii_case("false") => Ok(false),
+            _ => self.get_or(name, default),
+        }
+    }
+
     /// A property in milliseconds, or its default.
     pub fn millis_or(&self, name: &str, default: u64) -> Result<Duration> {
         Ok(Duration::from_millis(self.get_or(name, default)?))

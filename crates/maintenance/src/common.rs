@@ -45,7 +45,7 @@ impl Target {
 
 /// Refuses to delete files of a table whose owner forbids it: other tables may share its files.
 pub(crate) fn require_gc(metadata: &iceberg::spec::TableMetadata, operation: &str) -> Result<()> {
-    if Properties::new(metadata.properties()).get_or("gc.enabled", true)? {
+    if Properties::new(metadata.properties()).flag("gc.enabled", true)? {
         return Ok(());
     }
     Err(Error::invalid_input(

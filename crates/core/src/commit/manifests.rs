@@ -146,7 +146,7 @@ impl<'a> ManifestStore<'a> {
         manifests: Vec<ManifestFile>,
     ) -> Result<Vec<ManifestFile>> {
         let properties = Properties::new(metadata.properties());
-        if !properties.get_or("commit.manifest-merge.enabled", true)? {
+        if !properties.flag("commit.manifest-merge.enabled", true)? {
             return Ok(manifests);
         }
         let target: u64 = properties.get_or("commit.manifest.target-size-bytes", 8 << 20)?;

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use iceberg::spec::TableMetadata;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -27,8 +26,8 @@ pub(super) struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    pub(super) fn new(metadata: &TableMetadata, clock: &dyn Clock) -> Result<Self> {
-        let properties = Properties::new(metadata.properties());
+    pub(super) fn new(properties: &HashMap<String, String>, clock: &dyn Clock) -> Result<Self> {
+        let properties = Properties::new(properties);
         Ok(Self {
             retries: properties.get("commit.retry.num-retries")?,
             min_wait: properties.millis_or("commit.retry.min-wait-ms", 100)?,

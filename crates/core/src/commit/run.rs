@@ -1,5 +1,7 @@
 //! The commit loop: apply, publish, and settle what became of it.
 
+use std::collections::HashMap;
+
 use iceberg::spec::{MAIN_BRANCH, SnapshotRetention, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
@@ -8,6 +10,7 @@ use super::manifests::ManifestStore;
 use super::retry::{RetryPolicy, queue};
 use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history, snapshot};
 use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates};
+use crate::config::Properties;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 use crate::table::{Table, ancestors, references};
@@ -15,7 +18,14 @@ use crate::table::{Table, ancestors, references};
 pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) -> Result<Committed> {
     let clock = catalog.clock().clone();
     let ident = transaction.base.ident().clone();
-    let policy = RetryPolicy::new(transaction.base.metadata(), &*clock)?;
+    let policy = match RetryPolicy::new(transaction.base.metadata().properties(), &*clock) {
+        // The property that can't be read may be what is being mended.
+        Err(error) if transaction.actions.iter().all(|action| matches!(action, Action::Change(_))) => {
+            tracing::warn!(table = %ident, %error, "a change of metadata is committed with the default retries");
+            RetryPolicy::new(&HashMap::new(), &*clock)?
+        }
+        policy => policy?,
+    };
     let commit_id = clock.uuid().to_string();
     transaction.summary.push((COMMIT_ID.to_string(), commit_id.clone()));
     if let Some(key) = &transaction.idempotency_key {
@@ -389,7 +399,8 @@ async fn discard(storage: &Storage, written: Vec<String>, doubt: bool) {
 /// With `write.metadata.delete-after-commit.enabled`: the metadata files that this commit dropped from the log
 /// (`write.metadata.previous-versions-max`). Nothing names them any more.
 fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
-    if after.property("write.metadata.delete-after-commit.enabled") != Some("true") {
+    let properties = Properties::new(after.metadata().properties());
+    if !properties.flag("write.metadata.delete-after-commit.enabled", false).unwrap_or(false) {
         return Vec::new();
     }
     let named: Vec<&str> =

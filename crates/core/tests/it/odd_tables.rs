@@ -57,3 +57,30 @@ async fn a_writer_whose_clock_is_an_hour_ahead_does_not_lock_the_others_out() {
     assert_eq!(t.property("owner"), Some("rates"));
     catalog.load_table(t.ident()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_property_that_stops_commits_can_be_mended() {
+    for name in ["commit.retry.num-retries", "commit.status-check.min-wait-ms"] {
+        let (catalog, t) =
+            table(SystemClock::shared(), FormatVersion::V2, schema(), None, &[(name, "many")]).await;
+        let error = Transaction::new(&t).append(vec![file("a")]).commit(&*catalog).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(name), "{error}");
+        let t = set(&catalog, &t, name, "7").await.unwrap();
+        append(&catalog, &t, "main", "a").await;
+    }
+}
+
+#[tokio::test]
+async fn flags_may_be_written_in_any_case() {
+    let properties = [
+        ("commit.manifest-merge.enabled", "TRUE"),
+        ("write.metadata.delete-after-commit.enabled", "True"),
+        ("write.metadata.previous-versions-max", "1"),
+    ];
+    let (catalog, t) = table(SystemClock::shared(), FormatVersion::V2, schema(), None, &properties).await;
+    let created = t.metadata_location().to_string();
+    let (t, _) = append(&catalog, &t, "main", "a").await;
+    let (t, _) = append(&catalog, &t, "main", "b").await;
+    assert!(!t.storage().exists(&created).await.unwrap(), "it has left the log");
+}
