@@ -212,6 +212,13 @@ impl Transaction {
         written.chain(none.then_some(self.branch.as_str()))
     }
 
+    /// Whether what is to be done is only found when the table is looked at.
+    fn looks_for_work(&self) -> bool {
+        self.actions
+            .iter()
+            .any(|action| matches!(action, Action::Data { action: DataAction::RemoveDanglingDeletes, .. }))
+    }
+
     fn data(self, action: DataAction) -> Self {
         let (branch, isolation) = (self.branch.clone(), self.isolation);
         self.action(Action::Data { branch, isolation, action })
@@ -224,6 +231,7 @@ impl Transaction {
 }
 
 fn rollback(metadata: &TableMetadata, branch: &str, snapshot_id: i64) -> Result<(String, SnapshotReference)> {
+    let retention = run::branch_retention(metadata, branch)?;
     let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
     let is_ancestor =
         head.is_some_and(|head| ancestors(metadata, head).any(|s| s.snapshot_id() == snapshot_id));
@@ -231,7 +239,6 @@ fn rollback(metadata: &TableMetadata, branch: &str, snapshot_id: i64) -> Result<
         return Err(Error::invalid_input(
             "only an ancestor of the branch's head can be rolled back to; to use another snapshot set the branch to it",
         )
-    let retention = run::branch_retention(metadata, branch)?;
         .with("branch", branch)
         .with("snapshot", snapshot_id));
     }

@@ -33,9 +33,11 @@ pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) 
     }
 
     let queue = queue(transaction.base.metadata().uuid());
-    // Whoever had to wait for another commit of this process begins with a fresh look at the table.
+    // Whoever had to wait for another commit of this process begins with a fresh look at the table, and so does what is found
+    // in the table itself: the base may have nothing of it.
     let mut first_turn = queue.try_lock().ok();
-    let mut current = Some(transaction.base.clone()).filter(|_| first_turn.is_some());
+    let mut current =
+        Some(transaction.base.clone()).filter(|_| first_turn.is_some() && !transaction.looks_for_work());
     let mut attempts = 0;
     // Set once an outcome was unknown: from then on nothing that was written may be deleted.
     let mut doubt = false;
@@ -279,6 +281,7 @@ fn expire(metadata: &TableMetadata, expiry: Expiry) -> Result<Vec<TableUpdate>> 
             return Err(Error::invalid_input("the branch main never expires"));
         }
         updates.push(TableUpdate::RemoveSnapshotRef { ref_name: name.clone() });
+        updates.extend(history::keys_of_ref(metadata, name, None));
     }
     let snapshot_ids: Vec<i64> =
         expiry.snapshots.into_iter().filter(|id| metadata.snapshot_by_id(*id).is_some()).collect();
@@ -291,7 +294,6 @@ fn expire(metadata: &TableMetadata, expiry: Expiry) -> Result<Vec<TableUpdate>> 
             .with("ref", name));
         }
     }
-        updates.extend(history::keys_of_ref(metadata, name, None));
     if !snapshot_ids.is_empty() {
         let keys = history::keep_keys(metadata, &snapshot_ids, &expiry.refs)?;
         if !keys.is_empty() {
@@ -349,6 +351,17 @@ async fn settle(
     Settled::Unknown
 }
 
+/// Whether the history of each branch that the request moves is whole from its head back to where the branch was.
+fn leads_back_to(metadata: &TableMetadata, base: &TableMetadata, request: &CommitRequest) -> bool {
+    request.updates.iter().all(|update| match update {
+        TableUpdate::SetSnapshotRef { ref_name, .. } => {
+            let start = base.snapshot_for_ref(ref_name).map(|s| s.snapshot_id());
+            since(metadata, ref_name, start).is_ok()
+        }
+        _ => true,
+    })
+}
+
 /// Whether metadata shows the effect of a request that adds no snapshot: applying it to what it was made for gives the same.
 fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> bool {
     let Ok(expected) = apply_updates(base.metadata(), None, request.updates.iter().cloned()) else {
@@ -362,17 +375,6 @@ fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> boo
     let mut schemas = expected.schemas_iter();
     schemas.all(|s| metadata.schema_by_id(s.schema_id()).is_some_and(|theirs| theirs == s))
         && expected.current_schema_id() == metadata.current_schema_id()
-/// Whether the history of each branch that the request moves is whole from its head back to where the branch was.
-fn leads_back_to(metadata: &TableMetadata, base: &TableMetadata, request: &CommitRequest) -> bool {
-    request.updates.iter().all(|update| match update {
-        TableUpdate::SetSnapshotRef { ref_name, .. } => {
-            let start = base.snapshot_for_ref(ref_name).map(|s| s.snapshot_id());
-            since(metadata, ref_name, start).is_ok()
-        }
-        _ => true,
-    })
-}
-
         && expected.default_partition_spec_id() == metadata.default_partition_spec_id()
         && expected.default_sort_order_id() == metadata.default_sort_order_id()
         && expected.properties() == metadata.properties()

@@ -467,6 +467,11 @@ async fn deletes_that_apply_to_nothing_any_more_are_taken_out_and_no_row_comes_b
         let mut after = lake.ids().await;
         after.sort_unstable();
         assert_eq!(after, before, "version {version}");
+        // What a run made dangle goes in the same run.
+        let again = Lake::new().await;
+        with_deletes(&again, version).await;
+        let all = compact(&again.table().await).rewrite_all(true).remove_dangling_deletes(true);
+        assert!(all.await.unwrap().dangling_deletes > 0, "version {version}");
         // Time travel still has them.
         let past = table.core().metadata().snapshot_by_id(snapshot.parent_snapshot_id().unwrap()).unwrap();
         let then = table.as_of(past.snapshot_id()).unwrap().dataframe().await.unwrap().count().await.unwrap();
