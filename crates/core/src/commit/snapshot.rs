@@ -102,7 +102,9 @@ pub(super) async fn produce(
         counts.add(file.spec_id, &file.file);
     }
     let (kept, removed) = remove(&context, &work.remove, old, snapshot_id, &mut counts, store).await?;
-    if work.add.is_empty() && removed == 0 && !matches!(action, DataAction::Append { .. }) {
+    // What has a key leaves it, also where there was nothing to do: it stays the batch that was applied.
+    let keyed = context.summary.iter().any(|(key, _)| key == super::IDEMPOTENCY_KEY);
+    if work.add.is_empty() && removed == 0 && !keyed && !matches!(action, DataAction::Append { .. }) {
         return Ok(None);
     }
     let mut manifests = store.write_added(metadata, snapshot_id, work.add, work.sequence_number).await?;
@@ -168,10 +170,10 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
         Some(Footprint {
             reads,
             replaces: replaces.to_vec(),
+            adds: add.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
             keeps_sequence_number,
             isolation: context.isolation,
         })
-            adds: add.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
     };
     let paths = |files: &[LiveFile]| Removal::Paths(files.iter().map(|f| f.path().to_string()).collect());
     Ok(match action {
@@ -184,10 +186,10 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
             merge: *merge,
         },
         DataAction::Overwrite(overwrite) => {
+            let footprint = |reads, replaces| footprint(reads, replaces, &overwrite.add, false);
             let (remove, footprint) = match &overwrite.delete {
                 DeleteBy::Files(files) => {
                     let reads = overwrite.reads.clone().map_or(Reads::Nothing, Reads::Matching);
-            let footprint = |reads, replaces| footprint(reads, replaces, &overwrite.add, false);
                     (paths(files), footprint(reads, files))
                 }
                 DeleteBy::Partitions(partitions) => {

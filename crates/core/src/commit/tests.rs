@@ -180,6 +180,24 @@ async fn a_rolled_back_batch_may_be_applied_again() {
 }
 
 #[tokio::test]
+async fn an_overwrite_that_finds_nothing_to_do_leaves_its_key() {
+    let (catalog, t) = table(FormatVersion::V2, &[]).await;
+    let nothing = |t: &Table| {
+        let delete = DeleteBy::Partitions(vec![(0, Struct::empty())]);
+        Transaction::new(t).overwrite(Overwrite { delete, add: Vec::new(), reads: None })
+    };
+    let keyed = |t: &Table| nothing(t).idempotency_key("boston/2024-06-22");
+    assert_eq!(nothing(&t).commit(&*catalog).await.unwrap().snapshot_id, None);
+    assert!(keyed(&t).commit(&*catalog).await.unwrap().snapshot_id.is_some());
+    // What comes later is not the batch's to replace.
+    let t = catalog.load_table(t.ident()).await.unwrap();
+    let t = Transaction::new(&t).append(vec![file("a", 1)]).commit(&*catalog).await.unwrap().table;
+    let again = keyed(&t).commit(&*catalog).await.unwrap();
+    assert!(again.already_applied);
+    assert_eq!(names(&again.table).await, ["a"]);
+}
+
+#[tokio::test]
 async fn replacing_what_another_commit_removed_is_a_conflict_that_says_so() {
     let (catalog, t) = table(FormatVersion::V2, &[]).await;
     let t =
