@@ -76,10 +76,37 @@ impl SummaryCounts {
                 None => Some(0),
                 Some(parent) => parent.summary().additional_properties.get(name).and_then(|v| v.parse().ok()),
             };
-            if let Some(total) = before.and_then(|before| (before + added).checked_sub(removed)) {
+            if let Some(total) = before.and_then(|before| before.checked_add(added)?.checked_sub(removed)) {
                 out.insert(name.to_string(), total.to_string());
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{Operation, Summary};
+
+    use super::*;
+
+    #[test]
+    fn totals_that_make_no_sense_are_left_out() {
+        let counts = SummaryCounts { added_records: 1, ..SummaryCounts::default() };
+        for total in ["18446744073709551615", "-1", "many"] {
+            let parent = Snapshot::builder()
+                .with_snapshot_id(1)
+                .with_sequence_number(1)
+                .with_timestamp_ms(1)
+                .with_manifest_list("memory://w/list")
+                .with_summary(Summary {
+                    operation: Operation::Append,
+                    additional_properties: HashMap::from([("total-records".to_string(), total.to_string())]),
+                })
+                .build();
+            let properties = counts.properties(Some(&parent));
+            assert_eq!(properties.get("total-records"), None, "{total}");
+            assert_eq!(properties["added-records"], "1");
+        }
     }
 }
