@@ -61,6 +61,15 @@ impl Equal {
         };
         (prefix, path_key(path))
     }
+
+    /// Whether `location` is `folder` or lies in it, on the same store.
+    pub(crate) fn is_within(&self, location: &str, folder: &str) -> bool {
+        let store = |of: &str| {
+            let Prefix { scheme, authority } = self.split(of).0;
+            (if scheme.is_empty() { "file".to_string() } else { scheme }, authority)
+        };
+        is_within(location, folder) && store(location) == store(folder)
+    }
 }
 
 fn add(to: &mut HashMap<String, String>, aliases: &str, name: &str, canonical: impl Fn(&str) -> String) {
@@ -177,5 +186,11 @@ mod tests {
         assert!(is_within("s3://b/w/t/data", "s3a://b/w/t/"));
         assert!(is_within("/w/t", "file:///w/t"));
         assert!(!is_within("s3://b/w/t2/data", "s3://b/w/t"));
+        assert!(is_within("s3://b/w/t/data", "s3://c/w/t"));
+        let equal = Equal::default();
+        assert!(equal.is_within("s3a://b/w/t/data", "s3://b/w/t"));
+        assert!(equal.is_within("/w/t/data", "file:///w/t"));
+        assert!(!equal.is_within("s3://b/w/t/data", "s3://c/w/t"));
+        assert!(!equal.is_within("/w/t/data", "s3://b/w/t"));
     }
 }

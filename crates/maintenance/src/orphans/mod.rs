@@ -236,8 +236,10 @@ impl RemoveOrphanFiles {
     async fn list(&self, table: &Table, cutoff_ms: i64, report: &mut OrphanReport) -> Result<Listing> {
         let metadata = table.metadata();
         let roots = match &self.location {
-            Some(location) => vec![roots::chosen_root(metadata, location, self.allow_outside_table)?],
-            None => roots::own_roots(metadata),
+            Some(location) => {
+                vec![roots::chosen_root(metadata, &self.equal, location, self.allow_outside_table)?]
+            }
+            None => roots::own_roots(metadata, &self.equal),
         };
         let neighbours = match self.check_other_tables {
             true => Neighbours::of(&self.target.catalog, table).await?,

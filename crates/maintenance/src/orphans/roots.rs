@@ -7,20 +7,20 @@ use iceberg::spec::TableMetadata;
 use icefield_core::catalog::{Catalog, NamespaceIdent, TableIdent};
 use icefield_core::{Error, ErrorKind, Result, Table};
 
-use crate::identity::is_within;
+use crate::identity::{Equal, is_within};
 
 /// Properties that put a table's files elsewhere than into its location.
 const PATHS: [&str; 4] =
     ["write.data.path", "write.metadata.path", "write.object-storage.path", "write.folder-storage.path"];
 
 /// The folders that a table writes to, none inside another.
-pub(super) fn own_roots(metadata: &TableMetadata) -> Vec<String> {
+pub(super) fn own_roots(metadata: &TableMetadata, equal: &Equal) -> Vec<String> {
     let elsewhere = PATHS.iter().filter_map(|name| metadata.properties().get(*name));
     let mut roots: Vec<String> = Vec::new();
     for folder in std::iter::once(metadata.location()).chain(elsewhere.map(String::as_str)) {
         let folder = folder.trim_end_matches('/');
-        if !roots.iter().any(|root| is_within(folder, root)) {
-            roots.retain(|root| !is_within(root, folder));
+        if !roots.iter().any(|root| equal.is_within(folder, root)) {
+            roots.retain(|root| !equal.is_within(root, folder));
             roots.push(folder.to_string());
         }
     }
@@ -28,9 +28,14 @@ pub(super) fn own_roots(metadata: &TableMetadata) -> Vec<String> {
 }
 
 /// The folder that the caller named, if the table may be looked for there.
-pub(super) fn chosen_root(metadata: &TableMetadata, location: &str, anywhere: bool) -> Result<String> {
-    let own = own_roots(metadata);
-    if anywhere || own.iter().any(|root| is_within(location, root)) {
+pub(super) fn chosen_root(
+    metadata: &TableMetadata,
+    equal: &Equal,
+    location: &str,
+    anywhere: bool,
+) -> Result<String> {
+    let own = own_roots(metadata, equal);
+    if anywhere || own.iter().any(|root| equal.is_within(location, root)) {
         return Ok(location.trim_end_matches('/').to_string());
     }
     Err(Error::invalid_input(
@@ -74,7 +79,7 @@ impl Neighbours {
             });
         let mut folders = Vec::new();
         while let Some((ident, table)) = loads.try_next().await? {
-            let roots = table.map(|table| own_roots(table.metadata())).unwrap_or_default();
+            let roots = table.map(|table| own_roots(table.metadata(), &Equal::default())).unwrap_or_default();
             folders.extend(roots.into_iter().map(|root| (ident.clone(), root)));
         }
         Ok(Self(folders))

@@ -246,6 +246,17 @@ async fn folders_that_properties_name_are_looked_through_too() {
 }
 
 #[tokio::test]
+async fn a_folder_of_the_same_path_in_another_bucket_is_looked_through_too() {
+    let w = World::with(FormatVersion::V2, &[("write.data.path", "memory://other/db/t")]).await;
+    w.append(&["a"]).await;
+    litter(&w.storage, "memory://other/db/t", &["x"]).await;
+    litter(&w.storage, TABLE, &["y"]).await;
+    let report = w.remove_orphans().await.await.unwrap();
+    assert_eq!((report.locations.len(), report.deleted.files), (2, 2), "{report}");
+    w.assert_whole().await;
+}
+
+#[tokio::test]
 async fn only_the_folder_that_is_named_is_looked_through() {
     let w = World::new().await;
     w.append(&["a"]).await;
@@ -262,7 +273,10 @@ async fn a_folder_that_is_not_the_tables_is_refused_unless_it_is_meant() {
     let w = World::new().await;
     w.append(&["a"]).await;
     litter(&w.storage, "memory://w/raw", &["x.csv"]).await;
-    for location in ["memory://w/raw", "memory://w", "memory://w/db", "memory://w/db/t2"] {
+    let elsewhere = "memory://other/db/t"; // the same path in another bucket
+    litter(&w.storage, elsewhere, &["data/x"]).await;
+    for location in ["memory://w/raw", "memory://w", "memory://w/db", "memory://w/db/t2", elsewhere, "/db/t"]
+    {
         let error = w.remove_orphans().await.location(location).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{location}");
     }
