@@ -146,7 +146,8 @@ impl ExpireSnapshots {
         let now_ms = self.target.now_ms();
         let retain_last = match self.retain_last {
             Some(n) => n,
-            None => properties.get_or("history.expire.min-snapshots-to-keep", 1)?,
+            // A branch keeps its head whatever the table says.
+            None => properties.get_or("history.expire.min-snapshots-to-keep", 1)?.max(1),
         };
         if retain_last == 0 {
             return Err(Error::invalid_input(

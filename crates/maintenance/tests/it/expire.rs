@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use iceberg::spec::{
-    FormatVersion, NestedField, PrimitiveType, Schema, StatisticsFile, Transform, Type, UnboundPartitionSpec,
+    FormatVersion, NestedField, PartitionStatisticsFile, PrimitiveType, Schema, StatisticsFile, Transform,
+    Type, UnboundPartitionSpec,
 };
 use icefield_core::ErrorKind;
 use icefield_core::catalog::TableUpdate;
@@ -194,6 +195,35 @@ async fn statistics_go_with_their_snapshot_and_only_with_it() {
     assert_eq!(report.files[&FileKind::Statistics].files, 1);
     assert!(!w.storage.exists(&paths[0]).await.unwrap() && w.storage.exists(&paths[1]).await.unwrap());
     assert!(w.table().await.metadata().statistics_for_snapshot(first).is_none());
+    w.assert_whole().await;
+}
+
+#[tokio::test]
+async fn partition_statistics_go_with_their_snapshot_and_only_with_it() {
+    let w = World::new().await;
+    let first = w.append(&["a"]).await;
+    let second = w.append(&["b"]).await;
+    let path = |id: i64| format!("memory://w/db/t/metadata/partition-stats-{id}.parquet");
+    for id in [first, second] {
+        w.storage.write(&path(id), "stats").await.unwrap();
+        let partition_statistics =
+            PartitionStatisticsFile { snapshot_id: id, statistics_path: path(id), file_size_in_bytes: 5 };
+        w.change(vec![TableUpdate::SetPartitionStatistics { partition_statistics }]).await;
+    }
+    assert_eq!(w.remove_orphans().await.await.unwrap().deleted.files, 0);
+    let report = w.expire().await.older_than(days(0)).await.unwrap();
+    assert_eq!(report.files[&FileKind::Statistics].files, 1);
+    assert!(!w.storage.exists(&path(first)).await.unwrap() && w.storage.exists(&path(second)).await.unwrap());
+    assert_eq!(w.table().await.metadata().partition_statistics_iter().count(), 1);
+}
+
+#[tokio::test]
+async fn a_table_that_wants_no_snapshot_kept_keeps_each_branch_s_head() {
+    let w = World::with(FormatVersion::V2, &[("history.expire.min-snapshots-to-keep", "0")]).await;
+    let first = w.append(&["a"]).await;
+    w.append(&["b"]).await;
+    let report = w.expire().await.await.unwrap();
+    assert_eq!(report.snapshots, [first]);
     w.assert_whole().await;
 }
 
