@@ -105,6 +105,7 @@ async fn attempt(
     attempt: u32,
     current: Option<Table>,
 ) -> Tried {
+    let is_base = current.is_some();
     let current = match current {
         Some(table) => table,
         None => match catalog.load_table(transaction.base.ident()).await {
@@ -138,6 +139,8 @@ async fn attempt(
     let written = store.into_written();
     let staged = match staged {
         Ok(staged) => staged,
+        // A long write may have begun with what has been expired since: the table as it is now has what it needs.
+        Err(e) if is_base && e.kind() == ErrorKind::NotFound => return Tried::Raced(e, written),
         Err(e) => return Tried::Failed(e, written),
     };
     if staged.updates.is_empty() {

@@ -150,6 +150,21 @@ async fn of_two_expiries_at_the_same_time_neither_forgets_the_other_ones_keys() 
     }
 }
 
+#[tokio::test]
+async fn a_long_write_is_committed_though_all_that_it_began_with_has_expired() {
+    let (catalog, t) = table(FormatVersion::V2).await;
+    let (began, first) = append(&catalog, &t, "main", "a").await;
+    let (t, _) = append(&catalog, &began, "main", "b").await;
+    let t = expire(&catalog, &t, &[first]).await;
+    let gone = began.metadata().current_snapshot().unwrap().manifest_list();
+    t.storage().delete(gone).await.unwrap();
+    let done = Transaction::new(&began).append(vec![file("c")]).commit(&*catalog).await.unwrap();
+    assert_eq!(names(&done.table, "main").await, ["a", "b", "c"]);
+    // What is not there in the table as it is now is told as before.
+    let nowhere = Transaction::new(&began).on_branch("none").append(vec![file("d")]);
+    assert_eq!(nowhere.commit(&*catalog).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
 /// What the writer would take for a batch that someone else applied, and delete, is in the table.
 #[tokio::test]
 async fn a_commit_that_was_done_and_expired_before_it_was_looked_for_is_not_taken_for_undone() {
