@@ -1,6 +1,7 @@
 //! Writing manifests: of new files, of a manifest from which files go, and of several manifests in one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
 
 use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
@@ -116,7 +117,7 @@ impl<'a> ManifestStore<'a> {
             check_partition_types(schema, spec)?;
         }
         let output = io.new_output(&location)?;
-        let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), schema.clone(), spec.clone());
+        let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), schema.clone(), avro_named(spec)?);
         let mut writer = match (metadata.format_version(), content) {
             (FormatVersion::V1, _) => builder.build_v1(),
             (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
@@ -330,6 +331,42 @@ fn check_partition_types(schema: &SchemaRef, spec: &PartitionSpec) -> Result<()>
     Ok(())
 }
 
+/// A spec whose fields are called as Avro lets a manifest's columns be. Readers find them by their ids; some of them open no
+/// file with a column of another name. What Iceberg Java leaves alone beyond ASCII is replaced too.
+fn avro_named(spec: &PartitionSpec) -> Result<PartitionSpec> {
+    let mut names: Vec<String> = Vec::with_capacity(spec.fields().len());
+    for field in spec.fields() {
+        let name = avro_name(&field.name);
+        let name = if names.contains(&name) { format!("{name}_{}", field.field_id) } else { name };
+        names.push(name);
+    }
+    if spec.fields().iter().zip(&names).all(|(field, name)| field.name == *name) {
+        return Ok(spec.clone());
+    }
+    let lost = |e| Error::internal("a partition spec can't be renamed").with_source(e);
+    let mut json = serde_json::to_value(spec).map_err(lost)?;
+    let fields = json.get_mut("fields").and_then(serde_json::Value::as_array_mut);
+    for (field, name) in fields.into_iter().flatten().zip(names) {
+        field["name"] = name.into();
+    }
+    serde_json::from_value(json).map_err(lost)
+}
+
+/// A name of ASCII letters, digits and underscores: other characters become `_x` and their code, a digit in front gets an
+/// underscore before it, as in Iceberg Java (`AvroSchemaUtil.makeCompatibleName`).
+fn avro_name(name: &str) -> String {
+    let mut made = String::with_capacity(name.len());
+    for (at, c) in name.chars().enumerate() {
+        match c {
+            '0'..='9' if at == 0 => made.extend(['_', c]),
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => made.push(c),
+            // Writing to a string can't fail.
+            _ => drop(write!(made, "_x{:X}", u32::from(c))),
+        }
+    }
+    made
+}
+
 fn add(writer: &mut ManifestWriter, entry: Entry, arity: usize) -> Result<()> {
     let check = |file: &iceberg::spec::DataFile| {
         // iceberg panics on a mismatch.
@@ -378,4 +415,32 @@ pub(super) fn check_added(metadata: &TableMetadata, files: &[ContentFile]) -> Re
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use iceberg::spec::{NestedField, PrimitiveType, Schema, Transform, Type};
+
+    use super::*;
+
+    #[test]
+    fn partition_fields_have_names_that_avro_takes_and_no_two_the_same() {
+        let names = ["my col", "my_x20col", "1st", "\u{e9}t\u{e9}", "a.b", "plain_1"];
+        let fields = (1..)
+            .zip(names)
+            .map(|(id, name)| NestedField::optional(id, name, Type::Primitive(PrimitiveType::String)).into());
+        let schema = Schema::builder().with_fields(fields).build().unwrap();
+        let mut builder = PartitionSpec::builder(schema).with_spec_id(3);
+        for name in names {
+            builder = builder.add_partition_field(name, name, Transform::Identity).unwrap();
+        }
+        let spec = builder.build().unwrap();
+        let named = avro_named(&spec).unwrap();
+        let made: Vec<&str> = named.fields().iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(made, ["my_x20col", "my_x20col_1001", "_1st", "_xE9t_xE9", "a_x2Eb", "plain_1"]);
+        let ids =
+            |of: &PartitionSpec| of.fields().iter().map(|f| (f.field_id, f.source_id)).collect::<Vec<_>>();
+        assert_eq!((named.spec_id(), ids(&named)), (3, ids(&spec)));
+        assert_eq!(avro_named(&named).unwrap(), named);
+    }
 }

@@ -249,3 +249,21 @@ async fn a_v1_table_whose_void_field_has_its_columns_name_is_appended_to_and_evo
     let java = Referee::with_engines(&[Engine::Java]);
     let _ = java.check(core.metadata_location(), Pick::Current, &expected).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partition_columns_of_any_name_are_read_by_every_engine() {
+    let lake = Lake::open().await;
+    for (number, column) in ["my col", "1été", "a.b/c=\"d\""].into_iter().enumerate() {
+        let name = format!("names.t{number}");
+        let texts = || Arc::new(StringArray::from(vec![Some("u"), Some("v/w"), None]));
+        let rows = batch(vec![("id", longs([1, 2, 3])), (column, texts())]);
+        let append = || lake.frame(std::slice::from_ref(&rows)).append_to(&lake.session, &name);
+        append().create_with(|t| t.partition_by([identity(column)])).await.unwrap();
+        let report = append().await.unwrap();
+        assert_eq!(report.files, 3, "{column}");
+        let core = report.table.core();
+        let expected = content(core).await;
+        assert_eq!(expected.rows, 6);
+        let _ = Referee::new().check(core.metadata_location(), Pick::Current, &expected).await;
+    }
+}
