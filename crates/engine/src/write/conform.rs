@@ -14,7 +14,9 @@ use arrow::array::{
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema as ArrowSchema, SchemaRef, TimeUnit};
+use arrow::datatypes::{
+    DataType, Date64Type, Decimal128Type, Field, FieldRef, Fields, Schema as ArrowSchema, SchemaRef, TimeUnit,
+};
 use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
 use icefield_core::format::arrow_schema;
 use icefield_core::{Error, Result};
@@ -44,12 +46,16 @@ enum Step {
     Cast(DataType),
     /// Nanoseconds to microseconds (the target), refused where a value has more digits.
     ExactMicros(DataType),
+    /// Milliseconds to days (the target), refused where a value has a time of day.
+    ExactDays(DataType),
     /// To another representation first.
     Then(DataType, Box<Step>),
     Struct(Vec<Source>, Vec<NestedFieldRef>, Fields),
     List(Box<Step>, NestedFieldRef, FieldRef),
     Map(Box<Step>, Box<Step>, NestedFieldRef, FieldRef),
 }
+
+const MILLIS_A_DAY: i64 = 86_400_000;
 
 /// Checks of values, not only of types: overflow is an error, never NULL.
 const CHECKED: CastOptions<'static> =
@@ -242,6 +248,7 @@ fn plan_primitive(from: &DataType, to: &PrimitiveType, arrow: &DataType) -> Opti
             let (precision, scale, p, s) = (*precision as i64, *scale as i64, *p as i64, *s as i64);
             s <= scale && p - s <= precision - scale
         }
+        (P::Date, D::Date64) => return Some((Step::ExactDays(arrow.clone()), arrow.clone())),
         (P::Time, D::Time32(_)) => true,
         (P::Timestamp, D::Timestamp(TimeUnit::Nanosecond, None))
         | (P::Timestamptz, D::Timestamp(TimeUnit::Nanosecond, Some(_))) => {
@@ -336,7 +343,17 @@ impl Step {
                 .with_source(e)
         };
         match self {
-            Step::Keep => Ok(array.clone()),
+            Step::Keep => {
+                // Arrow lets arrays hold decimals of more digits than they declare; in a file they would be other numbers.
+                if let DataType::Decimal128(precision, _) = array.data_type() {
+                    let array = masked(array, parents).map_err(unfit)?;
+                    array
+                        .as_primitive::<Decimal128Type>()
+                        .validate_decimal_precision(*precision)
+                        .map_err(unfit)?;
+                }
+                Ok(array.clone())
+            }
             Step::Cast(to) => {
                 cast_with_options(&masked(array, parents).map_err(unfit)?, to, &CHECKED).map_err(unfit)
             }
@@ -349,6 +366,20 @@ impl Step {
                     return Err(Error::invalid_input(message)
                         .with("column", join(parent, name))
                         .with("nanoseconds since 1970", value));
+                }
+                cast_with_options(&array, to, &CHECKED).map_err(unfit)
+            }
+            Step::ExactDays(to) => {
+                let array = masked(array, parents).map_err(unfit)?;
+                let whole = |ms: i64| ms % MILLIS_A_DAY == 0 && i32::try_from(ms / MILLIS_A_DAY).is_ok();
+                if let Some(value) =
+                    array.as_primitive::<Date64Type>().iter().flatten().find(|ms| !whole(*ms))
+                {
+                    let message = "a date has a time of day, which the column can't hold, or is out of its range; truncate it \
+                                   (date_trunc('day', ...)), or use a timestamp column";
+                    return Err(Error::invalid_input(message)
+                        .with("column", join(parent, name))
+                        .with("milliseconds since 1970", value));
                 }
                 cast_with_options(&array, to, &CHECKED).map_err(unfit)
             }

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Decimal128Array, FixedSizeListArray, Int32Array, Int64Array, LargeListArray, MapBuilder, StringArray,
-    StringBuilder, TimestampMillisecondArray,
+    Date32Array, Date64Array, Decimal128Array, FixedSizeListArray, Int32Array, Int64Array, LargeListArray,
+    MapBuilder, StringArray, StringBuilder, TimestampMillisecondArray,
 };
 use arrow::datatypes::Int32Type;
 use iceberg::spec::{ListType, Literal, MapType, NestedField, StructType};
@@ -112,4 +112,43 @@ fn two_columns_of_one_name_are_refused() {
     let field = Field::new("a", DataType::Int32, true);
     let error = Conform::new(&ArrowSchema::new(vec![field.clone(), field]), &schema).unwrap_err();
     assert!(error.to_string().contains("column: a"), "{error}");
+}
+
+#[test]
+fn dates_of_milliseconds_are_days_or_refused() {
+    let schema = table(vec![NestedField::optional(1, "on", PrimitiveType::Date.into())]);
+    let days = |ms: Vec<Option<i64>>| conform(&schema, vec![("on", Arc::new(Date64Array::from(ms)))]);
+    let made = days(vec![Some(-86_400_000), None, Some(0)]).unwrap();
+    assert_eq!(
+        made.column(0).as_primitive::<arrow::datatypes::Date32Type>(),
+        &Date32Array::from(vec![Some(-1), None, Some(0)])
+    );
+    for unfit in [1, -1, 86_400_000 * (i64::from(i32::MAX) + 1)] {
+        let error = days(vec![Some(unfit)]).unwrap_err().to_string();
+        assert!(error.contains("column: on") && error.contains("date_trunc"), "{error}");
+    }
+}
+
+#[test]
+fn a_decimal_of_more_digits_than_it_declares_is_refused() {
+    let of = PrimitiveType::Decimal { precision: 9, scale: 2 };
+    let element = NestedField::list_element(3, of.clone().into(), false);
+    let schema = table(vec![
+        NestedField::optional(1, "d", of.into()),
+        NestedField::optional(2, "l", Type::List(ListType::new(element.into()))),
+    ]);
+    // Arrow checks no digits here.
+    let decimals = |value: i128| -> ArrayRef {
+        Arc::new(Decimal128Array::from(vec![value]).with_precision_and_scale(9, 2).unwrap())
+    };
+    let lists = |value: i128| -> ArrayRef {
+        let field = Field::new("element", DataType::Decimal128(9, 2), true);
+        let offsets = OffsetBuffer::from_lengths([1]);
+        Arc::new(ListArray::new(field.into(), offsets, decimals(value), None))
+    };
+    assert!(conform(&schema, vec![("d", decimals(999_999_999)), ("l", lists(-999_999_999))]).is_ok());
+    let error = conform(&schema, vec![("d", decimals(5_000_000_000))]).unwrap_err().to_string();
+    assert!(error.contains("column: d") && error.contains("does not fit"), "{error}");
+    let error = conform(&schema, vec![("l", lists(-1_000_000_000))]).unwrap_err().to_string();
+    assert!(error.contains("column: l.element"), "{error}");
 }
