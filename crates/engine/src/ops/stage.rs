@@ -20,7 +20,7 @@ use super::report::{Phases, WriteReport};
 use crate::error::from_datafusion;
 use crate::session::Session;
 use crate::table::Table;
-use crate::write::{Progress, WriteOptions, WrittenFiles, check_fit, write_data_files};
+use crate::write::{LINEAGE, Progress, WriteOptions, WrittenFiles, check_fit, write_data_files};
 
 /// How often a write is begun anew because another commit took the field ids that it had planned for its new columns.
 const EVOLVE_ATTEMPTS: usize = 5;
@@ -150,6 +150,7 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
             return Ok(nothing(&spec, table, snapshot_id, true, created, timer.phases));
         }
         require_branch(&table, branch)?;
+        require_new_rows(&table, &columns)?;
         let evolution = if spec.evolve { Evolution::plan(&table, &columns)? } else { None };
         let target = evolution.as_ref().map_or(&table, |evolution| &evolution.table);
         check_fit(target, &columns)?;
@@ -248,6 +249,22 @@ fn require_branch(table: &CoreTable, branch: &str) -> Result<()> {
     Err(Error::not_found("no such branch; create it first")
         .with("table", table.ident())
         .with("branch", branch))
+}
+
+/// Rows that are added get ids of their own: the ids of other rows, of this table or another, would be theirs twice.
+fn require_new_rows(table: &CoreTable, columns: &ArrowSchema) -> Result<()> {
+    let own = table.schema();
+    let foreign = LINEAGE
+        .iter()
+        .find(|(name, _)| columns.column_with_name(name).is_some() && own.field_by_name(name).is_none());
+    match foreign {
+        None => Ok(()),
+        Some((name, _)) => Err(Error::invalid_input(
+            "rows that are written are new ones and get ids of their own; drop the column from the input, or rename it",
+        )
+        .with("table", table.ident())
+        .with("column", name)),
+    }
 }
 
 fn require_bounded(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {

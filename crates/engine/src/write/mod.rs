@@ -43,10 +43,10 @@ use plan::Layout;
 use settings::Settings;
 use task::{Shared, TaskWriter};
 
-/// The name and field id of a row's id (Iceberg spec, "Reserved Field IDs").
-const ROW_ID: (&str, i32) = ("_row_id", 2_147_483_540);
-/// The name and field id of the sequence number at which a row was last updated.
-const LAST_UPDATED: (&str, i32) = ("_last_updated_sequence_number", 2_147_483_539);
+/// The names and field ids of a row's id and of the sequence number at which it was last updated (Iceberg spec, "Reserved
+/// Field IDs"): columns of rows that are moved, not of new ones.
+pub(crate) const LINEAGE: [(&str, i32); 2] =
+    [("_row_id", 2_147_483_540), ("_last_updated_sequence_number", 2_147_483_539)];
 
 /// Rows at which a row group is closed, whatever its bytes: readers share work by row groups.
 const ROW_GROUP_ROWS: usize = 1 << 20;
@@ -237,7 +237,7 @@ pub(crate) fn column_fits(table: &Table, field: &FieldRef) -> bool {
 fn file_schema(table: &Table, input: &arrow::datatypes::Schema) -> Result<Schema> {
     let schema = table.schema();
     require_writable(table)?;
-    let lineage: Vec<_> = [ROW_ID, LAST_UPDATED]
+    let lineage: Vec<_> = LINEAGE
         .into_iter()
         .filter(|(name, _)| input.column_with_name(name).is_some() && schema.field_by_name(name).is_none())
         .map(|(name, id)| NestedField::optional(id, name, Type::Primitive(PrimitiveType::Long)).into())

@@ -126,6 +126,22 @@ fn walk(folder: &std::path::Path) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn new_rows_bring_no_row_ids() {
+    let lake = Lake::open().await;
+    lake.session.create_table("lineage.new", [required("id", long())]).format_version(3).await.unwrap();
+    let rows = || lake.frame(&[batch(vec![("id", longs([1])), ("_row_id", longs([0]))])]);
+    for refused in [
+        rows().append_to(&lake.session, "lineage.new").await,
+        rows().append_to(&lake.session, "lineage.new").evolve_schema().await,
+        rows().overwrite(&lake.session, "lineage.new").await,
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains("column: _row_id"), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rewrite_keeps_row_ids_under_their_reserved_field_ids() {
     let lake = Lake::open().await;
     let create = lake.session.create_table("lineage.t", [required("id", long())]).format_version(3);
