@@ -287,6 +287,12 @@ struct Evolution {
 /// The context of an error that says: the ids were taken, begin anew.
 const RACE: &str = "evolution";
 
+fn race(column: &str) -> Error {
+    Error::conflict("another commit changed the schema meanwhile; write again")
+        .with("column", column)
+        .with(RACE, "the column's field id is not the one in the files")
+}
+
 fn is_evolution_race(error: &Error) -> bool {
     error.kind() == ErrorKind::Conflict && error.context().any(|(key, _)| key == RACE)
 }
@@ -319,6 +325,11 @@ impl Evolution {
         let planned = self.table.schema();
         for (id, name) in planned.field_id_to_name_map() {
             if *id <= self.last_column_id {
+                // Dropped meanwhile, and added again, perhaps by this change: the files have its values under the old id.
+                let now = evolved.current_schema().field_id_by_name(name);
+                if now.is_some_and(|now| now != *id) {
+                    return Err(race(name));
+                }
                 continue;
             }
             let same = evolved.current_schema().field_by_id(*id).is_some_and(|now| {
@@ -326,9 +337,7 @@ impl Evolution {
                     && planned.field_by_id(*id).is_some_and(|then| then.field_type == now.field_type)
             });
             if !same {
-                return Err(Error::conflict("another commit changed the schema meanwhile; write again")
-                    .with("column", name)
-                    .with(RACE, "the column's field id was taken"));
+                return Err(race(name));
             }
         }
         Ok(change)

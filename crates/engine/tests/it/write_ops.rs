@@ -279,3 +279,28 @@ async fn an_overwrite_by_filter_takes_whole_files_only() {
         12
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_is_dropped_while_it_is_widened_comes_again_with_its_values() {
+    let lake = Lake::open().await;
+    let table =
+        lake.session.create_table("dropped.t", [optional("id", long()), optional("a", int())]).await.unwrap();
+    let once = std::sync::Once::new();
+    let dropper = move |_: &icefield_engine::write::WriteProgress| {
+        once.call_once(|| {
+            let drop = table.update_schema().drop_column("a").into_future();
+            let runtime = tokio::runtime::Handle::current();
+            tokio::task::block_in_place(|| runtime.block_on(drop)).unwrap();
+        });
+    };
+    let rows = batch(vec![("id", longs([1])), ("a", longs([1 << 40]))]);
+    let append = lake.frame(&[rows]).append_to(&lake.session, "dropped.t").evolve_schema();
+    let report = append.on_progress(dropper).await.unwrap();
+    assert_eq!(report.table.core().schema().field_id_by_name("a"), Some(3));
+    let read = report.table.dataframe().await.unwrap().collect().await.unwrap();
+    let column = read[0].column_by_name("a").unwrap();
+    assert_eq!(
+        arrow::array::AsArray::as_primitive::<arrow::datatypes::Int64Type>(column),
+        &arrow::array::Int64Array::from(vec![1 << 40])
+    );
+}
