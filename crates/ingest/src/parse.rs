@@ -256,7 +256,8 @@ pub(crate) fn money(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
         Some(rest) => (true, rest.trim_start()),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
     };
-    let symbol = |c: char| !c.is_ascii() && !c.is_numeric() && !c.is_whitespace() || c == '$';
+    // Letters and signs of currencies: a dash of typographers is neither, and would be a minus sign lost.
+    let symbol = |c: char| is_currency_sign(c) || (!c.is_ascii() && c.is_alphabetic());
     let start = text.find(|c: char| c.is_ascii_digit() || matches!(c, '.' | '-'))?;
     let end = text.rfind(|c: char| c.is_ascii_digit() || c == '.')? + 1;
     let (before, rest) = text.split_at(start);
@@ -264,6 +265,10 @@ pub(crate) fn money(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
         return None;
     }
     let (amount, after) = rest.split_at(end - start);
+    // The point may end an abbreviation (`RS.500`) as well as begin a fraction.
+    if amount.starts_with('.') && before.ends_with(char::is_alphabetic) {
+        return None;
+    }
     let (before, after) = (before.trim(), after.trim());
     let currency = |t: &str| {
         t.chars().all(symbol) || (t.len() <= 4 && t.chars().all(|c| c.is_ascii_uppercase() || c == '$'))
@@ -280,6 +285,14 @@ pub(crate) fn money(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
     }
     let value = unsigned_decimal(amount.as_bytes(), precision, scale, true)?;
     Some(if bracketed || minus || inner_minus { -value } else { value })
+}
+
+/// Whether Unicode takes a character for a sign of a currency (its general category Sc).
+fn is_currency_sign(c: char) -> bool {
+    matches!(c,
+        '$' | '\u{A2}'..='\u{A5}' | '\u{58F}' | '\u{60B}' | '\u{7FE}'..='\u{7FF}' | '\u{9F2}'..='\u{9F3}' | '\u{9FB}'
+        | '\u{AF1}' | '\u{BF9}' | '\u{E3F}' | '\u{17DB}' | '\u{20A0}'..='\u{20CF}' | '\u{A838}' | '\u{FDFC}' | '\u{FE69}'
+        | '\u{FF04}' | '\u{FFE0}'..='\u{FFE1}' | '\u{FFE5}'..='\u{FFE6}')
 }
 
 /// A date in a `strftime` format.
@@ -401,6 +414,13 @@ mod tests {
             ("", None),
             ("$", None),
             ("-(5)", None),
+            ("\u{2212}5.00", None), // a typographer's minus
+            ("\u{2013}5", None),
+            ("5\u{2212}", None),
+            ("RS.500", None),
+            ("$.50", Some(50)),
+            ("500\u{5186}", Some(50_000)),
+            ("\u{FFE5}5", Some(500)),
             ("1 2", None),
             ("$99999999.99", None),
         ] {
