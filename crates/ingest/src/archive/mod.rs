@@ -11,6 +11,7 @@ mod zip;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
+use flate2::bufread::GzDecoder;
 use icefield_core::{Error, ErrorKind};
 
 pub(crate) use download::{Download, Ranges, RunCounts, Watch};
@@ -162,7 +163,7 @@ pub(crate) fn decoded<'a>(
     Ok(match codec {
         Codec::None => Box::new(source),
         Codec::Gzip => {
-            let inner = flate2::bufread::MultiGzDecoder::new(source);
+            let inner = Gunzip { member: Some(GzDecoder::new(source)) };
             Box::new(Checked { inner, what: "gzip", at })
         }
         Codec::Zstd => {
@@ -170,6 +171,41 @@ pub(crate) fn decoded<'a>(
             Box::new(Checked { inner, what: "zstd", at })
         }
     })
+}
+
+/// Gzip members one after another, and zeros behind the last one, with which devices and tapes fill their blocks: `gzip`
+/// passes over them too.
+struct Gunzip<R: BufRead> {
+    /// `None` at the end.
+    member: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Gunzip<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        while let Some(member) = &mut self.member {
+            let n = member.read(into)?;
+            if n > 0 {
+                return Ok(n);
+            }
+            // The rest may fail to come: then the next read finds this member at its end again.
+            let rest = member.get_mut();
+            let more = loop {
+                let data = rest.fill_buf()?;
+                let zeros = data.iter().take_while(|b| **b == 0).count();
+                let (is_empty, is_zeros) = (data.is_empty(), zeros == data.len());
+                rest.consume(zeros);
+                if is_empty || !is_zeros {
+                    break !is_empty;
+                }
+            };
+            self.member =
+                self.member.take().filter(|_| more).map(|member| GzDecoder::new(member.into_inner()));
+        }
+        Ok(0)
+    }
 }
 
 /// Says what a decoder's errors mean.

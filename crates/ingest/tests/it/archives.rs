@@ -33,6 +33,21 @@ async fn every_kind_of_archive_gives_the_same_rows() {
 }
 
 #[tokio::test]
+async fn gzip_comes_in_several_members_and_with_zeros_behind() {
+    let drop = Drop::new();
+    let halves = [gz(b"id,price\n1,10\n2"), gz(b",20\n")].concat();
+    drop.put("calendar_2024-06-22_1.csv.gz", [halves.clone(), vec![0; 100_000]].concat()).await;
+    drop.put("a.tar.gz", [tar_gz(&[B]), vec![0; 512]].concat()).await;
+    drop.put("calendar_2024-06-22_3.csv.gz", [halves.clone(), vec![0; 10], b"x".to_vec()].concat()).await;
+    drop.put("calendar_2024-06-22_4.csv.gz", [halves, vec![0x1f, 0x8b]].concat()).await;
+    let ingested = drop.ingest().await.unwrap();
+    assert_eq!(rows(&ingested, "calendar").await, ["3|30", "1|10", "2|20"]);
+    let aside: Vec<_> = set_aside(&ingested).into_iter().map(|aside| (aside.1, aside.4)).collect();
+    let expected = [("3", Reason::Truncated), ("4", Reason::Truncated)];
+    assert_eq!(aside, expected.map(|(n, reason)| (format!("calendar_2024-06-22_{n}.csv.gz"), reason)));
+}
+
+#[tokio::test]
 async fn plain_files_go_to_tables_by_name() {
     let drop = Drop::new();
     drop.put("2024/calendar_2024-06-22_1.csv", A.1).await;
