@@ -321,8 +321,8 @@ impl<'a> Stager<'a> {
             if known.len() < objects.columns().len() {
                 // New columns: a part has one schema, so that another part begins.
                 self.close_part(file, writer.take())?;
-                let names: Vec<String> =
-                    objects.columns()[known.len()..].iter().map(|n| options.name(n).to_string()).collect();
+                let fresh = objects.columns().iter().enumerate().skip(known.len());
+                let names: Vec<String> = fresh.map(|(at, name)| named(name, at, options)).collect();
                 for mut column in columns_of(&names, options) {
                     if known.iter().any(|c| c.field.name() == column.field.name()) {
                         let detail = format!("the column {:?} occurs twice", column.field.name());
@@ -474,16 +474,21 @@ fn header(chunk: &Chunk<'_>, options: &TableOptions) -> Result<Vec<String>, Fail
         let Ok(text) = std::str::from_utf8(text) else {
             return Err(Failure::Member(Reason::NotUtf8, "the header is not UTF-8 text".into()));
         };
-        let name = match text.trim() {
-            "" => format!("column_{}", at + 1),
-            name => options.name(name).to_string(),
-        };
+        let name = named(text.trim(), at, options);
         if !known.insert(name.clone()) {
             return Err(bad(format!("the column {name:?} occurs twice")));
         }
         names.push(name);
     }
     Ok(names)
+}
+
+/// A column's name as the table has it; one without a name is called by its place.
+fn named(written: &str, at: usize, options: &TableOptions) -> String {
+    match written {
+        "" => format!("column_{}", at + 1),
+        name => options.name(name).to_string(),
+    }
 }
 
 fn columns(names: &[String], options: &TableOptions) -> Result<Vec<Column>, Failure> {

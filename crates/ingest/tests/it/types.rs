@@ -174,3 +174,15 @@ async fn json_lines_without_a_required_key_are_set_aside_whenever_the_key_comes(
     let report = ingested.report.table("t").unwrap();
     assert_eq!((report.rows, report.rows_quarantined), (2, 3));
 }
+
+#[tokio::test]
+async fn a_column_without_a_name_is_called_by_its_place() {
+    let drop = Drop::new();
+    drop.put("t_2024-01-01_1.csv", "id,\" \"\n1,a\n").await;
+    drop.put("u_2024-01-01_1.jsonl", "{\"id\": 1, \"\": \"b\"}\n").await;
+    let ingested = drop.ingest().pattern("{table}_{date}_{batch}.jsonl").await.unwrap();
+    for (table, row) in [("t", "1|a"), ("u", "1|b")] {
+        assert_eq!(rows(&ingested, table).await, [row]);
+        assert_eq!(ingested.table(table).unwrap().schema().field(1).name(), "column_2");
+    }
+}
