@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use icefield::evolve::SortTerm;
-use icefield::ingest::{Conversion, Ingest};
+use icefield::ingest::{Conversion, Ingest, Reason};
 use icefield::prelude::*;
 
 use crate::drops::Drop;
@@ -45,9 +45,13 @@ fn listings() -> SchemaRef {
     ]))
 }
 
-/// Readers ask for a room, so that its rows lie together.
-fn sorted_by(table: &str) -> [SortTerm; 1] {
-    [asc(if table == "calendar" { "listing_id" } else { "id" })]
+/// Readers ask for a room, so that its rows lie together. What else partners send lies as it comes.
+fn sorted_by(table: &str) -> Option<SortTerm> {
+    match table {
+        "calendar" => Some(asc("listing_id")),
+        "listings" => Some(asc("id")),
+        _ => None,
+    }
 }
 
 /// Takes a drop's archives, prints what came of them, and appends each table under the drop's key.
@@ -73,9 +77,13 @@ pub(crate) async fn load(
     bar.finish();
     print!("{}", show::indented(&ingested.report.to_string()));
     totals.ingested(&ingested.report);
+    // What the store did not give may come the next time: under the drop's key it would never be taken.
+    if let Some(item) = ingested.quarantine.items().iter().find(|item| item.reason == Reason::Unreadable) {
+        return Err(format!("{}: {item}; run again", drop.name()).into());
+    }
 
     for table in &ingested.tables {
-        let name = if table.name() == "calendar" { CALENDAR } else { LISTINGS };
+        let name = &format!("rooms.{}", table.name());
         let frame = table
             .dataframe(session.context())?
             .with_column("city", lit(drop.city.as_str()))?
