@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use datafusion::common::{SchemaReference, TableReference};
+use arrow::datatypes::{DataType, FieldRef, Schema as ArrowSchema, TimeUnit};
+use datafusion::common::{Constraint, SchemaReference, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
+use iceberg::spec::{FormatVersion, Schema};
 use icefield_core::catalog::{NamespaceIdent, TableIdent};
+use icefield_core::format::iceberg_schema;
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::builder::DEFAULT_SCHEMA;
@@ -23,7 +26,9 @@ impl Session {
     /// snapshots, as [`Table::appended_between`](crate::Table::appended_between) says, `changes('db.t', from, to)` all that was
     /// inserted and deleted, as [`Table::changes_between`](crate::Table::changes_between) does; each snapshot is a snapshot id, a
     /// branch, a tag or a time. `CREATE SCHEMA`, `DROP SCHEMA`, `CREATE TABLE`, `CREATE TABLE AS` and `DROP TABLE` act on the
-    /// catalog at once where they name a namespace, on the context where they do not. `DROP TABLE` keeps the table's files.
+    /// catalog at once where they name a namespace, on the context where they do not. `NOT NULL` makes a column required,
+    /// `PRIMARY KEY` makes identifier fields. A query that fails after its table was made leaves the table, empty, and says so.
+    /// `DROP TABLE` keeps the table's files.
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned.
@@ -112,17 +117,61 @@ impl Session {
             )
             .with("table", ident));
         }
+        if ident.name().contains('.') {
+            return Err(Error::invalid_input(
+                "a new table's name has no dots; its namespace stands before it",
+            )
+            .with("table", ident.name()));
+        }
         let name = format!("{}.{}", ident.namespace().as_ref().join("."), ident.name());
-        let schema = create.input.schema().inner().clone();
-        let is_empty = matches!(*create.input, LogicalPlan::EmptyRelation(_));
-        if is_empty {
-            self.create_table(name, schema).await?;
+        let identifier = identifier(create)?;
+        if matches!(*create.input, LogicalPlan::EmptyRelation(_)) {
+            let schema = declared_schema(create.input.schema().as_arrow())?;
+            self.create_table(name, schema).identifier(identifier).await?;
             return Ok(());
         }
         let rows = DataFrame::new(self.context().state(), create.input.as_ref().clone());
-        rows.append_to(self, name).create_with(|options| options).await?;
-        Ok(())
+        let created = rows.append_to(self, name).create_with(|options| options.identifier(identifier)).await;
+        match created {
+            Ok(_) => Ok(()),
+            Err(e) if e.is_commit_state_unknown() => Err(e),
+            Err(e) if self.catalog().table_exists(ident).await.unwrap_or(false) => {
+                Err(e.with("left behind", format!("the table {ident}; drop it before trying again")))
+            }
+            Err(e) => Err(e),
+        }
     }
+}
+
+/// The columns of `CREATE TABLE` without a query: what is NOT NULL is required.
+fn declared_schema(columns: &ArrowSchema) -> Result<Schema> {
+    let is_nanos =
+        |field: &&FieldRef| matches!(field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _));
+    if let Some(field) = columns.fields().iter().find(is_nanos) {
+        return Err(Error::unsupported(
+            "TIMESTAMP is of nanoseconds here, which the table can't hold; write TIMESTAMP(6)",
+        )
+        .with("column", field.name()));
+    }
+    iceberg_schema(columns, FormatVersion::V2)
+}
+
+/// The columns of the primary key, which are the identifier fields of the table: they are required, and nothing checks that
+/// they are unique. What else a statement declares and no table keeps is refused rather than dropped in silence.
+fn identifier(create: &CreateMemoryTable) -> Result<Vec<String>> {
+    if let Some((column, _)) = create.column_defaults.first() {
+        let message = "a column's DEFAULT is not taken from SQL; leave it out, and set a write default on a version 3 table";
+        return Err(Error::unsupported(message).with("column", column));
+    }
+    let mut identifier = Vec::new();
+    for constraint in create.constraints.iter() {
+        let Constraint::PrimaryKey(columns) = constraint else {
+            return Err(Error::unsupported("no table keeps UNIQUE; leave it out, or declare a PRIMARY KEY"));
+        };
+        let names = columns.iter().filter_map(|at| create.input.schema().fields().get(*at));
+        identifier.extend(names.map(|field| field.name().clone()));
+    }
+    Ok(identifier)
 }
 
 fn lists_names(query: &str) -> bool {

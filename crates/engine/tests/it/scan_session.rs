@@ -226,3 +226,49 @@ async fn tables_are_created_and_filled_by_sql() {
     let refused = session.sql(&past).await.unwrap().collect().await.unwrap_err();
     assert_eq!(icefield_engine::from_datafusion(refused).kind(), ErrorKind::InvalidInput);
 }
+
+#[tokio::test]
+async fn what_a_statement_declares_is_kept_or_refused() {
+    let session = session();
+    session.sql("CREATE SCHEMA ns").await.unwrap();
+    session
+        .sql("CREATE TABLE ns.declared (id BIGINT, city VARCHAR NOT NULL, n INT, PRIMARY KEY (id))")
+        .await
+        .unwrap();
+    let table = session.table("ns.declared").await.unwrap();
+    let schema = table.core().schema();
+    let required = |name: &str| schema.field_by_name(name).unwrap().required;
+    assert_eq!(["id", "city", "n"].map(required), [true, true, false]);
+    assert_eq!(schema.identifier_field_ids().collect::<Vec<_>>(), [schema.field_id_by_name("id").unwrap()]);
+    let null =
+        session.sql("INSERT INTO ns.declared SELECT 1, nullif('x', 'x'), 2").await.unwrap().collect().await;
+    let error = icefield_engine::from_datafusion(null.unwrap_err());
+    assert!(error.to_string().contains("city") || error.to_string().contains("non-nullable"), "{error}");
+    assert_eq!(rows(&session, "INSERT INTO ns.declared (city, id) VALUES ('x', 1)").await, ["1"]);
+    for (statement, word) in [
+        ("CREATE TABLE ns.no (id BIGINT DEFAULT 5)", "DEFAULT"),
+        ("CREATE TABLE ns.no (id BIGINT UNIQUE)", "UNIQUE"),
+        ("CREATE TABLE ns.no (at TIMESTAMP)", "TIMESTAMP(6)"),
+        ("CREATE TABLE ns.\"n.o\" (id BIGINT)", "dots"),
+        ("CREATE TABLE ns.\"n.o\" AS SELECT 1 AS id", "dots"),
+    ] {
+        let error = session.sql(statement).await.unwrap_err();
+        assert!(error.to_string().contains(word), "{statement}: {error}");
+    }
+    session.refresh_names().await.unwrap();
+    let listed =
+        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema LIKE 'ns%'";
+    assert_eq!(rows(&session, listed).await, ["ns|declared"]);
+}
+
+#[tokio::test]
+async fn a_query_that_fails_midway_says_that_its_table_is_there() {
+    let session = session();
+    session.sql("CREATE SCHEMA ns").await.unwrap();
+    let query = "CREATE TABLE ns.half AS SELECT CAST(column1 AS INT) AS x FROM (VALUES ('1'), ('a'))";
+    let error = session.sql(query).await.unwrap_err();
+    assert!(error.to_string().contains("ns.half; drop it"), "{error}");
+    session.sql("DROP TABLE ns.half").await.unwrap();
+    let error = session.sql("CREATE TABLE ns.never AS SELECT NULL AS x").await.unwrap_err();
+    assert!(!error.to_string().contains("left behind"), "{error}");
+}
