@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Int64Type};
 use iceberg::spec::{
     FormatVersion, Literal, NestedField, PrimitiveType, Schema, Transform, Type, UnboundPartitionSpec,
 };
@@ -271,4 +272,28 @@ async fn a_query_that_fails_midway_says_that_its_table_is_there() {
     session.sql("DROP TABLE ns.half").await.unwrap();
     let error = session.sql("CREATE TABLE ns.never AS SELECT NULL AS x").await.unwrap_err();
     assert!(!error.to_string().contains("left behind"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quoted_line_ends_are_read_wherever_a_file_is_split() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = datafusion::prelude::SessionConfig::new();
+    config.options_mut().optimizer.repartition_file_min_size = 1;
+    let session = Session::builder().config(config).parallelism(7).build().unwrap();
+    let path = folder.path().join("lines.csv").display().to_string();
+    let plain = (0..1500).map(|i| format!("{i},one of {i}\n"));
+    let quoted = (1500..3000).map(|i| format!("{i},\"one of {i}\nt,wo\nthree\"\n"));
+    std::fs::write(&path, format!("id,text\n{}", plain.chain(quoted).collect::<String>())).unwrap();
+    let read = session.read_csv(&path).await.unwrap().collect().await.unwrap();
+    let mut seen = 0;
+    for batch in &read {
+        let ids = batch.column(0).as_primitive::<Int64Type>();
+        let texts = arrow::compute::cast(batch.column(1), &DataType::Utf8).unwrap();
+        for (id, text) in ids.values().iter().zip(texts.as_string::<i32>()) {
+            let more = if *id < 1500 { "" } else { "\nt,wo\nthree" };
+            assert_eq!(text, Some(format!("one of {id}{more}").as_str()));
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 3000);
 }
