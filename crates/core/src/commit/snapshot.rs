@@ -193,8 +193,8 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
                     (paths(files), footprint(reads, files))
                 }
                 DeleteBy::Partitions(partitions) => {
-                    let set: HashSet<(i32, Struct)> = partitions.iter().cloned().collect();
-                    (Removal::Partitions(keys(&set)), footprint(Reads::Partitions(set), &[]))
+                    let reads = Reads::Partitions(partitions.clone());
+                    (Removal::Partitions(keys(partitions)), footprint(reads, &[]))
                 }
                 DeleteBy::Filter(filter) => {
                     (Removal::Matching(filter.clone()), footprint(Reads::Replaced(filter.clone()), &[]))

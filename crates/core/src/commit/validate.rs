@@ -36,7 +36,7 @@ pub enum Reads {
     /// Those that match, replaced by filter: a file removed meanwhile that may match is a conflict too.
     Replaced(Filter),
     /// Those of partitions, replaced: spec ids and partition values.
-    Partitions(HashSet<(i32, Struct)>),
+    Partitions(Vec<(i32, Struct)>),
 }
 
 /// What one snapshot changed.
@@ -150,6 +150,8 @@ fn key(file: &LiveFile) -> (i32, PartitionKey) {
     (file.spec_id, PartitionKey::new(file.file.partition()))
 }
 
-pub(super) fn keys(partitions: &HashSet<(i32, Struct)>) -> HashSet<(i32, PartitionKey)> {
-    partitions.iter().map(|(spec_id, value)| (*spec_id, PartitionKey::new(value))).collect()
+pub(super) fn keys<'a>(
+    partitions: impl IntoIterator<Item = &'a (i32, Struct)>,
+) -> HashSet<(i32, PartitionKey)> {
+    partitions.into_iter().map(|(spec_id, value)| (*spec_id, PartitionKey::new(value))).collect()
 }

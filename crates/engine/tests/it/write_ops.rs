@@ -304,3 +304,25 @@ async fn a_column_that_is_dropped_while_it_is_widened_comes_again_with_its_value
         &arrow::array::Int64Array::from(vec![1 << 40])
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_is_the_same_one_after_its_column_was_widened() {
+    let lake = Lake::open().await;
+    let floats = |values: Vec<f32>| Arc::new(Float32Array::from(values)) as ArrayRef;
+    let columns = [optional("n", int()), optional("f", icefield_core::evolve::types::float())];
+    let create = lake.session.create_table("wide.t", columns).partition_by([identity("n"), identity("f")]);
+    let table = create.await.unwrap();
+    let ints = Arc::new(Int32Array::from(vec![1, 2, 2, 2])) as ArrayRef;
+    let old = batch(vec![("n", ints), ("f", floats(vec![0.1, 0.1, 0.0, -0.0]))]);
+    lake.frame(&[old]).append_to(&lake.session, "wide.t").await.unwrap();
+    let double = icefield_core::evolve::types::double();
+    let widen = table.update_schema().promote_column("n", long()).promote_column("f", double);
+    widen.await.unwrap();
+    let doubles = Arc::new(Float64Array::from(vec![f64::from(0.1_f32), 0.0])) as ArrayRef;
+    let new = batch(vec![("n", longs([2, 2])), ("f", doubles)]);
+    let overwrite = lake.frame(&[new]).overwrite(&lake.session, "wide.t").dynamic_partitions();
+    let report = overwrite.await.unwrap();
+    // One file for each of the four partitions: 1 and 0.1, 2 and 0.1, 2 and 0, 2 and the other zero.
+    assert_eq!(data_files(report.table.core()).await.len(), 4);
+    assert_eq!(content(report.table.core()).await.rows, 4);
+}
