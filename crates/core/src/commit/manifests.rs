@@ -117,7 +117,8 @@ impl<'a> ManifestStore<'a> {
             check_partition_types(schema, spec)?;
         }
         let output = io.new_output(&location)?;
-        let builder = ManifestWriterBuilder::new(output, Some(snapshot_id), schema.clone(), avro_named(spec)?);
+        let builder =
+            ManifestWriterBuilder::new(output, Some(snapshot_id), schema.clone(), avro_named(spec)?);
         let mut writer = match (metadata.format_version(), content) {
             (FormatVersion::V1, _) => builder.build_v1(),
             (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use iceberg::spec::{
     FormatVersion, ManifestContentType, ManifestFile, ManifestListWriter, Operation, Snapshot,
-    SnapshotReference, Struct, Summary, TableMetadata,
+    SnapshotReference, Summary, TableMetadata,
 };
 use iceberg::{TableUpdate, spec::MAIN_BRANCH};
 
