@@ -10,6 +10,7 @@
 //! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
 //! - [`ReferenceTables`] are tables that Iceberg Java and Spark wrote; [`spark_sql`] runs Spark.
 //! - [`ForeignTable`] is one with column types that the `iceberg` crate does not know.
+//! - [`KEPT_TABLES`] are tables in Avro and ORC that Iceberg Java wrote once, kept in this crate.
 //! - [`deletes`] writes delete files of every kind by hand.
 //! - [`untrusted`] is what is done with files that nobody vouches for.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
@@ -22,6 +23,7 @@ pub mod deletes;
 mod faulty_catalog;
 mod faulty_store;
 mod foreign;
+mod kept_tables;
 mod referee;
 mod reference;
 mod reference_tables;
@@ -35,6 +37,7 @@ pub use data::{everything_schema, random_batch, random_batches, referee_schema};
 pub use faulty_catalog::{CommitFault, FaultyCatalog};
 pub use faulty_store::{Fault, FaultPoint, FaultyStore, Op, OpKind, every_fault};
 pub use foreign::ForeignTable;
+pub use kept_tables::{KEPT_TABLES, KEPT_TABLES_WERE_AT, kept_table};
 pub use referee::{Engine, Outcome, Pick, Referee};
 pub use reference::reference_read;
 pub use reference_tables::{Expected, ReferenceTables, newest_metadata, spark_sql};

@@ -2,6 +2,7 @@
 //! not panic, hang, or take memory out of proportion to them. Fuzzers call these (see `fuzz/`), and a test of `core` on
 //! every file of their corpus.
 
+use futures::TryStreamExt;
 use futures::executor::block_on;
 use iceberg::spec::{
     DataContentType, DataFileBuilder, DataFileFormat, ManifestContentType, ManifestFile, Struct, Type,
@@ -10,7 +11,7 @@ use icefield_core::catalog::parse_metadata;
 use icefield_core::deletes::{load_deletion_vector, parse_deletion_vector};
 use icefield_core::filter::{FileMatcher, Filter, Test};
 use icefield_core::format::{
-    LiveFile, arrow_schema, human_partition_value, parse_manifest, parse_manifest_list,
+    ContentReader, LiveFile, arrow_schema, human_partition_value, parse_manifest, parse_manifest_list,
 };
 use icefield_core::storage::Storage;
 use icefield_core::{AsOf, Table};
@@ -21,12 +22,14 @@ use crate::deletes::deletion_vector_frame;
 pub type Read = fn(&[u8]);
 
 /// A kind of file, by the name of its fuzz target and of its folder in the corpus.
-pub const KINDS: [(&str, Read); 5] = [
+pub const KINDS: [(&str, Read); 7] = [
     ("metadata", metadata),
     ("manifest_list", manifest_list),
     ("manifest", manifest),
     ("puffin", puffin),
     ("deletion_vector", deletion_vector),
+    ("avro", avro),
+    ("orc", orc),
 ];
 
 /// A metadata file, and what a scan asks of a table before it reads anything else.
@@ -104,6 +107,38 @@ pub fn deletion_vector(bytes: &[u8]) {
     let _ = parse_deletion_vector(bytes);
     if let Ok(vector) = parse_deletion_vector(&deletion_vector_frame(bytes)) {
         assert_eq!(vector.iter().take(1 << 16).count() as u64, vector.len().min(1 << 16));
+    }
+}
+
+/// An Avro data or delete file.
+pub fn avro(bytes: &[u8]) {
+    rows(bytes, DataFileFormat::Avro);
+}
+
+/// An ORC data or delete file.
+pub fn orc(bytes: &[u8]) {
+    rows(bytes, DataFileFormat::Orc);
+}
+
+/// Every column of a file, all its rows. What can't be read is an error that names the file.
+fn rows(bytes: &[u8], format: DataFileFormat) {
+    const LOCATION: &str = "memory://w/data";
+    let storage = Storage::new();
+    let read = block_on(async {
+        storage.write(LOCATION, bytes.to_vec()).await.expect("memory takes it");
+        let reader = ContentReader::open(&storage, LOCATION, bytes.len() as u64, format).await?;
+        let columns = (0..reader.schema().fields().len()).collect();
+        let mut rows = reader.rows(columns, None, 1024)?;
+        let mut next = 0;
+        // A few bytes can stand for many rows.
+        while let Some(some) = rows.try_next().await?.filter(|_| next < 1 << 16) {
+            assert_eq!(some.first, next);
+            next += some.batch.num_rows() as u64;
+        }
+        Ok::<_, icefield_core::Error>(())
+    });
+    if let Err(error) = read {
+        assert!(error.to_string().contains(LOCATION), "{error}");
     }
 }
 

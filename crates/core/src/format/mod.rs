@@ -2,11 +2,14 @@
 
 mod avro;
 pub(crate) mod foreign;
+mod content;
 mod manifest;
 mod metrics;
+mod orc;
 pub(crate) mod partition;
 mod schema;
 pub(crate) mod value;
+mod values;
 
 use iceberg::spec::{DataContentType, DataFile};
 
@@ -14,6 +17,7 @@ pub use foreign::{
     ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields,
 };
 pub(crate) use manifest::show_foreign_types;
+pub use content::{ContentReader, Rows};
 pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest, parse_manifest_list};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
 pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};

@@ -29,7 +29,8 @@ const EXTENSION_NAME_KEY: &str = "ARROW:extension:name";
 const EXTENSION_METADATA_KEY: &str = "ARROW:extension:metadata";
 const UUID_EXTENSION: &str = "arrow.uuid";
 
-const MAP_ENTRIES: &str = "key_value";
+/// The name of the field of a map's entries.
+pub(super) const MAP_ENTRIES: &str = "key_value";
 
 /// The Arrow schema of a table's rows, with the field id of every field at every level in its metadata under
 /// [`PARQUET_FIELD_ID_META_KEY`].

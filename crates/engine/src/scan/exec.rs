@@ -1,4 +1,4 @@
-//! DataFusion's Parquet source over chosen files of a table.
+//! The plan that reads chosen files of a table: DataFusion's Parquet source, and ours for other formats.
 
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::union::UnionExec;
+use iceberg::spec::DataFileFormat;
 use icefield_core::format::LiveFile;
 use icefield_core::storage::Storage;
 use icefield_core::{Error, Result};
@@ -23,6 +25,7 @@ use object_store::ObjectMeta;
 
 use super::ScanCaches;
 use super::adapter::{Constants, FieldIdAdapterFactory};
+use super::decode::{DecodeExec, Decoding};
 use super::deletes::{CLASS_ID, EqualityDeleteExec, EqualityDeletes, FileDeletes};
 use super::order::FileOrder;
 use super::reader::{FileLocation, ReaderFactory};
@@ -41,7 +44,7 @@ pub(super) struct ScanRequest<'a> {
     pub(super) projection: Option<Vec<usize>>,
     pub(super) limit: Option<usize>,
     pub(super) partitions: usize,
-    /// What row groups and pages are pruned by.
+    /// What row groups and pages of Parquet files are pruned by.
     pub(super) predicate: Option<Arc<dyn PhysicalExpr>>,
     /// The equality deletes of the files. Their hidden columns are the last ones of the schema.
     pub(super) equality: Option<Arc<EqualityDeletes>>,
@@ -69,7 +72,7 @@ impl<'a> ScanFile<'a> {
     }
 
     /// What is read of the file.
-    fn remaining(&self) -> Statistics {
+    pub(super) fn remaining(&self) -> Statistics {
         if self.deletes.is_empty() {
             return self.statistics.clone();
         }
@@ -88,17 +91,59 @@ impl ScanRequest<'_> {
         files: &[ScanFile<'_>],
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(first) = files.first() else {
+        if files.is_empty() {
             let schema = match &self.projection {
                 Some(projection) => Arc::new(self.schema.arrow.project(projection)?),
                 None => self.schema.arrow.clone(),
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
-        };
+        }
+        if let Some(equality) = &self.equality {
+            for file in files {
+                let class = ScalarValue::Int32(Some(file.deletes.class.unwrap_or(-1)));
+                self.constants.entry(file.live.path().to_string()).or_default().insert(CLASS_ID, class);
+            }
+            let columns = self.schema.arrow.fields().len();
+            let visible = columns - equality.hidden();
+            let projection = self.projection.take().unwrap_or_else(|| (0..visible).collect());
+            self.projection = Some(projection.into_iter().chain(visible..columns).collect());
+        }
+        let adapters = FieldIdAdapterFactory::new(self.schema.clone(), std::mem::take(&mut self.constants));
+        let adapters = Arc::new(adapters);
+        let is_parquet = |file: &&ScanFile<'_>| file.live.file.file_format() == DataFileFormat::Parquet;
+        let (parquet, others): (Vec<_>, Vec<_>) = files.iter().partition(is_parquet);
+        let partitions = if self.limit.is_some() { 1 } else { self.partitions };
+        let (for_parquet, for_others) = shares(partitions, bytes(&parquet), bytes(&others));
+        let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
+        if let Some(first) = parquet.first() {
+            plans.push(self.parquet(first, &parquet, &adapters, for_parquet, config)?);
+        }
+        if !others.is_empty() {
+            let projection = self.projection.as_deref();
+            let (schema, positions) = (&self.schema.arrow, self.positions);
+            let decoding = Decoding::new(schema, projection, self.storage, &adapters, positions);
+            let decoding = decoding.map_err(from_datafusion)?;
+            plans.push(Arc::new(DecodeExec::new(&others, decoding, self.limit, for_others)));
+        }
+        let scan = UnionExec::try_new(plans).map_err(from_datafusion)?;
+        Ok(match self.equality {
+            Some(equality) => Arc::new(EqualityDeleteExec::try_new(scan, equality).map_err(from_datafusion)?),
+            None => scan,
+        })
+    }
+
+    /// The part of the plan that reads Parquet files; `first` is one of them.
+    fn parquet(
+        &mut self,
+        first: &ScanFile<'_>,
+        files: &[&ScanFile<'_>],
+        adapters: &Arc<FieldIdAdapterFactory>,
+        partitions: usize,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         let partitioned = files.iter().map(|file| self.partitioned(file)).collect::<Result<Vec<_>>>()?;
         let sizes: Vec<u64> = files.iter().map(|file| file.live.file.file_size_in_bytes()).collect();
         let cuts: Vec<Option<&[i64]>> = files.iter().map(|file| file.live.file.split_offsets()).collect();
-        let partitions = if self.limit.is_some() { 1 } else { self.partitions };
         let groups = split(&sizes, &cuts, partitions).into_iter().map(|pieces| {
             let pieces = pieces.into_iter().map(|piece| {
                 let file = partitioned[piece.file].clone();
@@ -119,35 +164,20 @@ impl ScanRequest<'_> {
         if let Some(predicate) = self.predicate.take() {
             source = source.with_predicate(predicate);
         }
-        if let Some(equality) = &self.equality {
-            for file in files {
-                let class = ScalarValue::Int32(Some(file.deletes.class.unwrap_or(-1)));
-                self.constants.entry(file.live.path().to_string()).or_default().insert(CLASS_ID, class);
-            }
-            let columns = self.schema.arrow.fields().len();
-            let visible = columns - equality.hidden();
-            let projection = self.projection.take().unwrap_or_else(|| (0..visible).collect());
-            self.projection = Some(projection.into_iter().chain(visible..columns).collect());
-        }
         // The readers find their stores themselves; this one only has to exist.
         let base = self.storage.resolve(first.live.path())?.base;
         let url = ObjectStoreUrl::parse(base.as_str()).map_err(from_datafusion)?;
         let columns = self.schema.arrow.fields().len();
-        let remaining: Vec<Statistics> = files.iter().map(ScanFile::remaining).collect();
-        let adapters = FieldIdAdapterFactory::new(self.schema.clone(), self.constants);
+        let remaining: Vec<Statistics> = files.iter().map(|file| file.remaining()).collect();
         let scan = FileScanConfigBuilder::new(url, Arc::new(NamedSource::new(source, self.order.take())))
             .with_file_groups(groups.collect())
             .with_statistics(total(columns, &remaining))
-            .with_expr_adapter(Some(Arc::new(adapters)))
+            .with_expr_adapter(Some(adapters.clone()))
             .with_limit(self.limit)
-            .with_projection_indices(self.projection)
+            .with_projection_indices(self.projection.clone())
             .map_err(from_datafusion)?
             .build();
-        let scan = DataSourceExec::from_data_source(scan);
-        Ok(match self.equality {
-            Some(equality) => Arc::new(EqualityDeleteExec::try_new(scan, equality).map_err(from_datafusion)?),
-            None => scan,
-        })
+        Ok(DataSourceExec::from_data_source(scan))
     }
 
     fn partitioned(&self, file: &ScanFile<'_>) -> Result<PartitionedFile> {
@@ -168,6 +198,17 @@ impl ScanRequest<'_> {
             None => partitioned,
         })
     }
+}
+
+fn bytes(files: &[&ScanFile<'_>]) -> u64 {
+    files.iter().map(|file| file.live.file.file_size_in_bytes()).sum()
+}
+
+/// Partitions for two kinds of files, by their bytes. Each has one at least.
+fn shares(partitions: usize, one: u64, other: u64) -> (usize, usize) {
+    let share = partitions as u128 * u128::from(one) / u128::from(one.saturating_add(other).max(1));
+    let share = if other == 0 { partitions } else { share as usize };
+    (share.max(1), partitions.saturating_sub(share).max(1))
 }
 
 fn parquet_options(config: &ConfigOptions) -> TableParquetOptions {

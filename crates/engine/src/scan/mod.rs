@@ -1,6 +1,7 @@
 //! Reading tables: planning from manifests, pruning, statistics, and the [`IcebergTable`] that DataFusion scans.
 //!
-//! A scan's plan is DataFusion's own Parquet source over the files that the manifests leave. Columns are found in files by
+//! A scan's plan is DataFusion's own Parquet source over the files that the manifests leave, beside it a plan of our own
+//! for those in Avro and ORC. Columns are found in files by
 //! field id, so filters, row-group and page pruning and dynamic filters work on files of every earlier schema. Rows that
 //! are deleted by position are never read; those deleted by equality are dropped above the source.
 
@@ -8,6 +9,7 @@ mod adapter;
 mod by_file;
 mod cache;
 mod chosen;
+mod decode;
 mod deletes;
 mod exec;
 mod filter;

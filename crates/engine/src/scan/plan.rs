@@ -10,7 +10,7 @@ use iceberg::spec::{
     DataFileFormat, Datum, ManifestContentType, ManifestFile, PrimitiveLiteral, Snapshot, Struct,
 };
 use icefield_core::filter::{FileMatcher, Filter};
-use icefield_core::format::{LiveFile, load_manifest, load_manifest_list};
+use icefield_core::format::{ContentReader, LiveFile, load_manifest, load_manifest_list};
 use icefield_core::{Error, Result, Table};
 
 use super::ScanCaches;
@@ -235,11 +235,13 @@ fn heap_bytes(bound: &Datum) -> usize {
     }
 }
 
+/// Whether a file is of a format that holds rows.
 pub(super) fn check_format(file: &LiveFile) -> Result<()> {
     match file.file.file_format() {
         DataFileFormat::Parquet => Ok(()),
+        format if ContentReader::reads(format) => Ok(()),
         other => Err(Error::unsupported(
-            "only Parquet files can be read; rewrite the file with the engine that wrote it",
+            "files of this format can't be read; rewrite the file with the engine that wrote it",
         )
         .with("file", file.path())
         .with("format", other)),

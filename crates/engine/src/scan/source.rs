@@ -161,7 +161,7 @@ impl<Of, Inner: fmt::Debug + ?Sized> fmt::Debug for Named<Of, Inner> {
 impl Morselizer for Named<(), dyn Morselizer> {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
         let of = file.extensions.get_arc::<FileLocation>();
-        let inner = self.inner.plan_file(file).map_err(|e| named(&of, e))?;
+        let inner = self.inner.plan_file(file).map_err(|e| named_if_known(&of, e))?;
         Ok(Box::new(Named { of, inner }))
     }
 }
@@ -169,7 +169,7 @@ impl Morselizer for Named<(), dyn Morselizer> {
 impl MorselPlanner for Named<Location, dyn MorselPlanner> {
     fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
         let Self { of, inner } = *self;
-        let Some(mut plan) = inner.plan().map_err(|e| named(&of, e))? else { return Ok(None) };
+        let Some(mut plan) = inner.plan().map_err(|e| named_if_known(&of, e))? else { return Ok(None) };
         let planner =
             |of: &Location, inner| Box::new(Named { of: of.clone(), inner }) as Box<dyn MorselPlanner>;
         let morsels = plan.take_morsels().into_iter();
@@ -178,7 +178,7 @@ impl MorselPlanner for Named<Location, dyn MorselPlanner> {
         let out = MorselPlan::new().with_morsels(morsels.collect()).with_planners(planners.collect());
         Ok(Some(match plan.take_pending_planner() {
             Some(pending) => out.with_pending_planner(async move {
-                let inner = pending.await.map_err(|e| named(&of, e))?;
+                let inner = pending.await.map_err(|e| named_if_known(&of, e))?;
                 Ok(planner(&of, inner))
             }),
             None => out,
@@ -192,21 +192,28 @@ impl Morsel for Named<Location, dyn Morsel> {
         // Decoders panic on some pages that are not what they say.
         AssertUnwindSafe(inner.into_stream())
             .catch_unwind()
-            .map(move |batch| batch.unwrap_or_else(|_| Err(broken())).map_err(|e| named(&of, e)))
+            .map(move |batch| batch.unwrap_or_else(|_| Err(broken())).map_err(|e| named_if_known(&of, e)))
             .boxed()
     }
 }
 
-fn broken() -> DataFusionError {
+/// The error of a file whose decoder panicked.
+pub(super) fn broken() -> DataFusionError {
     to_datafusion(Error::data_invalid(
         "the file's content breaks its own promises; restore the file, or roll back to an earlier snapshot",
     ))
 }
 
+fn named_if_known(of: &Location, error: DataFusionError) -> DataFusionError {
+    match of {
+        Some(of) => named(&of.location, error),
+        None => error,
+    }
+}
+
 /// The error with the file's location, unless it has one.
-fn named(of: &Location, error: DataFusionError) -> DataFusionError {
-    let Some(of) = of else { return error };
+pub(super) fn named(location: &str, error: DataFusionError) -> DataFusionError {
     let error: Error = from_datafusion(error);
     let has_one = error.context().any(|(key, _)| key == "file");
-    to_datafusion(if has_one { error } else { error.with("file", &of.location) })
+    to_datafusion(if has_one { error } else { error.with("file", location) })
 }

@@ -1,14 +1,15 @@
 //! What manifests say of files, as statistics for the optimizer.
 //!
 //! Row counts and NULL counts are exact. Bounds are exact for types that writers store whole; those of strings and binary
-//! may be cut short, and those of floating point leave NaN out and may blur the sign of zero, so they are inexact.
+//! may be cut short, and those of floating point leave NaN out and may blur the sign of zero, so they are inexact, as are those
+//! of timestamps in ORC files, which that format keeps in milliseconds.
 
 use std::collections::HashMap;
 
 use arrow::datatypes::{DataType, Field};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
-use iceberg::spec::{Datum, Literal, PartitionSpec, PrimitiveType, Transform, Type};
+use iceberg::spec::{DataFileFormat, Datum, Literal, PartitionSpec, PrimitiveType, Transform, Type};
 use icefield_core::Table;
 use icefield_core::format::{LiveFile, foreign_kind};
 
@@ -131,11 +132,14 @@ fn column(live: &LiveFile, id: i32, field: &Field, rows: u64) -> ColumnStatistic
     if let Some(nulls) = nulls.filter(|nulls| *nulls <= rows && values.is_none_or(|values| values == rows)) {
         statistics.null_count = Precision::Exact(nulls as usize);
     }
+    let is_rounded =
+        file.file_format() == DataFileFormat::Orc && matches!(field.data_type(), DataType::Timestamp(..));
+    let is_exact = stored_whole(field.data_type()) && !is_rounded;
     let bound = |datum: Option<&Datum>| {
         let Some(datum) = datum else { return Precision::Absent };
         let value = scalar(datum.data_type(), datum.literal()).ok().and_then(|value| as_column(value, field));
         match value {
-            Some(value) if stored_whole(field.data_type()) => Precision::Exact(value),
+            Some(value) if is_exact => Precision::Exact(value),
             Some(value) => Precision::Inexact(value),
             None => Precision::Absent,
         }

@@ -10,6 +10,7 @@ mod scan_evolution;
 mod scan_filters;
 mod scan_foreign;
 mod scan_orders;
+mod scan_formats;
 mod scan_planning;
 mod scan_requests;
 mod scan_session;

@@ -6,9 +6,6 @@ use arrow::array::{
     ArrayRef, BinaryArray, Int32Array, RecordBatch, StringArray, StructArray, TimestampNanosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::ScalarValue;
-use datafusion::dataframe::DataFrame;
-use datafusion::prelude::{ident, lit};
 use iceberg::spec::{FormatVersion, Literal, NestedField, PrimitiveType, Schema, StructType, Type};
 use icefield_core::catalog::parse_ident;
 use icefield_core::evolve::{PropertiesUpdate, SchemaUpdate};
@@ -19,7 +16,9 @@ use icefield_engine::{Session, Table};
 use icefield_testkit::{ReferenceTables, content_hash, newest_metadata};
 use parquet::arrow::ArrowWriter;
 
-use crate::scan_support::{append, append_batches, change, create, partition, rows, session, text_rows};
+use crate::scan_support::{
+    append, append_batches, change, create, partition, rows, same_by_columns, session,
+};
 
 fn of(primitive: PrimitiveType) -> Type {
     Type::Primitive(primitive)
@@ -181,37 +180,6 @@ async fn timestamps_of_other_units_and_zones_are_the_same_instants() {
         ["1969-12-31T23:59:59.999999Z", "1970-01-01T00:00:00.000001Z"]
     );
     assert_eq!(rows(&session, "SELECT count(*) FROM ns.t WHERE t > '1970-01-01T00:00:00Z'").await, ["1"]);
-}
-
-/// Every column alone, and what a filter on each leaves, against rows that were read whole.
-async fn same_by_columns(session: &Session, table: DataFrame, whole: &[RecordBatch]) {
-    let all = session.context().read_batches(whole.to_vec()).unwrap();
-    let sorted = |mut rows: Vec<String>| {
-        rows.sort();
-        rows
-    };
-    for field in table.schema().fields() {
-        let column = ident(field.name());
-        let select = |from: &DataFrame| from.clone().select(vec![column.clone()]).unwrap().collect();
-        let (alone, expected) = (select(&table).await.unwrap(), select(&all).await.unwrap());
-        assert_eq!(sorted(text_rows(&alone)), sorted(text_rows(&expected)), "{field}");
-        let counted = |from: &DataFrame| from.clone().filter(column.clone().is_null()).unwrap().count();
-        assert_eq!(counted(&table).await.unwrap(), counted(&all).await.unwrap(), "{field}");
-        let first = expected.iter().find(|batch| batch.num_rows() > 0);
-        let Some(first) = first.filter(|_| !field.data_type().is_nested()) else { continue };
-        let value = ScalarValue::try_from_array(first.column(0), 0).unwrap();
-        if value.is_null() {
-            continue;
-        }
-        for filter in [column.clone().eq(lit(value.clone())), column.clone().gt(lit(value))] {
-            let rows = |from: &DataFrame| from.clone().filter(filter.clone()).unwrap().collect();
-            let (found, expected) = (rows(&table).await.unwrap(), rows(&all).await.unwrap());
-            assert_eq!(sorted(text_rows(&found)), sorted(text_rows(&expected)), "{filter}");
-        }
-    }
-    assert_eq!(table.clone().count().await.unwrap(), all.clone().count().await.unwrap());
-    let some = table.limit(0, Some(3)).unwrap().collect().await.unwrap();
-    assert_eq!(text_rows(&some).len(), 3.min(text_rows(whole).len()));
 }
 
 #[tokio::test]

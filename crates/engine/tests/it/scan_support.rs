@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::Schema as ArrowSchema;
+use datafusion::common::ScalarValue;
+use datafusion::dataframe::DataFrame;
+use datafusion::prelude::{ident, lit};
 use iceberg::spec::{FormatVersion, Literal, Schema, Struct, UnboundPartitionSpec};
 use icefield_core::catalog::{NamespaceIdent, TableCreation};
 use icefield_core::commit::Transaction;
@@ -137,4 +140,35 @@ pub(crate) fn text_rows(batches: &[RecordBatch]) -> Vec<String> {
         }
     }
     rows
+}
+
+/// Every column alone, and what a filter on each leaves, against rows that were read whole.
+pub(crate) async fn same_by_columns(session: &Session, table: DataFrame, whole: &[RecordBatch]) {
+    let all = session.context().read_batches(whole.to_vec()).unwrap();
+    let sorted = |mut rows: Vec<String>| {
+        rows.sort();
+        rows
+    };
+    for field in table.schema().fields() {
+        let column = ident(field.name());
+        let select = |from: &DataFrame| from.clone().select(vec![column.clone()]).unwrap().collect();
+        let (alone, expected) = (select(&table).await.unwrap(), select(&all).await.unwrap());
+        assert_eq!(sorted(text_rows(&alone)), sorted(text_rows(&expected)), "{field}");
+        let counted = |from: &DataFrame| from.clone().filter(column.clone().is_null()).unwrap().count();
+        assert_eq!(counted(&table).await.unwrap(), counted(&all).await.unwrap(), "{field}");
+        let first = expected.iter().find(|batch| batch.num_rows() > 0);
+        let Some(first) = first.filter(|_| !field.data_type().is_nested()) else { continue };
+        let value = ScalarValue::try_from_array(first.column(0), 0).unwrap();
+        if value.is_null() {
+            continue;
+        }
+        for filter in [column.clone().eq(lit(value.clone())), column.clone().gt(lit(value))] {
+            let rows = |from: &DataFrame| from.clone().filter(filter.clone()).unwrap().collect();
+            let (found, expected) = (rows(&table).await.unwrap(), rows(&all).await.unwrap());
+            assert_eq!(sorted(text_rows(&found)), sorted(text_rows(&expected)), "{filter}");
+        }
+    }
+    assert_eq!(table.clone().count().await.unwrap(), all.clone().count().await.unwrap());
+    let some = table.limit(0, Some(3)).unwrap().collect().await.unwrap();
+    assert_eq!(text_rows(&some).len(), 3.min(text_rows(whole).len()));
 }

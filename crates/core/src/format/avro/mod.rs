@@ -1,9 +1,12 @@
-//! Avro object container files, as far as manifests and manifest lists need them: read from memory, field by field.
+//! Avro object container files, in the two ways that they are read here.
 //!
-//! Records are not turned into values of a general kind: the caller visits the fields that it knows by their ids
-//! ([`Reader::record`]) and takes each in its own type; the others are skipped. Nothing in a file is believed: every length is
+//! Manifests and manifest lists are in memory whole ([`Container`]). Their records are not turned into values of a general
+//! kind: the caller visits the fields that it knows by their ids ([`Reader::record`]) and takes each in its own type; the
+//! others are skipped. Data and delete files are streamed, and their records become Arrow ([`AvroFile`]). Nothing in a file is believed: every length is
 //! checked against the bytes that are there, blocks decompress to a bounded size, and schemas nest to a bounded depth.
 
+mod columns;
+mod data;
 mod reader;
 mod schema;
 
@@ -12,7 +15,8 @@ use std::io::Read;
 
 use crate::error::{Error, Result};
 
-pub(super) use reader::Reader;
+pub(super) use data::AvroFile;
+pub(super) use reader::{Reader, unscaled};
 pub(super) use schema::Schema;
 
 const MAGIC: &[u8] = b"Obj\x01";
@@ -135,7 +139,7 @@ impl Codec {
             Self::Deflate => bounded(&mut flate2::read::DeflateDecoder::new(block))?.into(),
             Self::Zstandard => bounded(&mut zstd::Decoder::new(block).map_err(failed)?)?.into(),
             Self::Snappy => {
-                let (data, _checksum) =
+                let (data, checksum) =
                     block.split_last_chunk::<4>().ok_or_else(|| broken("a block is cut short"))?;
                 let length = snap::raw::decompress_len(data)
                     .map_err(|e| broken("a block can't be decompressed").with_source(e))?;
@@ -143,7 +147,13 @@ impl Codec {
                     return Err(broken("a block is too large"));
                 }
                 let out = snap::raw::Decoder::new().decompress_vec(data);
-                out.map_err(|e| broken("a block can't be decompressed").with_source(e))?.into()
+                let out = out.map_err(|e| broken("a block can't be decompressed").with_source(e))?;
+                let mut crc = flate2::Crc::new();
+                crc.update(&out);
+                if crc.sum() != u32::from_be_bytes(*checksum) {
+                    return Err(broken("a block's checksum is another one"));
+                }
+                out.into()
             }
         })
     }

@@ -27,6 +27,11 @@ impl<'a> Reader<'a> {
         self.rest
     }
 
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| broken("it is cut short"))?;
         self.rest = rest;
@@ -82,8 +87,8 @@ impl<'a> Reader<'a> {
         schema: &Schema,
         mut field: impl FnMut(&mut Self, i32, &Schema) -> Result<bool>,
     ) -> Result<()> {
-        let Schema::Record(fields) = schema else { return Err(broken("a record of it is none")) };
-        for Field { id, schema } in fields.iter() {
+        let Schema::Record(fields) = schema.plain() else { return Err(broken("a record of it is none")) };
+        for Field { id, schema, .. } in fields.iter() {
             let taken = match id {
                 Some(id) => field(self, *id, schema)?,
                 None => false,
@@ -115,7 +120,7 @@ impl<'a> Reader<'a> {
     }
 
     pub(in crate::format) fn long(&mut self, schema: &Schema) -> Result<i64> {
-        match schema {
+        match schema.plain() {
             Schema::Int | Schema::Long => self.varint(),
             _ => Err(broken("a number in it is of another type")),
         }
@@ -126,21 +131,21 @@ impl<'a> Reader<'a> {
     }
 
     pub(in crate::format) fn boolean(&mut self, schema: &Schema) -> Result<bool> {
-        match schema {
+        match schema.plain() {
             Schema::Boolean => Ok(self.take(1)? != [0]),
             _ => Err(broken("a boolean in it is of another type")),
         }
     }
 
     pub(in crate::format) fn float(&mut self, schema: &Schema) -> Result<f32> {
-        match (schema, self.take(4)?.first_chunk()) {
+        match (schema.plain(), self.take(4)?.first_chunk()) {
             (Schema::Float, Some(bytes)) => Ok(f32::from_le_bytes(*bytes)),
             _ => Err(broken("a float in it is of another type")),
         }
     }
 
     pub(in crate::format) fn double(&mut self, schema: &Schema) -> Result<f64> {
-        match (schema, self.take(8)?.first_chunk()) {
+        match (schema.plain(), self.take(8)?.first_chunk()) {
             (Schema::Double, Some(bytes)) => Ok(f64::from_le_bytes(*bytes)),
             _ => Err(broken("a double in it is of another type")),
         }
@@ -148,7 +153,7 @@ impl<'a> Reader<'a> {
 
     /// Bytes, a fixed value, or the bytes of a string.
     pub(in crate::format) fn binary(&mut self, schema: &Schema) -> Result<&'a [u8]> {
-        match schema {
+        match schema.plain() {
             Schema::Bytes | Schema::String => self.bytes(),
             Schema::Fixed(size) => self.take(*size),
             _ => Err(broken("bytes in it are of another type")),
@@ -166,31 +171,41 @@ impl<'a> Reader<'a> {
         schema: &Schema,
         mut item: impl FnMut(&mut Self, &Schema) -> Result<()>,
     ) -> Result<()> {
-        let Schema::Array(items) = schema else { return Err(broken("a list in it is none")) };
-        self.blocks(|reader| item(reader, items))
+        let Schema::Array(items) = schema.plain() else { return Err(broken("a list in it is none")) };
+        self.blocks(|reader| item(reader, &items.schema))
     }
 
-    fn skip(&mut self, schema: &Schema, depth: usize) -> Result<()> {
+    pub(super) fn skip(&mut self, schema: &Schema, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
             return Err(broken("a value in it nests too deep"));
         }
         match schema {
             Schema::Null => Ok(()),
             Schema::Boolean => self.take(1).map(drop),
-            Schema::Int | Schema::Long | Schema::Enum => self.varint().map(drop),
+            Schema::Int | Schema::Long | Schema::Enum(_) => self.varint().map(drop),
             Schema::Float => self.take(4).map(drop),
             Schema::Double => self.take(8).map(drop),
             Schema::Bytes | Schema::String => self.bytes().map(drop),
             Schema::Fixed(size) => self.take(*size).map(drop),
             Schema::Record(fields) => fields.iter().try_for_each(|field| self.skip(&field.schema, depth + 1)),
-            Schema::Array(items) => self.blocks(|reader| reader.skip(items, depth + 1)),
-            Schema::Map(values) => self.blocks(|reader| {
+            Schema::Array(items) => self.blocks(|reader| reader.skip(&items.schema, depth + 1)),
+            Schema::Map(_, values) => self.blocks(|reader| {
                 reader.bytes()?;
-                reader.skip(values, depth + 1)
+                reader.skip(&values.schema, depth + 1)
             }),
+            Schema::Logical(_, schema) => self.skip(schema, depth),
             Schema::Union(_) => {
                 self.optional(schema, |reader, schema| reader.skip(schema, depth + 1)).map(drop)
             }
         }
     }
+}
+
+/// A decimal's digits: big-endian two's complement of up to 16 bytes.
+pub(in crate::format) fn unscaled(bytes: &[u8]) -> Option<i128> {
+    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
+    let mut whole = [if negative { 0xff } else { 0 }; 16];
+    let start = whole.len().checked_sub(bytes.len())?;
+    whole.get_mut(start..)?.copy_from_slice(bytes);
+    Some(i128::from_be_bytes(whole))
 }

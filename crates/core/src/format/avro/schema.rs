@@ -1,4 +1,4 @@
-//! Avro schemas: what is needed to walk over values, and the field ids that Iceberg puts into them.
+//! Avro schemas: what is needed to walk over values, and what Iceberg puts into them: field ids and logical types.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,8 +8,11 @@ use serde_json::{Map, Value};
 use super::broken;
 use crate::error::Result;
 
-/// How deep a schema may nest.
+/// How deep a schema may nest, named types put in their places.
 const MAX_DEPTH: usize = 64;
+
+/// How many types a schema may consist of, named types put in their places.
+const MAX_TYPES: usize = 100_000;
 
 /// A schema, references to named types resolved.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,86 +26,237 @@ pub(in crate::format) enum Schema {
     Bytes,
     String,
     Fixed(usize),
-    Enum,
+    Enum(Arc<Vec<String>>),
     Record(Arc<Vec<Field>>),
-    Array(Arc<Schema>),
-    Map(Arc<Schema>),
+    Array(Arc<Inner>),
+    /// Keys are strings.
+    Map(Option<i32>, Arc<Inner>),
     Union(Arc<Vec<Schema>>),
+    /// A type that stands for another one.
+    Logical(Logical, Arc<Schema>),
 }
 
 /// A record's field.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::format) struct Field {
+    pub(in crate::format) name: String,
     /// Iceberg's id, where there is one.
     pub(in crate::format) id: Option<i32>,
     pub(in crate::format) schema: Schema,
+}
+
+/// The elements of an array or the values of a map.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::format) struct Inner {
+    pub(in crate::format) id: Option<i32>,
+    pub(in crate::format) schema: Schema,
+}
+
+/// What values stand for. Only what fits the type is kept, as Avro has it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::format) enum Logical {
+    Date,
+    TimeMillis,
+    TimeMicros,
+    Timestamp {
+        unit: Unit,
+        /// Whether it is an instant. Iceberg says so beside the type; without a word it is none.
+        utc: bool,
+    },
+    Decimal {
+        precision: u8,
+        scale: i8,
+    },
+    Uuid,
+    /// An array of records of a key and a value.
+    Map,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(in crate::format) enum Unit {
+    Millis,
+    Micros,
+    Nanos,
 }
 
 impl Schema {
     pub(super) fn parse(json: &[u8]) -> Result<Self> {
         let json: Value =
             serde_json::from_slice(json).map_err(|e| broken("its schema is no JSON").with_source(e))?;
-        parse(&json, &mut HashMap::new(), 0)
+        Parser::default().parse(&json, 0)
     }
-}
 
-fn parse(json: &Value, named: &mut HashMap<String, Schema>, depth: usize) -> Result<Schema> {
-    if depth > MAX_DEPTH {
-        return Err(broken("its schema nests too deep"));
-    }
-    match json {
-        Value::String(name) => primitive(name)
-            .or_else(|| named.get(name).cloned())
-            .ok_or_else(|| broken("its schema names a type that it does not define")),
-        Value::Array(branches) => {
-            let branches = branches.iter().map(|branch| parse(branch, named, depth + 1));
-            Ok(Schema::Union(Arc::new(branches.collect::<Result<_>>()?)))
+    /// The type that values are encoded as.
+    pub(in crate::format) fn plain(&self) -> &Schema {
+        match self {
+            Self::Logical(_, schema) => schema,
+            other => other,
         }
-        Value::Object(object) => parse_object(object, named, depth),
-        _ => Err(broken("its schema is none")),
+    }
+
+    /// Whether values may take no bytes at all.
+    fn may_be_empty(&self) -> bool {
+        match self {
+            Self::Null | Self::Fixed(0) => true,
+            Self::Record(fields) => fields.iter().all(|field| field.schema.may_be_empty()),
+            Self::Logical(_, schema) => schema.may_be_empty(),
+            _ => false,
+        }
     }
 }
 
-fn parse_object(
-    object: &Map<String, Value>,
-    named: &mut HashMap<String, Schema>,
+#[derive(Debug, Default)]
+struct Parser {
+    named: HashMap<String, Named>,
+    /// How deep what was parsed goes.
+    deepest: usize,
+    /// How many types were parsed.
+    types: usize,
+}
+
+#[derive(Debug, Clone)]
+struct Named {
+    schema: Schema,
     depth: usize,
-) -> Result<Schema> {
-    let incomplete = || broken("its schema leaves something out");
-    let inner = |key: &str, named: &mut HashMap<String, Schema>| {
-        parse(object.get(key).ok_or_else(incomplete)?, named, depth + 1).map(Arc::new)
-    };
-    let schema = match object.get("type") {
-        Some(Value::String(name)) => match name.as_str() {
-            "record" => {
-                let fields = object.get("fields").and_then(Value::as_array).ok_or_else(incomplete)?;
-                let fields = fields.iter().map(|field| {
-                    let id = field.get("field-id").and_then(Value::as_i64);
-                    let schema = parse(field.get("type").ok_or_else(incomplete)?, named, depth + 1)?;
-                    Ok(Field { id: id.and_then(|id| i32::try_from(id).ok()), schema })
-                });
-                Schema::Record(Arc::new(fields.collect::<Result<_>>()?))
+    types: usize,
+}
+
+impl Parser {
+    fn parse(&mut self, json: &Value, depth: usize) -> Result<Schema> {
+        self.count(depth, 1)?;
+        match json {
+            Value::String(name) => {
+                if let Some(schema) = primitive(name) {
+                    return Ok(schema);
+                }
+                let named = self.named.get(name).cloned();
+                let named = named.ok_or_else(|| broken("its schema names a type that it does not define"))?;
+                self.count(depth + named.depth, named.types)?;
+                Ok(named.schema)
             }
-            "array" => Schema::Array(inner("items", named)?),
-            "map" => Schema::Map(inner("values", named)?),
-            "enum" => Schema::Enum,
-            "fixed" => {
-                let size = object.get("size").and_then(Value::as_u64).ok_or_else(incomplete)?;
-                Schema::Fixed(usize::try_from(size).map_err(|_| incomplete())?)
+            Value::Array(branches) => {
+                let branches = branches.iter().map(|branch| self.parse(branch, depth + 1));
+                Ok(Schema::Union(Arc::new(branches.collect::<Result<_>>()?)))
             }
-            name => parse(&Value::String(name.to_string()), named, depth + 1)?,
-        },
-        // A type inside a type: `{"type": {"type": ...}}`.
-        Some(nested) => parse(nested, named, depth + 1)?,
-        None => return Err(incomplete()),
-    };
-    if let Some(name) = object.get("name").and_then(Value::as_str) {
-        named.insert(name.to_string(), schema.clone());
-        if let Some(namespace) = object.get("namespace").and_then(Value::as_str) {
-            named.insert(format!("{namespace}.{name}"), schema.clone());
+            Value::Object(object) => self.object(object, depth),
+            _ => Err(broken("its schema is none")),
         }
     }
-    Ok(schema)
+
+    fn count(&mut self, depth: usize, types: usize) -> Result<()> {
+        self.deepest = self.deepest.max(depth);
+        self.types += types;
+        if depth > MAX_DEPTH {
+            return Err(broken("its schema nests too deep"));
+        }
+        if self.types > MAX_TYPES {
+            return Err(broken("its schema is too large"));
+        }
+        Ok(())
+    }
+
+    fn object(&mut self, object: &Map<String, Value>, depth: usize) -> Result<Schema> {
+        let before = (std::mem::replace(&mut self.deepest, depth), self.types);
+        let schema = with_logical(self.complex(object, depth)?, object);
+        if let Some(name) = object.get("name").and_then(Value::as_str) {
+            let (depth, types) = (self.deepest - depth, self.types - before.1);
+            let named = Named { schema: schema.clone(), depth, types };
+            if let Some(namespace) = object.get("namespace").and_then(Value::as_str) {
+                self.named.insert(format!("{namespace}.{name}"), named.clone());
+            }
+            self.named.insert(name.to_string(), named);
+        }
+        self.deepest = self.deepest.max(before.0);
+        Ok(schema)
+    }
+
+    fn complex(&mut self, object: &Map<String, Value>, depth: usize) -> Result<Schema> {
+        let incomplete = || broken("its schema leaves something out");
+        Ok(match object.get("type") {
+            Some(Value::String(name)) => match name.as_str() {
+                "record" => {
+                    let fields = object.get("fields").and_then(Value::as_array).ok_or_else(incomplete)?;
+                    let fields = fields.iter().map(|field| {
+                        let name = field.get("name").and_then(Value::as_str).unwrap_or_default().to_string();
+                        let schema = self.parse(field.get("type").ok_or_else(incomplete)?, depth + 1)?;
+                        Ok(Field { name, id: id(field.get("field-id")), schema })
+                    });
+                    Schema::Record(Arc::new(fields.collect::<Result<_>>()?))
+                }
+                "array" => {
+                    let schema = self.parse(object.get("items").ok_or_else(incomplete)?, depth + 1)?;
+                    // A count of them could keep a reader busy for ever.
+                    if schema.may_be_empty() {
+                        return Err(broken("its schema has lists of nothing"));
+                    }
+                    Schema::Array(Arc::new(Inner { id: id(object.get("element-id")), schema }))
+                }
+                "map" => {
+                    let schema = self.parse(object.get("values").ok_or_else(incomplete)?, depth + 1)?;
+                    let values = Inner { id: id(object.get("value-id")), schema };
+                    Schema::Map(id(object.get("key-id")), Arc::new(values))
+                }
+                "enum" => {
+                    let symbols = object.get("symbols").and_then(Value::as_array).into_iter().flatten();
+                    let symbols = symbols.map(|symbol| symbol.as_str().unwrap_or_default().to_string());
+                    Schema::Enum(Arc::new(symbols.collect()))
+                }
+                "fixed" => {
+                    let size = object.get("size").and_then(Value::as_u64).ok_or_else(incomplete)?;
+                    Schema::Fixed(usize::try_from(size).map_err(|_| incomplete())?)
+                }
+                name => self.parse(&Value::String(name.to_string()), depth + 1)?,
+            },
+            // A type inside a type: `{"type": {"type": ...}}`.
+            Some(nested) => self.parse(nested, depth + 1)?,
+            None => return Err(incomplete()),
+        })
+    }
+}
+
+fn id(json: Option<&Value>) -> Option<i32> {
+    json.and_then(Value::as_i64).and_then(|id| i32::try_from(id).ok())
+}
+
+fn with_logical(schema: Schema, object: &Map<String, Value>) -> Schema {
+    match object.get("logicalType").and_then(Value::as_str).and_then(|name| logical(name, &schema, object)) {
+        Some(logical) => Schema::Logical(logical, Arc::new(schema)),
+        None => schema,
+    }
+}
+
+fn logical(name: &str, schema: &Schema, object: &Map<String, Value>) -> Option<Logical> {
+    let adjusted = match object.get("adjust-to-utc") {
+        Some(Value::Bool(adjusted)) => *adjusted,
+        Some(Value::String(text)) => text.eq_ignore_ascii_case("true"),
+        _ => false,
+    };
+    let timestamp = |unit, utc| Logical::Timestamp { unit, utc };
+    Some(match (name, schema) {
+        ("date", Schema::Int) => Logical::Date,
+        ("time-millis", Schema::Int) => Logical::TimeMillis,
+        ("time-micros", Schema::Long) => Logical::TimeMicros,
+        ("timestamp-millis", Schema::Long) => timestamp(Unit::Millis, adjusted),
+        ("timestamp-micros", Schema::Long) => timestamp(Unit::Micros, adjusted),
+        ("timestamp-nanos", Schema::Long) => timestamp(Unit::Nanos, adjusted),
+        ("local-timestamp-millis", Schema::Long) => timestamp(Unit::Millis, false),
+        ("local-timestamp-micros", Schema::Long) => timestamp(Unit::Micros, false),
+        ("local-timestamp-nanos", Schema::Long) => timestamp(Unit::Nanos, false),
+        ("decimal", Schema::Fixed(_) | Schema::Bytes) => {
+            let precision = object.get("precision").and_then(Value::as_u64);
+            let scale = object.get("scale").map_or(Some(0), Value::as_u64);
+            let (precision, scale) = (u8::try_from(precision?).ok()?, u8::try_from(scale?).ok()?);
+            let valid = (1..=38).contains(&precision) && scale <= precision;
+            let scale = i8::try_from(scale).ok().filter(|_| valid)?;
+            Logical::Decimal { precision, scale }
+        }
+        ("uuid", Schema::Fixed(16)) => Logical::Uuid,
+        ("map", Schema::Array(entry)) => match entry.schema.plain() {
+            Schema::Record(fields) if fields.len() == 2 => Logical::Map,
+            _ => return None,
+        },
+        _ => return None,
+    })
 }
 
 fn primitive(name: &str) -> Option<Schema> {

@@ -59,7 +59,9 @@ fn file(codec: &str) -> Vec<u8> {
         "zstandard" => zstd::encode_all(records.as_slice(), 0).unwrap(),
         "snappy" => {
             let mut block = snap::raw::Encoder::new().compress_vec(&records).unwrap();
-            block.extend_from_slice(&[0; 4]);
+            let mut crc = flate2::Crc::new();
+            crc.update(&records);
+            block.extend_from_slice(&crc.sum().to_be_bytes());
             block
         }
         _ => records,

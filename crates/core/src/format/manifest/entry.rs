@@ -9,7 +9,7 @@ use iceberg::spec::{
 
 use crate::deletes::{DELETE_FILE_PATH_ID, DELETE_POS_ID};
 use crate::error::{Error, Result};
-use crate::format::avro::{Reader, Schema, broken};
+use crate::format::avro::{Reader, Schema, broken, unscaled};
 
 /// The field id of a row's id.
 const ROW_ID: i32 = 2_147_483_540;
@@ -297,6 +297,7 @@ fn partition(
 /// A partition value in the form that `iceberg` has for its type.
 fn literal(reader: &mut Reader<'_>, schema: &Schema, of: Option<&PrimitiveType>) -> Result<PrimitiveLiteral> {
     use PrimitiveType as P;
+    let schema = schema.plain();
     Ok(match (schema, of) {
         (Schema::Boolean, _) => PrimitiveLiteral::Boolean(reader.boolean(schema)?),
         (Schema::Int | Schema::Long, Some(P::Int | P::Date)) => PrimitiveLiteral::Int(reader.int(schema)?),
@@ -319,13 +320,4 @@ fn literal(reader: &mut Reader<'_>, schema: &Schema, of: Option<&PrimitiveType>)
         (Schema::Fixed(_) | Schema::Bytes, _) => PrimitiveLiteral::Binary(reader.binary(schema)?.to_vec()),
         _ => return Err(broken("a partition value in it is of no type that partitions have")),
     })
-}
-
-/// A decimal's digits: big-endian two's complement of up to 16 bytes.
-pub(super) fn unscaled(bytes: &[u8]) -> Option<i128> {
-    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
-    let mut whole = [if negative { 0xff } else { 0 }; 16];
-    let start = whole.len().checked_sub(bytes.len())?;
-    whole.get_mut(start..)?.copy_from_slice(bytes);
-    Some(i128::from_be_bytes(whole))
 }

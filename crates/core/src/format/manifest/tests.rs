@@ -216,6 +216,6 @@ fn a_partition_value_is_read_in_the_type_that_its_field_has() {
     for (bytes, expected) in
         [(&[0xff, 0x85][..], Some(-123)), (&[0x7f], Some(127)), (&[], Some(0)), (&[1; 17], None)]
     {
-        assert_eq!(entry::unscaled(bytes), expected);
+        assert_eq!(crate::format::avro::unscaled(bytes), expected);
     }
 }

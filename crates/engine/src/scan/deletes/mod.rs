@@ -3,7 +3,7 @@
 //! Which deletes apply to which file is decided at planning, from metadata alone. Delete files are read when the first data
 //! file that they apply to is opened, once for all partitions of a scan, and are held in the session's memory pool.
 //! - **Positions** (position delete files, deletion vectors) become row selections of the data file: [`positions`] reads
-//!   them, [`morsels`] hands them to DataFusion's Parquet source.
+//!   them, [`morsels`] hands them to DataFusion's Parquet source. Files in other formats are read without them.
 //! - **Equality deletes** are looked up row by row above the source: [`equality`] holds the keys, [`exec`] drops the rows.
 //!
 //! The same machinery reads the other way about, just rows that are deleted: a [`Part`] says which rows of a file are read.
@@ -36,7 +36,7 @@ pub(super) use exec::EqualityDeleteExec;
 pub(super) use morsels::morselizer;
 pub(crate) use parts::identity;
 pub(super) use parts::{Applied, Part};
-pub(super) use positions::RowDeletes;
+pub(super) use positions::{RowDeletes, Selected};
 pub(crate) use positions::{NamedRow, named_rows};
 
 /// The deletes of a scan, in the order of its parts.
@@ -74,7 +74,7 @@ impl ScanDeletes {
     ///
     /// # Errors
     /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for deletes that contradict the format,
-    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for delete files that are not Parquet.
+    /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for delete files of a format that holds no rows.
     pub(super) fn live<'a>(
         table: &Table,
         data: impl IntoIterator<Item = &'a LiveFile>,
@@ -109,7 +109,7 @@ impl ScanDeletes {
         let mut equality = equality::Planner::new(table);
         let mut planned = Vec::with_capacity(parts.len());
         for part in parts {
-            part.parquet().try_for_each(check_format)?;
+            part.delete_files().try_for_each(check_format)?;
             let class = equality.class(part.data.sequence_number, &part.drop, &part.pick);
             planned.push((class?, part.deleted()));
             positions.add(part);

@@ -122,8 +122,8 @@ impl<'a> Part<'a> {
         }
     }
 
-    /// The delete files that are to be Parquet.
-    pub(super) fn parquet(&self) -> impl Iterator<Item = &'a LiveFile> {
+    /// The delete files that are read for it, vectors aside.
+    pub(super) fn delete_files(&self) -> impl Iterator<Item = &'a LiveFile> {
         let positions = self.skip.iter().chain(&self.only).flat_map(|positions| &positions.files);
         positions.chain(&self.drop).chain(&self.pick).copied()
     }

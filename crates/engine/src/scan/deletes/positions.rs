@@ -6,7 +6,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::execution::TaskContext;
@@ -62,11 +62,22 @@ struct Source {
 
 /// Rows of a file, by position.
 #[derive(Debug, PartialEq)]
-pub(super) enum Selected {
+pub(in crate::scan) enum Selected {
     /// All but these.
     Without(Arc<RoaringTreemap>),
     /// Just these.
     Only(Arc<RoaringTreemap>),
+}
+
+impl Selected {
+    /// Which of a range of rows are read; `None` where all are.
+    pub(in crate::scan) fn of(&self, rows: Range<u64>) -> Option<BooleanArray> {
+        match self {
+            Self::Without(gone) if gone.range_cardinality(rows.clone()) == 0 => None,
+            Self::Without(gone) => Some(rows.map(|row| Some(!gone.contains(row))).collect()),
+            Self::Only(read) => Some(rows.map(|row| Some(read.contains(row))).collect()),
+        }
+    }
 }
 
 /// A position delete file, and what the scan wants of it.
@@ -144,7 +155,7 @@ impl Planner {
 
 impl RowDeletes {
     /// The rows that are read. The first caller reads the deletes, the others wait for it.
-    pub(super) async fn selected(&self) -> Result<Arc<Selected>> {
+    pub(in crate::scan) async fn selected(&self) -> Result<Arc<Selected>> {
         self.loaded.get_or_try_init(|| self.load()).await.cloned()
     }
 

@@ -1,0 +1,199 @@
+//! [`ContentReader`]: the rows of data and delete files that are not Parquet, as Arrow.
+//!
+//! A file's schema is its own, with the Iceberg field id of every field at every level in its metadata, where the file has
+//! ids; how its columns become a table's is the engine's to say. Nothing in a file is believed: lengths are checked against
+//! the bytes that are there, and what a file says of itself reserves no memory.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use futures::stream::{BoxStream, try_unfold};
+use iceberg::spec::DataFileFormat;
+
+use super::avro::{AvroFile, broken};
+use super::orc::OrcFile;
+use crate::error::{Error, Result};
+use crate::storage::Storage;
+
+/// How much of a file that is read from front to back is fetched at once, in bytes.
+const WINDOW_BYTES: u64 = 4 << 20;
+
+/// About how much of a file becomes one batch at most, in bytes.
+pub(super) const BATCH_BYTES: u64 = 32 << 20;
+
+/// An Avro or ORC file, its schema read.
+#[derive(Debug)]
+pub struct ContentReader {
+    location: String,
+    file: File,
+}
+
+#[derive(Debug)]
+enum File {
+    Avro(Box<AvroFile>),
+    Orc(Box<OrcFile>),
+}
+
+/// Some rows of a file.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    /// The position of the first one in the file, from 0.
+    pub first: u64,
+    /// The rows.
+    pub batch: RecordBatch,
+}
+
+impl ContentReader {
+    /// Whether files of a format are read here.
+    pub fn reads(format: DataFileFormat) -> bool {
+        matches!(format, DataFileFormat::Avro | DataFileFormat::Orc)
+    }
+
+    /// Opens a file of `size` bytes.
+    ///
+    /// # Cost
+    /// One request for an Avro file's first 4 MiB, or for an ORC file's last 64 KiB; a second one for a longer header or
+    /// footer.
+    ///
+    /// # Errors
+    /// [`DataInvalid`](crate::ErrorKind::DataInvalid) for a file that is broken,
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for one of another format or with columns of types that Iceberg does
+    /// not have. All errors name the file.
+    pub async fn open(storage: &Storage, location: &str, size: u64, format: DataFileFormat) -> Result<Self> {
+        let source = Source::new(storage, location, size);
+        let file = match format {
+            DataFileFormat::Avro => AvroFile::open(source).await.map(|file| File::Avro(Box::new(file))),
+            DataFileFormat::Orc => OrcFile::open(source).await.map(|file| File::Orc(Box::new(file))),
+            other => Err(Error::unsupported("files of this format hold no rows").with("format", other)),
+        };
+        let file = file.map_err(|e| about(e, location))?;
+        Ok(Self { location: location.to_string(), file })
+    }
+
+    /// The file's columns.
+    pub fn schema(&self) -> &SchemaRef {
+        match &self.file {
+            File::Avro(file) => file.schema(),
+            File::Orc(file) => file.schema(),
+        }
+    }
+
+    /// The rows, in batches of `batch_rows` at most, with the columns at these places of the schema, which ascend. `range`
+    /// is of bytes: of an ORC file the stripes that begin in it are read, an Avro file whole where it begins at 0.
+    ///
+    /// # Cost
+    /// A request for each 4 MiB of an Avro file; for each stripe of an ORC file one for its footer and one for each run of
+    /// streams that are wanted. Held in memory are a block of an Avro file with 4 MiB beyond it, or the wanted streams of a
+    /// stripe, compressed.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn rows(
+        self,
+        columns: Vec<usize>,
+        range: Option<Range<u64>>,
+        batch_rows: usize,
+    ) -> Result<BoxStream<'static, Result<Rows>>> {
+        let Self { location, mut file } = self;
+        let selected = match &mut file {
+            File::Avro(file) => file.select(&columns, range),
+            File::Orc(file) => file.select(&columns, range),
+        };
+        selected.map_err(|e| about(e, &location))?;
+        let rows = try_unfold((file, location), move |(mut file, location)| async move {
+            let rows = match &mut file {
+                File::Avro(file) => file.next(batch_rows.max(1)).await,
+                File::Orc(file) => file.next(batch_rows.max(1)).await,
+            };
+            let rows = rows.map_err(|e| about(e, &location))?;
+            Ok(rows.map(|rows| (rows, (file, location))))
+        });
+        Ok(rows.boxed())
+    }
+}
+
+/// The error with the file's location, unless it has one.
+fn about(error: Error, location: &str) -> Error {
+    let has_one = error.context().any(|(key, _)| key == "file");
+    if has_one { error } else { error.with("file", location) }
+}
+
+/// The bytes of a file: from front to back, or in ranges.
+#[derive(Debug)]
+pub(super) struct Source {
+    storage: Storage,
+    location: Arc<str>,
+    size: u64,
+    /// Where what is not yet fetched begins.
+    next: u64,
+    /// What was fetched and is not yet taken.
+    held: Bytes,
+}
+
+impl Source {
+    fn new(storage: &Storage, location: &str, size: u64) -> Self {
+        Self { storage: storage.clone(), location: location.into(), size, next: 0, held: Bytes::new() }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How much is left, fetched or not.
+    pub(super) fn left(&self) -> u64 {
+        self.held.len() as u64 + (self.size - self.next)
+    }
+
+    /// The bytes that are next, `length` of them at least.
+    pub(super) async fn peek(&mut self, length: u64) -> Result<&Bytes> {
+        let held = self.held.len() as u64;
+        if length > held {
+            if length > self.left() {
+                return Err(broken("it is cut short"));
+            }
+            let end = self.next.saturating_add(WINDOW_BYTES.max(length - held)).min(self.size);
+            let fetched = self.range(self.next..end).await?;
+            self.next = end;
+            self.held = if self.held.is_empty() {
+                fetched
+            } else {
+                let mut both = BytesMut::with_capacity(self.held.len() + fetched.len());
+                both.extend_from_slice(&self.held);
+                both.extend_from_slice(&fetched);
+                both.freeze()
+            };
+        }
+        Ok(&self.held)
+    }
+
+    /// Takes bytes that were peeked at.
+    pub(super) fn take(&mut self, length: usize) -> Bytes {
+        self.held.split_to(length.min(self.held.len()))
+    }
+
+    /// Takes all that is left, unread.
+    pub(super) fn take_all(&mut self) {
+        self.held = Bytes::new();
+        self.next = self.size;
+    }
+
+    /// A range of bytes, wherever the front is.
+    pub(super) async fn range(&self, range: Range<u64>) -> Result<Bytes> {
+        if range.start > range.end || range.end > self.size {
+            return Err(broken("it is cut short"));
+        }
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let length = range.end - range.start;
+        let bytes = self.storage.read_range(&self.location, range).await?;
+        if bytes.len() as u64 != length {
+            return Err(broken("it is shorter than its manifest says"));
+        }
+        Ok(bytes)
+    }
+}
