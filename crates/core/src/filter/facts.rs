@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use iceberg::spec::{DataFile, Datum, PrimitiveLiteral, PrimitiveType, Transform};
+use iceberg::spec::{DataFile, DataFileFormat, Datum, PrimitiveLiteral, PrimitiveType, Transform};
 
 use super::Test;
 use crate::format::partition::transform::transform_value;
@@ -57,6 +57,12 @@ impl<'a> Facts<'a> {
             },
             ..Self::default()
         };
+        // Iceberg Java (1.10) gives those of nanoseconds in ORC files in microseconds.
+        let is_nanos = matches!(of, PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs);
+        if is_nanos && file.file_format() == DataFileFormat::Orc {
+            facts.lower = None;
+            facts.upper = None;
+        }
         // Some writers let NaN into bounds, and then neither of the two is of use.
         if [&facts.lower, &facts.upper].into_iter().flatten().any(|bound| bound.is_nan()) {
             facts.lower = None;

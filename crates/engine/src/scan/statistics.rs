@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::stats::Precision;
 use datafusion::common::{ColumnStatistics, ScalarValue, Statistics};
 use iceberg::spec::{DataFileFormat, Datum, Literal, PartitionSpec, PrimitiveType, Transform, Type};
@@ -132,11 +132,13 @@ fn column(live: &LiveFile, id: i32, field: &Field, rows: u64) -> ColumnStatistic
     if let Some(nulls) = nulls.filter(|nulls| *nulls <= rows && values.is_none_or(|values| values == rows)) {
         statistics.null_count = Precision::Exact(nulls as usize);
     }
-    let is_rounded =
-        file.file_format() == DataFileFormat::Orc && matches!(field.data_type(), DataType::Timestamp(..));
+    let is_orc = file.file_format() == DataFileFormat::Orc;
+    let is_rounded = is_orc && matches!(field.data_type(), DataType::Timestamp(..));
+    // Iceberg Java (1.10) gives these in microseconds.
+    let is_wrong = is_orc && matches!(field.data_type(), DataType::Timestamp(TimeUnit::Nanosecond, _));
     let is_exact = stored_whole(field.data_type()) && !is_rounded;
     let bound = |datum: Option<&Datum>| {
-        let Some(datum) = datum else { return Precision::Absent };
+        let Some(datum) = datum.filter(|_| !is_wrong) else { return Precision::Absent };
         let value = scalar(datum.data_type(), datum.literal()).ok().and_then(|value| as_column(value, field));
         match value {
             Some(value) if is_exact => Precision::Exact(value),

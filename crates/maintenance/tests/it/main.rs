@@ -2,6 +2,7 @@
 
 mod beside;
 mod compact;
+mod compact_formats;
 mod compact_reference;
 mod expire;
 mod faults;
