@@ -169,6 +169,10 @@ impl AvroFile {
             return Err(broken("a block does not end where it says"));
         }
         let records = records as u64;
+        // A record takes a byte at least: no block has more, decompressed or not.
+        if records > MAX_BLOCK_BYTES {
+            return Err(broken("a block has fewer records than it says"));
+        }
         if self.wanted.fields().is_empty() {
             return Ok(Some(Block { bytes: Bytes::new(), records }));
         }

@@ -97,6 +97,9 @@ impl OrcFile {
             stripes.push_back((first, stripe));
             first = first.checked_add(rows).ok_or_else(|| broken("it has too many rows"))?;
         }
+        if first != footer.rows {
+            return Err(broken("its stripes have other rows than it says"));
+        }
         Ok(Self {
             source,
             codec,

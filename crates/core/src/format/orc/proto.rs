@@ -17,6 +17,7 @@ pub(super) struct PostScript {
 pub(super) struct Footer {
     pub(super) stripes: Vec<Stripe>,
     pub(super) types: Vec<Type>,
+    pub(super) rows: u64,
     pub(super) is_encrypted: bool,
 }
 
@@ -93,6 +94,7 @@ impl Footer {
             match field {
                 3 => of.stripes.push(Stripe::parse(value.bytes()?)?),
                 4 => of.types.push(Type::parse(value.bytes()?)?),
+                6 => of.rows = value.number()?,
                 10 => of.is_encrypted = true,
                 _ => {}
             }
