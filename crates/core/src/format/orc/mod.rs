@@ -39,6 +39,9 @@ const MAX_FOOTER_BYTES: usize = 256 << 20;
 /// Streams that are so close to each other are fetched by one request, in bytes.
 const GAP_BYTES: u64 = 64 << 10;
 
+/// A stream, by its column and kind, and where it is.
+type Located = ((usize, u64), Range<u64>);
+
 #[derive(Debug)]
 pub(super) struct OrcFile {
     source: Source,
@@ -164,7 +167,7 @@ impl OrcFile {
         let mut wanted = Vec::new();
         nodes.iter().for_each(|node| node.columns(&mut wanted));
         wanted.sort_unstable();
-        let mut streams: Vec<((usize, u64), Range<u64>)> = Vec::new();
+        let mut streams: Vec<Located> = Vec::new();
         let mut at = stripe.offset;
         for stream in &footer.streams {
             let next = at.checked_add(stream.length).filter(|next| *next <= end).ok_or_else(too_long)?;
@@ -182,8 +185,8 @@ impl OrcFile {
     }
 
     /// Fetches streams, which are in the order in which they lie in the file, those that are close together at once.
-    async fn fetch(&self, streams: Vec<((usize, u64), Range<u64>)>) -> Result<HashMap<(usize, u64), Bytes>> {
-        let mut runs: Vec<(Range<u64>, Vec<((usize, u64), Range<u64>)>)> = Vec::new();
+    async fn fetch(&self, streams: Vec<Located>) -> Result<HashMap<(usize, u64), Bytes>> {
+        let mut runs: Vec<(Range<u64>, Vec<Located>)> = Vec::new();
         for (key, range) in streams {
             match runs.last_mut() {
                 Some((run, members)) if range.start <= run.end + GAP_BYTES => {
