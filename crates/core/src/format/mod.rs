@@ -1,8 +1,8 @@
 //! What hangs below a metadata file: manifest lists, manifests and the files that they name.
 
 mod avro;
-pub(crate) mod foreign;
 mod content;
+pub(crate) mod foreign;
 mod manifest;
 mod metrics;
 mod orc;
@@ -13,11 +13,11 @@ mod values;
 
 use iceberg::spec::{DataContentType, DataFile};
 
+pub use content::{ContentReader, Rows};
 pub use foreign::{
     ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields,
 };
 pub(crate) use manifest::show_foreign_types;
-pub use content::{ContentReader, Rows};
 pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest, parse_manifest_list};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
 pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};

@@ -54,7 +54,7 @@ async fn rows_of_avro_and_orc_files_have_positions_and_partitions() {
         let name = format!("{format}_deletes");
         let table = kept(&session, &name, &kept_table(&name)).await;
         let provider = provider(&session, &table).with_metadata_columns();
-        session.context().register_table(name.as_str(), Arc::new(provider)).unwrap();
+        session.context().register_table(name.as_str(), Arc::new(provider.unwrap())).unwrap();
         let rows = async |query: &str| {
             let query = query.replace("{t}", &name);
             text_rows(&session.context().sql(&query).await.unwrap().collect().await.unwrap())

@@ -176,12 +176,7 @@ impl Adapted {
     }
 
     /// The rows of a batch that are left, as the scan has them.
-    fn apply(
-        &self,
-        rows: Rows,
-        selected: Option<&Selected>,
-        projected: &SchemaRef,
-    ) -> DfResult<RecordBatch> {
+    fn apply(&self, rows: Rows, selected: Option<&Selected>, projected: &SchemaRef) -> DfResult<RecordBatch> {
         let Rows { first, batch } = rows;
         let count = batch.num_rows();
         let positions = first..first + count as u64;

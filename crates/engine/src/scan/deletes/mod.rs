@@ -36,8 +36,8 @@ pub(super) use exec::EqualityDeleteExec;
 pub(super) use morsels::morselizer;
 pub(crate) use parts::identity;
 pub(super) use parts::{Applied, Part};
-pub(super) use positions::{RowDeletes, Selected};
 pub(crate) use positions::{NamedRow, named_rows};
+pub(super) use positions::{RowDeletes, Selected};
 
 /// The deletes of a scan, in the order of its parts.
 #[derive(Debug, Default)]
