@@ -14,7 +14,8 @@ pub(super) fn column<R: Send + Sync + 'static>(
     let fields = fields.iter().cloned().map(|field| {
         let partition = partition.clone();
         let data_type = field.arrow()?.data_type().clone();
-        Ok(Column::scalar(&field.name().to_string(), data_type, move |row| {
+        let name = field.name().to_string();
+        Ok(Column::scalar(&name, data_type, move |row| {
             let (spec_id, values) = partition(row);
             field.value(spec_id, values)
         }))

@@ -33,7 +33,7 @@ impl Function {
     }
 
     /// What is between a table's name and the first snapshot.
-    fn from_marker(self) -> String {
+    fn first_marker(self) -> String {
         format!("@{}-from=", self.as_str())
     }
 }
@@ -55,7 +55,7 @@ impl<'a> Call<'a> {
     /// Takes a name apart.
     pub(super) fn of(name: &'a str) -> Option<Self> {
         Function::ALL.into_iter().find_map(|function| {
-            let (table, range) = name.split_once(&function.from_marker())?;
+            let (table, range) = name.split_once(&function.first_marker())?;
             let (from, to) = range.split_once(TO)?;
             Some(Self { function, table, from, to })
         })
@@ -107,11 +107,11 @@ pub(super) fn rewrite(query: String) -> Result<String> {
         let (Some(start), Some(end)) = (start, end) else { break };
         let ident = parse_ident(&call.table)?;
         let (namespace, name) = (ident.namespace().as_ref().join("."), ident.name());
-        let from_marker = call.function.from_marker();
+        let first_marker = call.function.first_marker();
         out.push_str(query.get(copied..start).unwrap_or_default());
         out.push_str(&quoted(&namespace));
         out.push('.');
-        out.push_str(&quoted(&format!("{name}{from_marker}{}{TO}{}", call.from, call.to)));
+        out.push_str(&quoted(&format!("{name}{first_marker}{}{TO}{}", call.from, call.to)));
         if !is_alias(tokens.get(call.last + 1)) {
             out.push_str(&format!(" AS {}", quoted(name)));
         }
