@@ -69,7 +69,7 @@ impl History {
             types::optional("v", types::string()),
         ];
         let mut create = session.create_table(NAME, columns).format_version(version as u8);
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             create = create.partition_by([identity("p")]);
         }
         let table = create.property("write.parquet.page-row-limit", "10").await.unwrap();
