@@ -310,7 +310,7 @@ async fn long_texts_are_told_apart_by_no_more_than_their_bounds() {
 #[tokio::test]
 async fn files_without_an_order_or_of_an_unknown_one_are_sorted() {
     let session = session();
-    let table = sorted_table(&session, [asc("k")], &[0..100]).await;
+    let table = sorted_table(&session, [asc("k")], std::slice::from_ref(&(0..100))).await;
     assert!(!sorts(&session, "SELECT k FROM ns.t ORDER BY k").await);
     for id in [None, Some(0), Some(7)] {
         let name = format!("other-{id:?}");
