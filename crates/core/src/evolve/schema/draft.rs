@@ -255,7 +255,7 @@ impl<'a> Draft<'a> {
         };
         let Some(primitive) = primitive else {
             return Err(Error::unsupported(
-                "the default of a column of this type is null; give the fields of a nested one defaults instead",
+                "the default of a column of this type is null; where it is nested, give its fields defaults instead",
             )
             .with("column", full)
             .with("type", kind.describe()));
