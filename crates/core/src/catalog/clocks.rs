@@ -18,7 +18,11 @@ pub(super) fn ahead_ms(metadata: &TableMetadata, updates: &[TableUpdate]) -> i64
     if updates.iter().any(|update| matches!(update, TableUpdate::AddSnapshot { .. })) {
         return 0;
     }
-    metadata.last_updated_ms().saturating_sub(SystemClock.now_ms()).max(0)
+    match metadata.last_updated_ms().saturating_sub(SystemClock.now_ms()) {
+        // A millisecond more, so that the change comes after the one before it.
+        ahead if ahead > 0 => ahead.saturating_add(1),
+        _ => 0,
+    }
 }
 
 /// A copy whose own time and whose logs are moved. (They can't be set from outside; their JSON can.) Snapshots keep theirs.
