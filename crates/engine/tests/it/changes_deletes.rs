@@ -425,13 +425,17 @@ async fn merge_on_read_changes_are_those_that_spark_tells_of_copy_on_write() {
                 [("plain", feed()), ("net", feed().net()), ("updates", feed().updates_by(["id"]))]
             {
                 let columns = ["id", "v", "p", "_change_type", "_change_ordinal"].map(ident);
-                let ours = sorted(feed.await.unwrap().select(columns).unwrap()).await;
-                assert_eq!(
-                    &ours,
-                    theirs.next().unwrap(),
-                    "{manner} of {} from {from} to {to}",
-                    table.ident()
-                );
+                let mut ours = sorted(feed.await.unwrap().select(columns).unwrap()).await;
+                let mut theirs = theirs.next().unwrap().clone();
+                // Copy on write moves a row that stays, and Spark takes the last move for the net insert: only there are
+                // the ordinals the same.
+                if manner == "net" && table.ident().name() != "cow" {
+                    for rows in [&mut ours, &mut theirs] {
+                        rows.iter_mut().for_each(|row| row.truncate(row.rfind('|').unwrap()));
+                        rows.sort();
+                    }
+                }
+                assert_eq!(ours, theirs, "{manner} of {} from {from} to {to}", table.ident());
             }
         }
     }

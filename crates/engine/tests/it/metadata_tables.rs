@@ -1,6 +1,7 @@
 //! Tables about tables: as Iceberg Java has them, in SQL and from code.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{
@@ -143,17 +144,46 @@ async fn a_manifest_that_is_gone_is_an_error_that_names_it() {
 #[tokio::test]
 async fn columns_types_and_rows_are_those_of_the_reference_implementation() {
     let Some(tables) = ReferenceTables::find() else { return };
-    let names = ["v2cow", "v2mor", "v2eq", "v3dv"];
+    // Spark fails on the position deletes of a table with a map.
+    let all = MetadataTable::ALL.into_iter().filter(|about| *about != MetadataTable::PositionDeletes);
+    let all: Vec<MetadataTable> = all.collect();
+    agree_with_spark(tables.warehouse(), &["v2cow", "v2mor", "v2eq", "v3dv"], &all).await;
+}
+
+#[tokio::test]
+async fn position_deletes_are_those_of_the_reference_implementation() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = |(name, version): (&str, u8)| {
+        format!(
+            "create table l.db.{name} (id bigint, v string, p int) using iceberg partitioned by (p)
+               tblproperties('format-version'='{version}', 'write.delete.mode'='merge-on-read');
+             insert into l.db.{name} select id, concat('v', id), cast(id % 3 as int) from range(0, 60);
+             delete from l.db.{name} where id % 7 = 3;
+             alter table l.db.{name} add partition field bucket(2, id);
+             insert into l.db.{name} select id, concat('v', id), cast(id % 3 as int) from range(60, 90);
+             delete from l.db.{name} where id % 11 = 1"
+        )
+    };
+    let script = [("mor", 2), ("dv", 3)].map(script).join(";");
+    if spark_sql(folder.path(), &format!("create namespace l.db; {script}")).is_none() {
+        return;
+    }
+    agree_with_spark(folder.path(), &["mor", "dv"], &[MetadataTable::PositionDeletes]).await;
+}
+
+/// Compares what Spark and we say of tables of a warehouse, now and at their first snapshots.
+async fn agree_with_spark(warehouse: &Path, names: &[&str], tables: &[MetadataTable]) {
     let session = session();
     let namespace = NamespaceIdent::new("db".to_string());
     session.catalog().create_namespace(&namespace, HashMap::new()).await.unwrap();
     let (mut asked, mut statements) = (Vec::new(), Vec::new());
     for name in names {
-        let metadata = format!("file:{}", newest_metadata(&tables.table(name)).unwrap().display());
+        let metadata =
+            format!("file:{}", newest_metadata(&warehouse.join("db").join(name)).unwrap().display());
         let ident = parse_ident(&format!("db.{name}")).unwrap();
         let core = session.catalog().register_table(&ident, &metadata).await.unwrap();
         let first = core.metadata().history()[0].snapshot_id;
-        for about in MetadataTable::ALL {
+        for about in tables {
             statements.push(format!("describe l.db.{name}.{about}"));
             statements.push(format!("select to_json(struct(*)) from l.db.{name}.{about}"));
             let mut ours = vec![format!("SELECT * FROM db.{name}${about}")];
@@ -166,7 +196,7 @@ async fn columns_types_and_rows_are_those_of_the_reference_implementation() {
             asked.push(ours);
         }
     }
-    let Some(answers) = spark_sql(tables.warehouse(), &statements.join(";")) else { return };
+    let Some(answers) = spark_sql(warehouse, &statements.join(";")) else { return };
     assert_eq!(answers.len(), statements.len());
     let mut answers = answers.into_iter();
     for queries in asked {
