@@ -1,4 +1,5 @@
-//! Caches bounded in bytes, shared by all scans of a session: manifests, manifest lists and Parquet footers.
+//! Caches bounded in bytes, shared by all scans of a session: manifests, manifest lists, positions of deleted rows and Parquet
+//! footers.
 //!
 //! All that is cached is immutable by the table format: a location, once written, never holds other bytes. So entries are
 //! never invalidated, only evicted, least recently used first.
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use iceberg::spec::ManifestFile;
 use icefield_core::Result;
+use icefield_core::deletes::RoaringTreemap;
 use parquet::file::metadata::ParquetMetaData;
 
 use super::plan::CachedManifest;
@@ -23,16 +25,19 @@ pub struct ScanCaches {
     pub(super) manifests: ByteCache<CachedManifest>,
     /// Parquet footers by location.
     pub(super) footers: ByteCache<ParquetMetaData>,
+    /// Positions of deleted rows by delete file and data file.
+    pub(super) deletes: ByteCache<RoaringTreemap>,
     view_types: bool,
 }
 
 impl ScanCaches {
-    /// Caches that hold about `bytes` together: half for manifests, half for footers.
+    /// Caches that hold about `bytes` together: half for manifests, half for footers and deletes.
     pub fn new(bytes: usize) -> Self {
         Self {
             lists: ByteCache::new(bytes / 8),
             manifests: ByteCache::new(bytes / 8 * 3),
-            footers: ByteCache::new(bytes / 2),
+            footers: ByteCache::new(bytes / 8 * 3),
+            deletes: ByteCache::new(bytes / 8),
             view_types: true,
         }
     }
@@ -50,7 +55,7 @@ impl ScanCaches {
 
     /// Bytes held now, as estimated.
     pub fn size_bytes(&self) -> usize {
-        self.lists.size() + self.manifests.size() + self.footers.size()
+        self.lists.size() + self.manifests.size() + self.footers.size() + self.deletes.size()
     }
 }
 

@@ -16,6 +16,7 @@ mod filter;
 mod hidden;
 mod insert;
 mod metadata_columns;
+mod morsel;
 mod order;
 mod partition;
 mod plan;

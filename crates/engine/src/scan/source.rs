@@ -15,13 +15,14 @@ use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, PhysicalExpr
 use datafusion::physical_plan::filter_pushdown::FilterPushdownPropagation;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
-use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner, Morselizer};
+use datafusion_datasource::morsel::{MorselPlanner, Morselizer};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use icefield_core::Error;
 use object_store::ObjectStore;
 
 use super::deletes;
+use super::morsel::{Wrap, Wrapped};
 use super::order::FileOrder;
 use super::reader::FileLocation;
 use crate::error::{from_datafusion, to_datafusion};
@@ -30,12 +31,14 @@ use crate::error::{from_datafusion, to_datafusion};
 pub(super) struct NamedSource {
     inner: Arc<dyn FileSource>,
     order: Option<Arc<FileOrder>>,
+    /// Whether row groups may be read in another order than they are stored in.
+    reordered: bool,
 }
 
 impl NamedSource {
     /// A source of files that are all in an order.
     pub(super) fn new(source: ParquetSource, order: Option<FileOrder>) -> Self {
-        Self { inner: Arc::new(source), order: order.map(Arc::new) }
+        Self { inner: Arc::new(source), order: order.map(Arc::new), reordered: false }
     }
 
     /// The order that all of the files are in.
@@ -44,7 +47,7 @@ impl NamedSource {
     }
 
     fn around(&self, inner: Arc<dyn FileSource>) -> Arc<dyn FileSource> {
-        Arc::new(Self { inner, order: self.order.clone() })
+        Arc::new(Self { inner, order: self.order.clone(), reordered: self.reordered })
     }
 }
 
@@ -64,7 +67,8 @@ impl FileSource for NamedSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
-        Ok(Box::new(Named { of: (), inner: deletes::morselizer(&*self.inner, store, config, partition)? }))
+        let in_order = !self.reordered;
+        Ok(Box::new(Naming(deletes::morselizer(&*self.inner, store, config, partition, in_order)?)))
     }
 
     fn table_schema(&self) -> &TableSchema {
@@ -124,12 +128,13 @@ impl FileSource for NamedSource {
         order: &[PhysicalSortExpr],
         properties: &EquivalenceProperties,
     ) -> Result<SortOrderPushdownResult<Arc<dyn FileSource>>> {
+        let sorted = |inner| Arc::new(Self { inner, order: self.order.clone(), reordered: true });
         Ok(match self.inner.try_pushdown_sort(order, properties)? {
             SortOrderPushdownResult::Exact { inner } => {
-                SortOrderPushdownResult::Exact { inner: self.around(inner) }
+                SortOrderPushdownResult::Exact { inner: sorted(inner) }
             }
             SortOrderPushdownResult::Inexact { inner } => {
-                SortOrderPushdownResult::Inexact { inner: self.around(inner) }
+                SortOrderPushdownResult::Inexact { inner: sorted(inner) }
             }
             SortOrderPushdownResult::Unsupported => SortOrderPushdownResult::Unsupported,
         })
@@ -144,55 +149,33 @@ impl FileSource for NamedSource {
     }
 }
 
-/// A part of reading a file, and where the file is.
-struct Named<Of, Inner: ?Sized> {
-    of: Of,
-    inner: Box<Inner>,
-}
-
+/// Where a file is: errors of reading it are to say so.
 type Location = Option<Arc<FileLocation>>;
 
-impl<Of, Inner: fmt::Debug + ?Sized> fmt::Debug for Named<Of, Inner> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.inner.fmt(f)
-    }
-}
+#[derive(Debug)]
+struct Naming(Box<dyn Morselizer>);
 
-impl Morselizer for Named<(), dyn Morselizer> {
+impl Morselizer for Naming {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
-        let of = file.extensions.get_arc::<FileLocation>();
-        let inner = self.inner.plan_file(file).map_err(|e| named_if_known(&of, e))?;
-        Ok(Box::new(Named { of, inner }))
+        let with: Location = file.extensions.get_arc::<FileLocation>();
+        let inner = self.0.plan_file(file).map_err(|e| with.error(e))?;
+        Ok(Box::new(Wrapped { with, inner }))
     }
 }
 
-impl MorselPlanner for Named<Location, dyn MorselPlanner> {
-    fn plan(self: Box<Self>) -> Result<Option<MorselPlan>> {
-        let Self { of, inner } = *self;
-        let Some(mut plan) = inner.plan().map_err(|e| named_if_known(&of, e))? else { return Ok(None) };
-        let planner =
-            |of: &Location, inner| Box::new(Named { of: of.clone(), inner }) as Box<dyn MorselPlanner>;
-        let morsels = plan.take_morsels().into_iter();
-        let morsels = morsels.map(|inner| Box::new(Named { of: of.clone(), inner }) as Box<dyn Morsel>);
-        let planners = plan.take_ready_planners().into_iter().map(|inner| planner(&of, inner));
-        let out = MorselPlan::new().with_morsels(morsels.collect()).with_planners(planners.collect());
-        Ok(Some(match plan.take_pending_planner() {
-            Some(pending) => out.with_pending_planner(async move {
-                let inner = pending.await.map_err(|e| named_if_known(&of, e))?;
-                Ok(planner(&of, inner))
-            }),
-            None => out,
-        }))
+impl Wrap for Location {
+    fn error(&self, error: DataFusionError) -> DataFusionError {
+        match self {
+            Some(of) => named(&of.location, error),
+            None => error,
+        }
     }
-}
 
-impl Morsel for Named<Location, dyn Morsel> {
-    fn into_stream(self: Box<Self>) -> BoxStream<'static, Result<RecordBatch>> {
-        let Self { of, inner } = *self;
+    fn rows(self, rows: BoxStream<'static, Result<RecordBatch>>) -> BoxStream<'static, Result<RecordBatch>> {
         // Decoders panic on some pages that are not what they say.
-        AssertUnwindSafe(inner.into_stream())
+        AssertUnwindSafe(rows)
             .catch_unwind()
-            .map(move |batch| batch.unwrap_or_else(|_| Err(broken())).map_err(|e| named_if_known(&of, e)))
+            .map(move |batch| batch.unwrap_or_else(|_| Err(broken())).map_err(|e| self.error(e)))
             .boxed()
     }
 }
@@ -202,13 +185,6 @@ pub(super) fn broken() -> DataFusionError {
     to_datafusion(Error::data_invalid(
         "the file's content breaks its own promises; restore the file, or roll back to an earlier snapshot",
     ))
-}
-
-fn named_if_known(of: &Location, error: DataFusionError) -> DataFusionError {
-    match of {
-        Some(of) => named(&of.location, error),
-        None => error,
-    }
 }
 
 /// The error with the file's location, unless it has one.

@@ -105,6 +105,10 @@ async fn a_small_file_with_deletes_is_one_request_beside_theirs() {
     store.reset();
     assert_eq!(rows(&session, "SELECT count(k), min(k) FROM ns.t WHERE k % 7 = 0").await, ["615|700"]);
     assert_eq!(for_data(&store), 2, "{:?}", store.ops());
+    // The deletes are in the session's cache.
+    store.reset();
+    assert_eq!(rows(&session, "SELECT count(k), min(k) FROM ns.t WHERE k % 5 = 0").await, ["980|5"]);
+    assert_eq!(for_data(&store), 1, "{:?}", store.ops());
 }
 
 #[tokio::test]

@@ -3,13 +3,15 @@
 //! Which deletes apply to which file is decided at planning, from metadata alone. Delete files are read when the first data
 //! file that they apply to is opened, once for all partitions of a scan, and are held in the session's memory pool.
 //! - **Positions** (position delete files, deletion vectors) become row selections of the data file: [`positions`] reads
-//!   them, [`morsels`] hands them to DataFusion's Parquet source. Files in other formats are read without them.
+//!   them, [`morsels`] hands them to DataFusion's Parquet source, or has [`masked`] drop the rows from what that reads. Files in
+//!   other formats are read without them.
 //! - **Equality deletes** are looked up row by row above the source: [`equality`] holds the keys, [`exec`] drops the rows.
 //!
 //! The same machinery reads the other way about, just rows that are deleted: a [`Part`] says which rows of a file are read.
 
 mod equality;
 mod exec;
+mod masked;
 mod morsels;
 mod parts;
 mod positions;

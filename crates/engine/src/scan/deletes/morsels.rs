@@ -1,6 +1,7 @@
 //! The step before a data file with deletes is planned: these are read, and become the file's access plan.
 //!
-//! Row-group and page pruning, row filters and projections then work as they do for any file.
+//! Row-group and page pruning, row filters and projections then work as they do for any file. Where none of these is asked for
+//! and deletes are scattered, whole row groups are read instead, and the rows dropped from what was read ([`masked`](super::masked)).
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,16 +15,20 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
 
+use super::masked::Masked;
 use super::positions::{RowDeletes, Selected, access_plan};
 use crate::error::to_datafusion;
+use crate::scan::morsel::Wrapped;
 use crate::scan::reader::FileLocation;
 
-/// The morselizer of a Parquet source, with deletes applied to the files that carry [`RowDeletes`].
+/// The morselizer of a Parquet source, with deletes applied to the files that carry [`RowDeletes`]. With `in_order`, the source
+/// hands over all rows of the row groups that are left to it, as they are stored.
 pub(in crate::scan) fn morselizer(
     source: &dyn FileSource,
     store: Arc<dyn ObjectStore>,
     config: &FileScanConfig,
     partition: usize,
+    in_order: bool,
 ) -> Result<Box<dyn Morselizer>> {
     // The footers that these readers find stay in the cache for the source's own.
     let readers = source.downcast_ref::<ParquetSource>().and_then(|s| s.parquet_file_reader_factory());
@@ -39,6 +44,7 @@ pub(in crate::scan) fn morselizer(
         readers: readers.clone(),
         metrics: source.metrics().clone(),
         partition,
+        in_order: in_order && source.filter().is_none(),
     }))
 }
 
@@ -50,6 +56,7 @@ struct Deleting {
     readers: Arc<dyn ParquetFileReaderFactory>,
     metrics: ExecutionPlanMetricsSet,
     partition: usize,
+    in_order: bool,
 }
 
 impl Morselizer for Deleting {
@@ -63,6 +70,7 @@ impl Morselizer for Deleting {
                 readers: self.readers.clone(),
                 metrics: self.metrics.clone(),
                 partition: self.partition,
+                in_order: self.in_order,
             })),
         }
     }
@@ -75,6 +83,7 @@ struct LoadDeletes {
     readers: Arc<dyn ParquetFileReaderFactory>,
     metrics: ExecutionPlanMetricsSet,
     partition: usize,
+    in_order: bool,
 }
 
 impl fmt::Debug for LoadDeletes {
@@ -98,11 +107,18 @@ impl LoadDeletes {
         let mut reader =
             self.readers.create_reader(self.partition, self.file.clone(), None, &self.metrics)?;
         let footer = reader.get_metadata(None).await?;
-        let plan = access_plan(&footer, &selected);
         // What was read with the footer stays for the source's own readers.
         if let Some(tail) = self.file.extensions.get_arc::<FileLocation>().and_then(|at| at.tail()) {
             self.file = self.file.with_extension(tail);
         }
-        self.inner.plan_file(self.file.with_extension(plan))
+        let bytes = self.file.range.as_ref().map(|range| range.start..range.end);
+        let masked = if self.in_order { Masked::plan(&footer, bytes, &selected) } else { None };
+        let Some((plan, with)) = masked else {
+            let plan = access_plan(&footer, &selected);
+            return self.inner.plan_file(self.file.with_extension(plan));
+        };
+        self.file.range = None;
+        let inner = self.inner.plan_file(self.file.with_extension(plan))?;
+        Ok(Box::new(Wrapped { with, inner }))
     }
 }

@@ -1,12 +1,12 @@
 //! Rows chosen by their position in a data file, as deletes say: these are read once, whatever number of data files and
-//! pieces of files want them.
+//! pieces of files want them, and kept for later scans as far as the session's caches go.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::execution::TaskContext;
@@ -24,7 +24,7 @@ use parquet::file::metadata::ParquetMetaData;
 use tokio::sync::OnceCell;
 
 use super::DeleteReader;
-use super::parts::{Part, Positions};
+use super::parts::{Part, Positions, identity};
 use crate::error::from_datafusion;
 use crate::scan::ScanCaches;
 use crate::scan::plan::check_format;
@@ -32,6 +32,8 @@ use crate::scan::schema::ReadSchema;
 
 /// Up to so many data files, their paths are given to the Parquet reader to prune a position delete file by.
 const PATHS_TO_PRUNE_BY: usize = 16;
+/// Runs of so many rows cost about as much by a mask as by a list of runs, as Parquet's own reader has it.
+const SHORT_RUN: u64 = 32;
 
 /// The rows of one data file that are read, by position.
 pub(in crate::scan) struct RowDeletes {
@@ -72,12 +74,50 @@ pub(in crate::scan) enum Selected {
 impl Selected {
     /// Which of a range of rows are read; `None` where all are.
     pub(in crate::scan) fn of(&self, rows: Range<u64>) -> Option<BooleanArray> {
+        let (named, skip) = self.named();
+        if skip && named.range_cardinality(rows.clone()) == 0 {
+            return None;
+        }
+        let count = (rows.end - rows.start) as usize;
+        let mut keep = BooleanBufferBuilder::new(count);
+        keep.append_n(count, skip);
+        for position in between(named, &rows) {
+            keep.set_bit((position - rows.start) as usize, !skip);
+        }
+        Some(BooleanArray::new(keep.finish(), None))
+    }
+
+    /// Whether runs of rows that are all read, or all not, are shorter than [`SHORT_RUN`] on average: a mask then costs less than
+    /// a list of runs.
+    pub(super) fn is_scattered(&self, ranges: &[Range<u64>]) -> bool {
+        let (named, _) = self.named();
+        let rows: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let mut runs = 0;
+        for range in ranges {
+            let mut next = None;
+            for position in between(named, range) {
+                runs += 2 * u64::from(next != Some(position));
+                next = Some(position + 1);
+            }
+        }
+        runs.saturating_mul(SHORT_RUN) > rows
+    }
+
+    /// Some rows, and whether they are those that are not read.
+    fn named(&self) -> (&RoaringTreemap, bool) {
         match self {
-            Self::Without(gone) if gone.range_cardinality(rows.clone()) == 0 => None,
-            Self::Without(gone) => Some(rows.map(|row| Some(!gone.contains(row))).collect()),
-            Self::Only(read) => Some(rows.map(|row| Some(read.contains(row))).collect()),
+            Self::Without(named) => (named, true),
+            Self::Only(named) => (named, false),
         }
     }
+}
+
+/// The positions in a range.
+fn between(positions: &RoaringTreemap, range: &Range<u64>) -> impl Iterator<Item = u64> {
+    let mut from = positions.iter();
+    from.advance_to(range.start);
+    let end = range.end;
+    from.take_while(move |position| *position < end)
 }
 
 /// A position delete file, and what the scan wants of it.
@@ -165,7 +205,7 @@ impl RowDeletes {
         let mut only = self.all(std::slice::from_ref(only)).await?;
         if !only.is_disjoint(&skip) {
             only = Arc::new(&*only - &*skip);
-            self.reader.reserve(only.serialized_size())?;
+            self.reader.reserve(memory(&only))?;
         }
         Ok(Arc::new(Selected::Only(only)))
     }
@@ -175,9 +215,11 @@ impl RowDeletes {
         let mut found = Vec::new();
         for source in sources {
             if let Some(vector) = &source.vector {
-                let positions = load_deletion_vector(self.reader.table.storage(), vector).await?;
-                self.reader.reserve(positions.serialized_size())?;
-                found.push(Arc::new(positions));
+                let load = || load_deletion_vector(self.reader.table.storage(), vector);
+                let cache = &self.reader.caches.deletes;
+                let positions = cache.get_or_load(&key(vector, &self.path), memory, load).await?;
+                self.reader.reserve(memory(&positions))?;
+                found.push(positions);
             }
             for file in &source.files {
                 let of_paths = file.loaded.get_or_try_init(|| file.load(&self.reader)).await?;
@@ -189,22 +231,50 @@ impl RowDeletes {
         }
         let mut all = RoaringTreemap::new();
         found.iter().for_each(|positions| all |= &**positions);
-        self.reader.reserve(all.serialized_size())?;
+        self.reader.reserve(memory(&all))?;
         Ok(Arc::new(all))
     }
 }
 
+/// What the session's caches know the rows by that a delete file deletes of a data file.
+fn key(delete: &LiveFile, data: &str) -> String {
+    let (path, offset) = identity(delete);
+    format!("{path}\n{}\n{data}", offset.unwrap_or_default())
+}
+
+/// About how many bytes positions take.
+fn memory(positions: &RoaringTreemap) -> usize {
+    size_of::<RoaringTreemap>() + positions.serialized_size()
+}
+
 impl PositionFile {
     async fn load(&self, reader: &DeleteReader) -> Result<HashMap<String, Arc<RoaringTreemap>>> {
+        let cache = &reader.caches.deletes;
+        let cached = self.wanted.iter().map(|path| Some((path.clone(), cache.get(&key(&self.file, path))?)));
+        let found = match cached.collect::<Option<HashMap<_, _>>>() {
+            Some(found) => found,
+            None => self.read(reader).await?,
+        };
+        reader.reserve(found.values().map(|positions| memory(positions)).sum())?;
+        Ok(found)
+    }
+
+    /// The positions of each data file that is wanted, none where the file has none.
+    async fn read(&self, reader: &DeleteReader) -> Result<HashMap<String, Arc<RoaringTreemap>>> {
         let about = |e: Error| e.with("delete file", self.file.path());
         let schema = read_schema()?;
-        let mut found: HashMap<String, RoaringTreemap> = HashMap::new();
+        let mut found: HashMap<String, RoaringTreemap> =
+            self.wanted.iter().map(|path| (path.clone(), RoaringTreemap::new())).collect();
         let mut rows = reader.rows(&self.file, &schema, self.predicate(&schema)?)?;
         while let Some(batch) = rows.try_next().await.map_err(|e| about(from_datafusion(e)))? {
             self.collect(&batch, &mut found).map_err(about)?;
         }
-        reader.reserve(found.values().map(RoaringTreemap::serialized_size).sum())?;
-        Ok(found.into_iter().map(|(path, positions)| (path, Arc::new(positions))).collect())
+        let shared = |(path, positions): (String, RoaringTreemap)| {
+            let positions = Arc::new(positions);
+            reader.caches.deletes.put(&key(&self.file, &path), positions.clone(), memory(&positions));
+            (path, positions)
+        };
+        Ok(found.into_iter().map(shared).collect())
     }
 
     fn predicate(&self, schema: &ReadSchema) -> Result<Option<Arc<dyn PhysicalExpr>>> {
@@ -224,8 +294,7 @@ impl PositionFile {
             let path = paths.value(at);
             let end = (at + 1..batch.num_rows()).find(|row| paths.value(*row) != path);
             let end = end.unwrap_or(batch.num_rows());
-            if self.wanted.contains(path) {
-                let rows = found.entry(path.to_string()).or_default();
+            if let Some(rows) = found.get_mut(path) {
                 for position in positions.values().iter().skip(at).take(end - at) {
                     let position = u64::try_from(*position).map_err(|_| {
                         Error::data_invalid(
@@ -309,22 +378,21 @@ fn read_schema() -> Result<Arc<ReadSchema>> {
 
 /// What is read of a file, by row group.
 pub(super) fn access_plan(footer: &ParquetMetaData, selected: &Selected) -> ParquetAccessPlan {
-    let mut start = 0;
-    let of_group = |rows: i64| {
-        let rows = start..start + rows.max(0) as u64;
-        start = rows.end;
-        access(rows, selected)
-    };
-    let groups = footer.row_groups().iter().map(|group| group.num_rows()).map(of_group);
-    ParquetAccessPlan::new(groups.collect())
+    ParquetAccessPlan::new(row_groups(footer).map(|rows| access(rows, selected)).collect())
+}
+
+/// The rows of each row group.
+pub(super) fn row_groups(footer: &ParquetMetaData) -> impl Iterator<Item = Range<u64>> {
+    footer.row_groups().iter().scan(0, |next, group| {
+        let start = *next;
+        *next += group.num_rows().max(0) as u64;
+        Some(start..*next)
+    })
 }
 
 fn access(rows: Range<u64>, selected: &Selected) -> RowGroupAccess {
     // Rows that are named are skipped or selected, those between them are not.
-    let (named, skip) = match selected {
-        Selected::Without(named) => (named, true),
-        Selected::Only(named) => (named, false),
-    };
+    let (named, skip) = selected.named();
     let count = named.range_cardinality(rows.clone());
     if (count == 0 && skip) || (count == rows.end - rows.start && !skip) {
         return RowGroupAccess::Scan;
@@ -335,9 +403,7 @@ fn access(rows: Range<u64>, selected: &Selected) -> RowGroupAccess {
     let run = |rows: u64, skip: bool| RowSelector { row_count: rows as usize, skip };
     let mut selectors: Vec<RowSelector> = Vec::new();
     let mut next = rows.start;
-    let mut positions = named.iter();
-    positions.advance_to(rows.start);
-    for position in positions.take_while(|position| *position < rows.end) {
+    for position in between(named, &rows) {
         if position > next {
             selectors.push(run(position - next, !skip));
         }
