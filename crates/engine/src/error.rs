@@ -20,6 +20,20 @@ pub fn from_datafusion(error: DataFusionError) -> Error {
     Error::new(kind, error.strip_backtrace()).with_source(error)
 }
 
+/// The error of a file whose decoder panicked.
+pub(crate) fn broken() -> DataFusionError {
+    to_datafusion(Error::data_invalid(
+        "the file's content breaks its own promises; restore the file, or roll back to an earlier snapshot",
+    ))
+}
+
+/// The error with the file's location, unless it has one.
+pub(crate) fn in_file(location: &str, error: DataFusionError) -> DataFusionError {
+    let error: Error = from_datafusion(error);
+    let has_one = error.context().any(|(key, _)| key == "file");
+    to_datafusion(if has_one { error } else { error.with("file", location) })
+}
+
 fn kind_of(error: &DataFusionError) -> ErrorKind {
     match error {
         DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::Configuration(_) => {

@@ -22,7 +22,7 @@ use icefield_core::Error;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::hidden::Hidden;
-use super::metadata_columns::{FIRST_ROW_ID, LAST_UPDATED_ID, ROW_ID};
+use super::metadata_columns::{Constants, FIRST_ROW_ID, LAST_UPDATED_ID, ROW_ID};
 use super::positions::{POS_COLUMN, POS_ID};
 use super::reshape::{Reshaped, Shape, constant, plan};
 use super::schema::{ReadSchema, field_id, require_carried};
@@ -33,9 +33,6 @@ pub(super) const FILE_KEY: &str = "icefield.file";
 
 /// The key under which the reader leaves the ids of floating-point columns that may hold NaN.
 pub(super) const NAN_KEY: &str = "icefield.may-be-nan";
-
-/// Values that are the same for all rows of a file: by the file's location, then by field id.
-pub(super) type Constants = HashMap<String, HashMap<i32, ScalarValue>>;
 
 /// Makes an adapter for each file of a scan.
 #[derive(Debug)]

@@ -24,9 +24,10 @@ use icefield_core::{Error, Result};
 use object_store::ObjectMeta;
 
 use super::ScanCaches;
-use super::adapter::{Constants, FieldIdAdapterFactory};
+use super::adapter::FieldIdAdapterFactory;
 use super::decode::{DecodeExec, Decoding};
 use super::deletes::{CLASS_ID, EqualityDeleteExec, EqualityDeletes, FileDeletes};
+use super::metadata_columns::Constants;
 use super::order::FileOrder;
 use super::reader::{FileLocation, ReaderFactory};
 use super::schema::ReadSchema;

@@ -19,7 +19,6 @@ use icefield_core::format::LiveFile;
 use icefield_core::{Error, Result, Table};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
-use super::adapter::Constants;
 use super::partition::PartitionFields;
 use super::positions::{POS_ID, pos_field};
 use super::schema::{ReadSchema, field_id};
@@ -33,6 +32,9 @@ pub(super) const ROW_ID: i32 = i32::MAX - 107;
 pub(super) const LAST_UPDATED_ID: i32 = i32::MAX - 108;
 /// Not in the format: the constant that a file's row ids begin with.
 pub(super) const FIRST_ROW_ID: i32 = -2;
+
+/// Values that are the same for all rows of a file: by the file's location, then by field id.
+pub(super) type Constants = HashMap<String, HashMap<i32, ScalarValue>>;
 
 /// Whether a field id is one of those that the format reserves.
 pub(super) fn is_metadata(id: i32) -> bool {

@@ -18,14 +18,13 @@ use datafusion::physical_plan::{DisplayFormatType, SortOrderPushdownResult};
 use datafusion_datasource::morsel::{MorselPlanner, Morselizer};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use icefield_core::Error;
 use object_store::ObjectStore;
 
 use super::deletes;
 use super::morsel::{Wrap, Wrapped};
 use super::order::FileOrder;
 use super::reader::FileLocation;
-use crate::error::{from_datafusion, to_datafusion};
+use crate::error::{broken, in_file};
 
 /// The Parquet source, or what it became when a filter, a projection or an order was pushed into it.
 pub(super) struct NamedSource {
@@ -166,7 +165,7 @@ impl Morselizer for Naming {
 impl Wrap for Location {
     fn error(&self, error: DataFusionError) -> DataFusionError {
         match self {
-            Some(of) => named(&of.location, error),
+            Some(of) => in_file(&of.location, error),
             None => error,
         }
     }
@@ -178,18 +177,4 @@ impl Wrap for Location {
             .map(move |batch| batch.unwrap_or_else(|_| Err(broken())).map_err(|e| self.error(e)))
             .boxed()
     }
-}
-
-/// The error of a file whose decoder panicked.
-pub(super) fn broken() -> DataFusionError {
-    to_datafusion(Error::data_invalid(
-        "the file's content breaks its own promises; restore the file, or roll back to an earlier snapshot",
-    ))
-}
-
-/// The error with the file's location, unless it has one.
-pub(super) fn named(location: &str, error: DataFusionError) -> DataFusionError {
-    let error: Error = from_datafusion(error);
-    let has_one = error.context().any(|(key, _)| key == "file");
-    to_datafusion(if has_one { error } else { error.with("file", location) })
 }

@@ -24,12 +24,11 @@ use iceberg::spec::DataFileFormat;
 use icefield_core::format::{ContentReader, Rows};
 use icefield_core::storage::Storage;
 
-use crate::error::to_datafusion;
+use crate::error::{broken, in_file, to_datafusion};
 use crate::scan::adapter::{FILE_KEY, FieldIdAdapterFactory};
 use crate::scan::deletes::{RowDeletes, Selected};
 use crate::scan::exec::ScanFile;
 use crate::scan::positions::{POS_COLUMN, pos_field};
-use crate::scan::source::{broken, named};
 
 /// How files become rows of a scan.
 #[derive(Debug)]
@@ -108,7 +107,7 @@ impl Decoding {
         let rows = once(self.open(piece, batch_rows)).try_flatten();
         AssertUnwindSafe(rows)
             .catch_unwind()
-            .map(move |batch| batch.unwrap_or_else(|_| Err(broken())).map_err(|e| named(&location, e)))
+            .map(move |batch| batch.unwrap_or_else(|_| Err(broken())).map_err(|e| in_file(&location, e)))
             .boxed()
     }
 
