@@ -11,6 +11,7 @@ use iceberg::spec::{FormatVersion, Literal, Schema, TableMetadata, Type};
 use super::MetadataChange;
 use crate::error::Result;
 
+mod checks;
 mod draft;
 
 pub(super) use draft::Draft;
