@@ -9,7 +9,10 @@ use crate::format::avro::broken;
 
 /// Writers' chunks are of 256 KiB; a length takes 23 bits.
 const DEFAULT_CHUNK_BYTES: u64 = 256 << 10;
-const MAX_CHUNK_BYTES: u64 = 64 << 20;
+const MAX_CHUNK_BYTES: u64 = 8 << 20;
+
+/// How far back Zstandard may refer, as a power of 2: a chunk at the most.
+const ZSTD_WINDOW_LOG: u32 = MAX_CHUNK_BYTES.ilog2();
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -44,7 +47,7 @@ impl Codec {
             }
         };
         let chunk = chunk.unwrap_or(DEFAULT_CHUNK_BYTES);
-        if chunk > MAX_CHUNK_BYTES {
+        if kind != Kind::None && chunk > MAX_CHUNK_BYTES {
             return Err(broken("its chunks are too large"));
         }
         Ok(Self { kind, chunk })
@@ -60,7 +63,11 @@ impl Codec {
         match self.kind {
             Kind::None => Ok(chunk.to_vec()),
             Kind::Zlib => bounded(&mut flate2::read::DeflateDecoder::new(chunk)),
-            Kind::Zstd => bounded(&mut zstd::Decoder::new(chunk).map_err(failed)?),
+            Kind::Zstd => {
+                let mut decoder = zstd::Decoder::new(chunk).map_err(failed)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(failed)?;
+                bounded(&mut decoder)
+            }
             Kind::Snappy => {
                 let length = snap::raw::decompress_len(chunk);
                 match length {
@@ -79,8 +86,8 @@ impl Codec {
     }
 }
 
-/// A stream that is read from front to back.
-#[derive(Debug)]
+/// A stream that is read from front to back. A clone begins where the original is.
+#[derive(Debug, Clone)]
 pub(super) struct Input {
     codec: Codec,
     /// What is not decompressed yet.
@@ -172,6 +179,10 @@ impl Input {
         let mut value = 0_u128;
         for at in 0..19 {
             let byte = self.byte()?;
+            // The last group has room for two bits.
+            if at == 18 && byte > 3 {
+                break;
+            }
             value |= u128::from(byte & 0x7f) << (7 * at);
             if byte & 0x80 == 0 {
                 return Ok(value);

@@ -1,5 +1,5 @@
-//! LZ4 blocks (`lz4_Block_format.md`): literals and copies of what came before. The crate that the workspace has for them
-//! is built without checks of what it reads.
+//! LZ4 blocks (`lz4_Block_format.md`): literals and copies of what came before. The workspace has `lz4_flex` for Parquet,
+//! with its unsafe decoder: these lines go when it is built with its feature `safe-decode`.
 
 use crate::error::Result;
 use crate::format::avro::broken;

@@ -3,7 +3,11 @@
 //! A file ends with a postscript, before it a footer: types and stripes. A stripe has streams for each column and, in its own
 //! footer, where they are; of those only the wanted ones are fetched. They are kept compressed and decoded batch by batch.
 //! - [`proto`] is the messages of footers, [`types`] the columns and Iceberg's ids,
-//! - [`input`] decompresses streams, [`rle`] decodes integers and bits, [`columns`] makes arrays of them.
+//! - [`input`] decompresses streams, [`rle`] decodes integers and bits, [`columns`] makes arrays of them,
+//! - [`room`] bounds what these may take.
+//!
+//! The crate for ORC loses Iceberg's ids, and panics, ends the process or gives wrong values on damaged files:
+//! `docs/rfcs/0004-orc.md` has what was measured, and when this is to be deleted for a crate.
 //!
 //! No index and no statistics are read: whole files were pruned before. Values are the writer's, whatever calendar it names.
 
@@ -12,6 +16,7 @@ mod input;
 mod lz4;
 mod proto;
 mod rle;
+mod room;
 mod types;
 
 use std::collections::{HashMap, VecDeque};
@@ -25,19 +30,24 @@ use bytes::Bytes;
 use super::avro::broken;
 use super::content::{BATCH_BYTES, Rows, Source};
 use crate::error::{Error, Result};
-use columns::{Column, Streams};
+use columns::{Column, PRESENT, Streams};
 use input::{Codec, Input};
 use proto::{Footer, PostScript, Stripe, StripeFooter};
+use rle::Bits;
+use room::Room;
 use types::Node;
 
 /// How much of a file's end is read at first, in bytes.
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// The most that a footer may be, decompressed, in bytes.
-const MAX_FOOTER_BYTES: usize = 256 << 20;
+const MAX_FOOTER_BYTES: usize = 64 << 20;
 
 /// Streams that are so close to each other are fetched by one request, in bytes.
 const GAP_BYTES: u64 = 64 << 10;
+
+/// The place of the struct that a row is among the types.
+const ROOT: usize = 0;
 
 /// A stream, by its column and kind, and where it is.
 type Located = ((usize, u64), Range<u64>);
@@ -59,6 +69,8 @@ pub(super) struct OrcFile {
 #[derive(Debug, Default)]
 struct Open {
     columns: Vec<Column>,
+    /// Which rows there are; without it, all.
+    present: Option<Bits>,
     /// The position of the next row.
     next: u64,
     rows_left: u64,
@@ -93,10 +105,12 @@ impl OrcFile {
         }
         let nodes = types::columns(&footer.types)?;
         let fields: Vec<_> = nodes.iter().map(|node| node.field.clone()).collect();
-        let mut first = 0_u64;
+        let (mut first, mut end) = (0_u64, 0_u64);
         let mut stripes = VecDeque::with_capacity(footer.stripes.len());
         for stripe in footer.stripes {
             let rows = stripe.rows;
+            // Those that overlap would make a file of more than it has.
+            end = stripe.end().filter(|next| stripe.offset >= end && *next <= size).ok_or_else(outside)?;
             stripes.push_back((first, stripe));
             first = first.checked_add(rows).ok_or_else(|| broken("it has too many rows"))?;
         }
@@ -133,44 +147,58 @@ impl OrcFile {
     pub(super) async fn next(&mut self, limit: usize) -> Result<Option<Rows>> {
         while self.open.rows_left == 0 {
             let Some((first, stripe)) = self.stripes.pop_front() else { return Ok(None) };
-            let columns = if self.wanted.is_empty() { Vec::new() } else { self.columns(&stripe).await? };
+            let (columns, present) =
+                if self.wanted.is_empty() { (Vec::new(), None) } else { self.columns(&stripe).await? };
             // Rows that are large are read fewer at a time.
             let length = stripe.data_length.max(1);
             let batch_rows = stripe.rows.saturating_mul(BATCH_BYTES) / length;
-            self.open = Open { columns, next: first, rows_left: stripe.rows, batch_rows: batch_rows.max(1) };
+            self.open =
+                Open { columns, present, next: first, rows_left: stripe.rows, batch_rows: batch_rows.max(1) };
         }
         let open = &mut self.open;
         let rows = open.rows_left.min(open.batch_rows).min(limit as u64);
-        let count = usize::try_from(rows).map_err(|_| Error::internal("a batch has too many rows"))?;
-        let columns = open.columns.iter_mut().map(|column| column.read(count, None));
-        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let mut count = usize::try_from(rows).map_err(|_| Error::internal("a batch has too many rows"))?;
+        let columns = loop {
+            let before = open.columns.clone();
+            let mut room = Room::for_batch();
+            let read = open.columns.iter_mut().map(|column| column.read(count, None, &mut room));
+            let read = read.collect::<Result<Vec<_>>>();
+            if !room.is_exceeded() || count == 1 {
+                break read?;
+            }
+            // Half of them may fit.
+            open.columns = before;
+            count /= 2;
+            open.batch_rows = count as u64;
+        };
+        for _ in 0..count {
+            if !open.present.as_mut().map_or(Ok(true), Bits::next)? {
+                return Err(broken("a row of it is none"));
+            }
+        }
         let first = open.next;
-        open.next += rows;
-        open.rows_left -= rows;
+        open.next += count as u64;
+        open.rows_left -= count as u64;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(self.wanted_schema.clone(), columns, &options);
         Ok(Some(Rows { first, batch: batch.map_err(|e| broken("its rows are incomplete").with_source(e))? }))
     }
 
-    /// Decoders of the wanted columns of a stripe, their streams fetched.
-    async fn columns(&self, stripe: &Stripe) -> Result<Vec<Column>> {
-        let too_long = || broken("a stripe of it lies outside of it");
-        let data = stripe.offset.checked_add(stripe.index_length).ok_or_else(too_long)?;
-        let end = data.checked_add(stripe.data_length).ok_or_else(too_long)?;
-        let footer = end..end.checked_add(stripe.footer_length).ok_or_else(too_long)?;
-        if footer.end > self.source.size() {
-            return Err(too_long());
-        }
+    /// Decoders of the wanted columns of a stripe and of the rows that there are, their streams fetched.
+    async fn columns(&self, stripe: &Stripe) -> Result<(Vec<Column>, Option<Bits>)> {
+        let data = stripe.offset.checked_add(stripe.index_length).ok_or_else(outside)?;
+        let end = data.checked_add(stripe.data_length).ok_or_else(outside)?;
+        let footer = end..stripe.end().ok_or_else(outside)?;
         let footer = Input::new(self.codec, self.source.range(footer).await?).all(MAX_FOOTER_BYTES)?;
         let footer = StripeFooter::parse(&footer)?;
         let nodes: Vec<&Node> = self.wanted.iter().filter_map(|at| self.nodes.get(*at)).collect();
-        let mut wanted = Vec::new();
+        let mut wanted = vec![ROOT];
         nodes.iter().for_each(|node| node.columns(&mut wanted));
         wanted.sort_unstable();
         let mut streams: Vec<Located> = Vec::new();
         let mut at = stripe.offset;
         for stream in &footer.streams {
-            let next = at.checked_add(stream.length).filter(|next| *next <= end).ok_or_else(too_long)?;
+            let next = at.checked_add(stream.length).filter(|next| *next <= end).ok_or_else(outside)?;
             // Those of the index come first.
             let column = usize::try_from(stream.column).ok();
             let column = column.filter(|column| at >= data && wanted.binary_search(column).is_ok());
@@ -180,8 +208,12 @@ impl OrcFile {
             at = next;
         }
         let bytes = self.fetch(streams).await?;
+        let present = bytes.get(&(ROOT, PRESENT)).cloned();
+        let present = present.map(|bytes| Bits::new(Input::new(self.codec, bytes)));
         let streams = Streams { codec: self.codec, footer, bytes };
-        nodes.into_iter().map(|node| Column::new(node, &streams)).collect()
+        let mut room = Room::for_dictionaries();
+        let columns = nodes.into_iter().map(|node| Column::new(node, &streams, &mut room));
+        Ok((columns.collect::<Result<_>>()?, present))
     }
 
     /// Fetches streams, which are in the order in which they lie in the file, those that are close together at once.
@@ -208,3 +240,10 @@ impl OrcFile {
         Ok(bytes)
     }
 }
+
+fn outside() -> Error {
+    broken("a stripe of it lies outside of it, or where another one is")
+}
+
+#[cfg(test)]
+mod tests;

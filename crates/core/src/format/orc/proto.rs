@@ -3,13 +3,15 @@
 use crate::error::Result;
 use crate::format::avro::broken;
 
+/// The most parts that a footer may have together, which are larger in memory than in a file.
+const MAX_PARTS: usize = 1 << 20;
+
 /// The last message of a file, which is not compressed.
 #[derive(Debug, Default)]
 pub(super) struct PostScript {
     pub(super) footer_length: u64,
     pub(super) compression: u64,
     pub(super) block_size: Option<u64>,
-    pub(super) metadata_length: u64,
     pub(super) is_orc: bool,
 }
 
@@ -77,7 +79,6 @@ impl PostScript {
                 1 => of.footer_length = value.number()?,
                 2 => of.compression = value.number()?,
                 3 => of.block_size = Some(value.number()?),
-                5 => of.metadata_length = value.number()?,
                 8000 => of.is_orc = value.bytes()? == b"ORC",
                 _ => {}
             }
@@ -89,11 +90,11 @@ impl PostScript {
 
 impl Footer {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
-        let mut of = Self::default();
+        let (mut of, mut parts) = (Self::default(), Parts::default());
         each(bytes, |field, value| {
             match field {
-                3 => of.stripes.push(Stripe::parse(value.bytes()?)?),
-                4 => of.types.push(Type::parse(value.bytes()?)?),
+                3 => of.stripes.push(Stripe::parse(parts.one(value.bytes()?)?)?),
+                4 => of.types.push(Type::parse(parts.one(value.bytes()?)?, &mut parts)?),
                 6 => of.rows = value.number()?,
                 10 => of.is_encrypted = true,
                 _ => {}
@@ -105,6 +106,12 @@ impl Footer {
 }
 
 impl Stripe {
+    /// Where it ends; `None` for one that no file is long enough for.
+    pub(super) fn end(&self) -> Option<u64> {
+        let end = self.offset.checked_add(self.index_length)?.checked_add(self.data_length)?;
+        end.checked_add(self.footer_length)
+    }
+
     fn parse(bytes: &[u8]) -> Result<Self> {
         let mut of = Self::default();
         each(bytes, |field, value| {
@@ -123,21 +130,21 @@ impl Stripe {
 }
 
 impl Type {
-    fn parse(bytes: &[u8]) -> Result<Self> {
+    fn parse(bytes: &[u8], parts: &mut Parts) -> Result<Self> {
         let mut of = Self::default();
         each(bytes, |field, value| {
             match field {
                 1 => of.kind = value.number()?,
                 2 => match value {
-                    Value::Number(child) => of.children.push(child),
+                    Value::Number(child) => of.children.push(parts.one(child)?),
                     // Several at once.
                     Value::Bytes(mut packed) => {
                         while !packed.is_empty() {
-                            of.children.push(varint(&mut packed)?);
+                            of.children.push(parts.one(varint(&mut packed)?)?);
                         }
                     }
                 },
-                3 => of.names.push(value.text()?),
+                3 => of.names.push(parts.one(value)?.text()?),
                 5 => of.precision = value.number()?,
                 6 => of.scale = value.number()?,
                 7 => {
@@ -150,7 +157,7 @@ impl Type {
                         }
                         Ok(())
                     })?;
-                    of.attributes.push(pair);
+                    of.attributes.push(parts.one(pair)?);
                 }
                 _ => {}
             }
@@ -162,11 +169,11 @@ impl Type {
 
 impl StripeFooter {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
-        let mut of = Self::default();
+        let (mut of, mut parts) = (Self::default(), Parts::default());
         each(bytes, |field, value| {
             match field {
-                1 => of.streams.push(Stream::parse(value.bytes()?)?),
-                2 => of.encodings.push(Encoding::parse(value.bytes()?)?),
+                1 => of.streams.push(Stream::parse(parts.one(value.bytes()?)?)?),
+                2 => of.encodings.push(Encoding::parse(parts.one(value.bytes()?)?)?),
                 3 => of.writer_zone = value.text()?,
                 _ => {}
             }
@@ -204,6 +211,18 @@ impl Encoding {
             Ok(())
         })?;
         Ok(of)
+    }
+}
+
+/// Counts the parts of a footer.
+#[derive(Debug, Default)]
+struct Parts(usize);
+
+impl Parts {
+    /// One more, given back.
+    fn one<T>(&mut self, part: T) -> Result<T> {
+        self.0 += 1;
+        if self.0 > MAX_PARTS { Err(broken("its footer has too many parts")) } else { Ok(part) }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::format::avro::broken;
 
 /// Runs of bytes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Octets {
     input: Input,
     left: usize,
@@ -38,7 +38,7 @@ impl Octets {
 }
 
 /// Bits, the highest of a byte first.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Bits {
     octets: Octets,
     byte: u8,
@@ -68,7 +68,7 @@ pub(super) enum Version {
 }
 
 /// Runs of integers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Integers {
     input: Input,
     signed: bool,
@@ -196,7 +196,7 @@ impl Integers {
         let length = self.run_length(first)?;
         let mut value = self.varint()?;
         self.run.push(value);
-        let step = unzigzag(self.input.varint()? as u64);
+        let step = unzigzag(self.unsigned()?);
         if code == 0 {
             for _ in 1..length {
                 value = value.wrapping_add(step);
@@ -226,8 +226,12 @@ impl Integers {
     }
 
     fn varint(&mut self) -> Result<i64> {
-        let value = self.input.varint()? as u64;
+        let value = self.unsigned()?;
         Ok(self.whole(value))
+    }
+
+    fn unsigned(&mut self) -> Result<u64> {
+        u64::try_from(self.input.varint()?).map_err(|_| broken("a number in it is too large"))
     }
 
     fn whole(&self, value: u64) -> i64 {

@@ -37,7 +37,10 @@ pub(super) enum Kind {
     Float,
     Double,
     /// Texts and bytes.
-    Bytes,
+    Bytes {
+        /// Whether the spaces at a value's end are none of it.
+        is_padded: bool,
+    },
     Timestamp {
         /// Whether it is an instant. Others are told in the writer's time zone.
         utc: bool,
@@ -129,6 +132,7 @@ fn node(
         Some("NANOS") => TimeUnit::Nanosecond,
         _ => TimeUnit::Microsecond,
     };
+    let bytes = Kind::Bytes { is_padded: false };
     let (kind, data_type) = match of.kind {
         0 => (Kind::Boolean, DataType::Boolean),
         1 => (Kind::Byte, DataType::Int32),
@@ -139,15 +143,16 @@ fn node(
         4 => (Kind::Integer, DataType::Int64),
         5 => (Kind::Float, DataType::Float32),
         6 => (Kind::Double, DataType::Float64),
-        7 | 16 | 17 => (Kind::Bytes, DataType::Utf8),
+        7 | 16 => (bytes, DataType::Utf8),
+        17 => (Kind::Bytes { is_padded: true }, DataType::Utf8),
         8 => match of.attribute("iceberg.binary-type") {
-            Some("UUID") => (Kind::Bytes, DataType::FixedSizeBinary(16)),
+            Some("UUID") => (bytes, DataType::FixedSizeBinary(16)),
             Some("FIXED") => {
                 let length = of.attribute("iceberg.length").and_then(|length| length.parse().ok());
                 let length = length.filter(|length| (1..=MAX_FIXED).contains(length)).ok_or_else(foreign)?;
-                (Kind::Bytes, DataType::FixedSizeBinary(length))
+                (bytes, DataType::FixedSizeBinary(length))
             }
-            _ => (Kind::Bytes, DataType::Binary),
+            _ => (bytes, DataType::Binary),
         },
         9 => (Kind::Timestamp { utc: false }, DataType::Timestamp(unit, None)),
         18 => (Kind::Timestamp { utc: true }, DataType::Timestamp(unit, Some(UTC.into()))),
