@@ -6,6 +6,8 @@ use crate::error::Result;
 
 /// How deep values may nest.
 const MAX_DEPTH: usize = 64;
+/// For how many items memory is taken before they are read.
+const MAX_AHEAD: usize = 1024;
 
 /// Bytes that are read from the front.
 #[derive(Debug)]
@@ -58,6 +60,12 @@ impl<'a> Reader<'a> {
     pub(super) fn bytes(&mut self) -> Result<&'a [u8]> {
         let length = self.length()?;
         self.take(length)
+    }
+
+    /// How many items the array or map ahead seems to have: a hint for how much memory to take, which no bytes can make large.
+    pub(in crate::format) fn items_ahead(&self) -> usize {
+        let count = Self { rest: self.rest }.varint().unwrap_or_default();
+        usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX).min(self.left() / 2).min(MAX_AHEAD)
     }
 
     /// The items of an array or map, block by block.

@@ -213,24 +213,28 @@ fn list<'a, T>(
     })
 }
 
-/// A map by field id: an array of pairs, whose ids are given.
-fn pairs(
+/// A map by field id: an array of pairs, whose ids are given. Leaves out what has no `value`.
+fn pairs<V>(
     reader: &mut Reader<'_>,
     schema: &Schema,
     (key_id, value_id): (i32, i32),
-    mut value: impl FnMut(&mut Reader<'_>, &Schema, Option<i32>) -> Result<()>,
+    into: &mut HashMap<i32, V>,
+    mut value: impl FnMut(&mut Reader<'_>, &Schema, i32) -> Result<Option<V>>,
 ) -> Result<()> {
     let read = |reader: &mut Reader<'_>, schema: &Schema| {
+        into.reserve(reader.items_ahead());
         reader.array(schema, |reader, schema| {
             // Writers put the key first.
             let mut key = None;
             reader.record(schema, |reader, id, schema| {
                 if id == key_id {
                     key = reader.optional(schema, Reader::int)?;
-                } else if id == value_id {
-                    value(reader, schema, key)?;
-                } else {
-                    return Ok(false);
+                    return Ok(true);
+                }
+                let Some(key) = key.filter(|_| id == value_id) else { return Ok(false) };
+                let value = reader.optional(schema, |reader, schema| value(reader, schema, key))?;
+                if let Some(value) = value.flatten() {
+                    into.insert(key, value);
                 }
                 Ok(true)
             })
@@ -245,13 +249,7 @@ fn counts(
     ids: (i32, i32),
     into: &mut HashMap<i32, u64>,
 ) -> Result<()> {
-    pairs(reader, schema, ids, |reader, schema, key| {
-        let count = reader.optional(schema, Reader::long)?.and_then(|count| u64::try_from(count).ok());
-        if let (Some(key), Some(count)) = (key, count) {
-            into.insert(key, count);
-        }
-        Ok(())
-    })
+    pairs(reader, schema, ids, into, |reader, schema, _| Ok(u64::try_from(reader.long(schema)?).ok()))
 }
 
 /// Bounds of columns that are known. One that is none of its column's type says nothing, and is left out.
@@ -262,19 +260,9 @@ fn bounds(
     types: &Types<'_>,
     into: &mut HashMap<i32, Datum>,
 ) -> Result<()> {
-    pairs(reader, schema, ids, |reader, schema, key| {
-        reader
-            .optional(schema, |reader, schema| {
-                let bytes = reader.binary(schema)?;
-                if let Some(key) = key
-                    && let Some(of) = types.of(key)
-                    && let Ok(bound) = Datum::try_from_bytes(bytes, of)
-                {
-                    into.insert(key, bound);
-                }
-                Ok(())
-            })
-            .map(drop)
+    pairs(reader, schema, ids, into, |reader, schema, key| {
+        let bytes = reader.binary(schema)?;
+        Ok(types.of(key).and_then(|of| Datum::try_from_bytes(bytes, of).ok()))
     })
 }
 
