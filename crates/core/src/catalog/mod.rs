@@ -34,6 +34,9 @@ pub use metadata_file::{
 pub struct CommitRequest {
     /// The table.
     pub ident: TableIdent,
+    /// The location of the metadata that must be current, where the updates were worked out from the whole of it, else the
+    /// outcome is [`CommitOutcome::Conflict`]. Without it they are applied to what others made of the table meanwhile.
+    pub base: Option<String>,
     /// What must hold of the current metadata, else the outcome is [`CommitOutcome::Conflict`].
     pub requirements: Vec<TableRequirement>,
     /// What changes, in order.
