@@ -133,6 +133,10 @@ pub trait Catalog: Debug + Send + Sync {
     async fn load_table(&self, ident: &TableIdent) -> Result<Table>;
 
     /// Takes a table out of the catalog. Its files stay, for [`Catalog::register_table`] or for deletion.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound); [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was
+    /// lost and the name has other metadata by now: it may be another table's, which is left alone.
     async fn drop_table(&self, ident: &TableIdent) -> Result<()>;
 
     /// Renames a table, to another namespace too. Its files stay where they are. To its own name: nothing happens.
