@@ -3,6 +3,10 @@
 //! Unlike a general CSV reader this one tells an empty field from an empty string, knows each row's line, and sets aside
 //! any row that is not as wide as the header, is cut by the end of the file or passes a limit, and goes on with the next.
 //! Lines with nothing on them are no rows.
+//!
+//! A stray quote at a field's start takes what follows into its field, up to the next quote. Where that is more than
+//! [`Limits::field_lines`] away, no field is meant: only the quote's own line is set aside. Where it is nearer, nothing tells
+//! the rows between from a field's text, and they are set aside as one row, with the line that it begins on.
 
 use std::io::{self, Read};
 
@@ -154,6 +158,9 @@ impl<'a> Splitter<'a> {
     ) -> Option<(Reason, String)> {
         let detail = match fault {
             Some(Reason::CutRow) => not_closed(lines),
+            Some(Reason::OpenQuote) => {
+                format!("a quote is not closed within {} lines", self.limits.field_lines)
+            }
             Some(Reason::BadQuote) => "text follows a closing quote".to_string(),
             Some(Reason::FieldTooLarge) => {
                 format!("a field has more than {} bytes", self.limits.field_bytes)
@@ -191,10 +198,29 @@ impl<'a> Splitter<'a> {
         loop {
             let start = at;
             let span = if data.get(at) == Some(&quote) {
+                // The row as it is when the quote turns out to be a stray one.
+                let (count_here, lines_here) = (count + 1, lines);
+                let stray = |to: usize| {
+                    let end = past_line_ends(&data[start + 1..to], self.limits.field_lines)?;
+                    let (end, next) = (start + 1 + end, start + 2 + end);
+                    let end = if data[end - 1] == b'\r' { end - 1 } else { end };
+                    let fault = Some(Reason::OpenQuote);
+                    Some(Found::Row {
+                        count: count_here,
+                        end,
+                        next,
+                        lines: lines_here,
+                        terminated: true,
+                        fault,
+                    })
+                };
                 let mut escaped = false;
                 let mut seek = at + 1;
                 let close = loop {
                     let Some(offset) = memchr(quote, &data[seek..]) else {
+                        if let Some(row) = stray(data.len()) {
+                            return row;
+                        }
                         if !self.end_of_file {
                             return Found::Partial;
                         }
@@ -220,6 +246,9 @@ impl<'a> Splitter<'a> {
                         _ => break found,
                     }
                 };
+                if let Some(row) = stray(close) {
+                    return row;
+                }
                 lines += line_ends(&data[start + 1..close]);
                 at = close + 1;
                 if data.get(at).is_some_and(|b| !ends_field[usize::from(*b)]) {
@@ -327,6 +356,13 @@ impl<'a> Splitter<'a> {
         };
         Ok(BadRow { line, reason, detail, raw })
     }
+}
+
+/// The first line end, where there are more than `most`.
+fn past_line_ends(data: &[u8], most: usize) -> Option<usize> {
+    let mut ends = memchr::memchr_iter(b'\n', data);
+    let first = ends.next()?;
+    (most == 0 || ends.nth(most - 1).is_some()).then_some(first)
 }
 
 fn line_ends(data: &[u8]) -> u64 {

@@ -21,6 +21,9 @@ pub struct Limits {
     pub member_bytes: u64,
     /// Bytes of one field as it is written in its row, quotes included. 4 MiB.
     pub field_bytes: usize,
+    /// Line ends within one quoted field of CSV. A quote that stays open for more is taken for a stray one: its row goes to the
+    /// quarantine up to the end of the quote's line, and reading goes on with the next line. 1,000.
+    pub field_lines: usize,
     /// Bytes of one row. A row is held in memory whole: the bound on what one archive being read needs. 16 MiB.
     pub row_bytes: usize,
     /// Columns of one file. 4,096.
@@ -37,6 +40,7 @@ impl Default for Limits {
             members: 100_000,
             member_bytes: 64 << 30,
             field_bytes: 4 << 20,
+            field_lines: 1000,
             row_bytes: 16 << 20,
             columns: 4096,
             raw_bytes: 16 << 10,

@@ -90,6 +90,8 @@ reasons! {
     CutRow = "cut row",
     /// Text follows a closing quote.
     BadQuote = "bad quote",
+    /// A quote is not closed within as many lines as a field may have.
+    OpenQuote = "open quote",
     /// A field has more bytes than the limit.
     FieldTooLarge = "field too large",
     /// A row has more bytes than the limit.

@@ -63,6 +63,7 @@ pub fn creation(name: &str) -> TableCreation {
 pub fn set_property(table: &Table, key: &str, value: &str) -> CommitRequest {
     CommitRequest {
         ident: table.ident().clone(),
+        base: None,
         requirements: vec![TableRequirement::UuidMatch { uuid: table.metadata().uuid() }],
         updates: vec![TableUpdate::SetProperties { updates: properties(&[(key, value)]) }],
     }
@@ -269,7 +270,7 @@ async fn missing_things_are_not_found_by_name(catalog: &dyn Catalog) {
     assert!(!catalog.table_exists(&nowhere).await.unwrap());
     assert!(!catalog.namespace_exists(&no_ns).await.unwrap());
 
-    let request = CommitRequest { ident: no_table, requirements: vec![], updates: vec![] };
+    let request = CommitRequest { ident: no_table, base: None, requirements: vec![], updates: vec![] };
     match catalog.commit(vec![request]).await {
         CommitOutcome::Failed(error) => kind::<()>(Err(error), missing, "no_such_table"),
         other => panic!("expected a failure: {other:?}"),
@@ -381,11 +382,16 @@ async fn a_requirement_that_does_not_hold_is_a_conflict_and_leaves_no_file(catal
     let mut request = set_property(&table, "a", "b");
     let no_such = TableRequirement::RefSnapshotIdMatch { r#ref: "main".into(), snapshot_id: Some(17) };
     request.requirements.push(no_such);
-    match catalog.commit(vec![request]).await {
-        CommitOutcome::Conflict(error) => {
-            kind::<()>(Err(error), ErrorKind::Conflict, &table.ident().to_string())
+    let mut of_another_base = set_property(&table, "a", "b");
+    of_another_base.base =
+        Some(format!("{}/metadata/00000-earlier.metadata.json", table.metadata().location()));
+    for request in [request, of_another_base] {
+        match catalog.commit(vec![request]).await {
+            CommitOutcome::Conflict(error) => {
+                kind::<()>(Err(error), ErrorKind::Conflict, &table.ident().to_string())
+            }
+            other => panic!("expected a conflict: {other:?}"),
         }
-        other => panic!("expected a conflict: {other:?}"),
     }
     assert_eq!(metadata_files(&table).await, 1);
     let loaded = catalog.load_table(table.ident()).await.unwrap();
@@ -447,6 +453,7 @@ async fn an_update_that_cannot_be_applied_fails_and_changes_nothing(catalog: &dy
     let table = catalog.create_table(&ns, creation("t")).await.unwrap();
     let bad = CommitRequest {
         ident: table.ident().clone(),
+        base: None,
         requirements: vec![],
         updates: vec![TableUpdate::SetCurrentSchema { schema_id: 99 }],
     };

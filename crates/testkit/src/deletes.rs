@@ -293,6 +293,7 @@ pub async fn commit_delta(catalog: &dyn Catalog, table: &Table, delta: Delta) ->
     let reference = SnapshotReference::new(id, retention);
     let request = CommitRequest {
         ident: table.ident().clone(),
+        base: None,
         requirements: Vec::new(),
         updates: vec![
             TableUpdate::AddSnapshot { snapshot },

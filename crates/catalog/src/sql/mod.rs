@@ -24,7 +24,7 @@ mod sqlite;
 mod statements;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,7 +36,7 @@ use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
 
 pub use builder::SqlCatalogBuilder;
-use database::{CommitError, Database, Transaction};
+use database::{CommitError, Database, Row, Transaction};
 use namespace::encode;
 use statements::Statements;
 
@@ -165,10 +165,13 @@ impl SqlCatalog {
             Ok(_) => tx.commit().await.map_err(CommitError::into_error),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 tx.rollback().await;
-                if lost && self.pointer(ident).await?.as_deref() == Some(location) {
-                    return Ok(()); // by the try whose answer was lost
+                match lost {
+                    false => Err(exists(ident)),
+                    // By the try whose answer was lost.
+                    true if self.pointer(ident).await?.as_deref() == Some(location) => Ok(()),
+                    // By somebody else, or by that try, and committed to since.
+                    true => Err(unclear(ident)),
                 }
-                Err(exists(ident))
             }
             Err(e) => {
                 tx.rollback().await;
@@ -177,14 +180,30 @@ impl SqlCatalog {
         }
     }
 
-    async fn drop_once(&self, ident: &TableIdent, lost: bool) -> Result<()> {
+    /// `seen` is what a try finds before it drops: once that may have come through, another row of the name may be a table that
+    /// somebody created since, and stays.
+    async fn drop_once(&self, ident: &TableIdent, lost: bool, seen: &Mutex<Vec<Row>>) -> Result<()> {
         let namespace = encode(ident.namespace())?;
+        let args = [self.name.as_str(), &namespace, ident.name()];
         let mut tx = self.begin_exclusive().await?;
-        let dropped = tx.execute(&self.statements.drop, &[&self.name, &namespace, ident.name()]).await?;
-        if dropped == 0 {
+        // The row's lock: no commit moves the pointer between the look at it and the drop.
+        if tx.execute(&self.statements.touch, &args).await? == 0 {
             tx.rollback().await;
             return if lost { Ok(()) } else { Err(no_table(ident)) };
         }
+        let found = tx.query(&self.statements.pointer, &args).await?;
+        let same = {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if !lost {
+                seen.clone_from(&found);
+            }
+            *seen == found
+        };
+        if !same {
+            tx.rollback().await;
+            return Err(unclear(ident));
+        }
+        tx.execute(&self.statements.drop, &args).await?;
         tx.commit().await.map_err(CommitError::into_error)
     }
 
@@ -242,6 +261,16 @@ fn no_table(ident: &TableIdent) -> Error {
 
 fn exists(ident: &TableIdent) -> Error {
     Error::new(ErrorKind::AlreadyExists, "a table or view of this name exists").with("table", ident)
+}
+
+/// What a name says when the answer to a change of it was lost and somebody else has changed it since.
+fn unclear(ident: &TableIdent) -> Error {
+    Error::new(
+        ErrorKind::CommitStateUnknown,
+        "the catalog's database did not say whether it committed, and the name has another commit's or another table's \
+         metadata by now; look before you try again",
+    )
+    .with("table", ident)
 }
 
 #[async_trait]
@@ -339,7 +368,8 @@ impl Catalog for SqlCatalog {
     }
 
     async fn drop_table(&self, ident: &TableIdent) -> Result<()> {
-        self.retry(|lost| self.drop_once(ident, lost)).await
+        let seen = Mutex::default();
+        self.retry(|lost| self.drop_once(ident, lost, &seen)).await
     }
 
     async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()> {

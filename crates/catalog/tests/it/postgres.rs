@@ -140,6 +140,43 @@ async fn creating_renaming_and_dropping_happen_once_whatever_answer_is_lost() {
     }
 }
 
+/// Triggers do what somebody else does between the lost answer and the next try.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_others_took_after_a_lost_answer_is_left_alone() {
+    let Some(server) = Server::shared() else { return };
+    let proxy = Proxy::start(server.port).await;
+    let url = server.database().await;
+    let (catalog, table) = catalog_with_table(&proxy.url(&url)).await;
+    sql(
+        &url,
+        "CREATE FUNCTION recreated() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location)
+             VALUES (OLD.catalog_name, OLD.table_namespace, OLD.table_name, OLD.metadata_location || '.another');
+             RETURN NULL; END $$;
+         CREATE TRIGGER recreated AFTER DELETE ON iceberg_tables FOR EACH ROW EXECUTE FUNCTION recreated();",
+    )
+    .await;
+    proxy.set(OnCommit::LoseAnswer);
+    let error = catalog.drop_table(table.ident()).await.unwrap_err();
+    assert!(error.is_commit_state_unknown(), "{error}");
+    let loaded = catalog.load_table(table.ident()).await.unwrap_err();
+    assert!(loaded.to_string().ends_with("json.another)"), "dropped once: {loaded}");
+
+    sql(
+        &url,
+        "CREATE FUNCTION committed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             UPDATE iceberg_tables SET metadata_location = NEW.metadata_location || '.next' WHERE table_name = NEW.table_name;
+             RETURN NULL; END $$;
+         CREATE TRIGGER committed AFTER INSERT ON iceberg_tables FOR EACH ROW EXECUTE FUNCTION committed();",
+    )
+    .await;
+    let before = files(&catalog).await;
+    proxy.set(OnCommit::LoseAnswer);
+    let error = catalog.create_table(&namespace(&["n"]), creation("u")).await.unwrap_err();
+    assert!(error.is_commit_state_unknown(), "{error}");
+    assert_eq!(files(&catalog).await, before + 1, "nothing is deleted");
+}
+
 /// A trigger's first call ends the session: before COMMIT, or, deferred, while the server is committing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_is_terminated_is_tried_again() {

@@ -172,6 +172,7 @@ impl iceberg::Catalog for IcebergCatalog {
     async fn update_table(&self, mut commit: TableCommit) -> iceberg::Result<iceberg::table::Table> {
         let request = CommitRequest {
             ident: commit.identifier().clone(),
+            base: None,
             requirements: commit.take_requirements(),
             updates: commit.take_updates(),
         };

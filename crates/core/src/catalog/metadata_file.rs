@@ -106,7 +106,7 @@ pub async fn stage_create(
 /// Checks a request against the current table and writes the next metadata file.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] when a requirement does not hold.
+/// [`ErrorKind::Conflict`] when a requirement does not hold or the request has another base.
 pub async fn stage_commit(
     storage: &Storage,
     clock: &dyn Clock,
@@ -118,7 +118,7 @@ pub async fn stage_commit(
             Error::new(ErrorKind::Conflict, e.to_string()).with("table", &request.ident).with_source(e)
         })?;
     }
-    check_up_to_date(current.metadata(), request)?;
+    check_up_to_date(current, request)?;
     let metadata = apply_updates(
         current.metadata(),
         Some(current.metadata_location()),
@@ -130,9 +130,16 @@ pub async fn stage_commit(
     write(storage, clock, request.ident.clone(), previous, version, metadata).await
 }
 
-/// Refuses what was worked out from metadata that others have changed since, where no requirement can say so: another
-/// branch's commit has taken the snapshot's sequence number or row ids, or a snapshot that the request names is gone.
-fn check_up_to_date(metadata: &TableMetadata, request: &CommitRequest) -> Result<()> {
+/// Refuses what was worked out from metadata that others have changed since, where no requirement can say so: the request
+/// has another base, another branch's commit has taken the snapshot's sequence number or row ids, or a snapshot that the
+/// request names is gone.
+fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
+    let metadata = current.metadata();
+    if let Some(base) = request.base.as_ref().filter(|base| *base != current.metadata_location()) {
+        return Err(Error::conflict("another commit was first; reload the table and try again")
+            .with("table", &request.ident)
+            .with("base", base));
+    }
     let mut added = HashSet::new();
     let there = |id: &i64| metadata.snapshot_by_id(*id).is_some();
     for update in &request.updates {

@@ -34,6 +34,9 @@ pub use metadata_file::{
 pub struct CommitRequest {
     /// The table.
     pub ident: TableIdent,
+    /// The location of the metadata that must be current, where the updates were worked out from the whole of it, else the
+    /// outcome is [`CommitOutcome::Conflict`]. Without it they are applied to what others made of the table meanwhile.
+    pub base: Option<String>,
     /// What must hold of the current metadata, else the outcome is [`CommitOutcome::Conflict`].
     pub requirements: Vec<TableRequirement>,
     /// What changes, in order.
@@ -130,6 +133,10 @@ pub trait Catalog: Debug + Send + Sync {
     async fn load_table(&self, ident: &TableIdent) -> Result<Table>;
 
     /// Takes a table out of the catalog. Its files stay, for [`Catalog::register_table`] or for deletion.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound); [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was
+    /// lost and the name has other metadata by now: it may be another table's, which is left alone.
     async fn drop_table(&self, ident: &TableIdent) -> Result<()>;
 
     /// Renames a table, to another namespace too. Its files stay where they are. To its own name: nothing happens.

@@ -148,6 +148,7 @@ async fn attempt(
     }
     let request = CommitRequest {
         ident: current.ident().clone(),
+        base: staged.of_whole_table.then(|| current.metadata_location().to_string()),
         requirements: staged.requirements,
         updates: staged.updates,
     };
@@ -169,6 +170,9 @@ async fn attempt(
 struct Staged {
     updates: Vec<TableUpdate>,
     requirements: Vec<TableRequirement>,
+    /// Whether the updates hold for the metadata that they were made for alone: the lists of expired keys that they set follow
+    /// from all its snapshots and references and from the lists before.
+    of_whole_table: bool,
     snapshot_id: Option<i64>,
     /// Files that were written on the way and that the outcome does not name.
     unused: Vec<String>,
@@ -185,6 +189,7 @@ async fn stage(
     let mut staged = Staged {
         updates: Vec::new(),
         requirements: vec![TableRequirement::UuidMatch { uuid: metadata.uuid() }],
+        of_whole_table: false,
         snapshot_id: None,
         unused: Vec::new(),
     };
@@ -214,6 +219,7 @@ async fn stage(
                 for (name, _) in references(current.metadata()) {
                     require_ref(&mut staged.requirements, current.metadata(), &name);
                 }
+                staged.of_whole_table = true;
                 expire(&metadata, expiry)?
             }
             Action::SetRef(reference) => {
@@ -227,6 +233,7 @@ async fn stage(
                     return Err(Error::invalid_input("main is a branch and can't become a tag"));
                 }
                 require_ref(&mut staged.requirements, current.metadata(), &ref_name);
+                staged.of_whole_table = true;
                 let keys = history::keys_of_ref(&metadata, &ref_name, Some(&reference));
                 let mut updates = vec![TableUpdate::SetSnapshotRef { ref_name, reference }];
                 updates.extend(keys);

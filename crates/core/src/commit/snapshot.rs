@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::TryStreamExt;
 use iceberg::spec::{
     FormatVersion, ManifestContentType, ManifestFile, ManifestListWriter, Operation, Snapshot,
     SnapshotReference, Summary, TableMetadata,
@@ -10,7 +11,7 @@ use iceberg::{TableUpdate, spec::MAIN_BRANCH};
 
 use super::action::{DataAction, DeleteBy, Isolation};
 use super::dangling;
-use super::manifests::{Entry, ManifestStore, check_added, load_all};
+use super::manifests::{Entry, ManifestStore, check_added, load_all, load_each};
 use super::run::{branch_retention, since};
 use super::summary::SummaryCounts;
 use super::validate::{Change, Footprint, Reads, keys, validate};
@@ -275,9 +276,12 @@ async fn remove(
                 _ => true,
             }
     });
-    let contents = load_all(store.storage(), &candidates).await?;
+    let storage = store.storage().clone();
+    let mut contents = std::pin::pin!(load_each(&storage, &candidates));
     let mut gone: HashSet<String> = HashSet::new();
-    for (manifest, content) in candidates.into_iter().zip(contents) {
+    for manifest in &candidates {
+        let content = contents.try_next().await?;
+        let content = content.ok_or_else(|| Error::internal("fewer manifests were loaded than there are"))?;
         let mut goes = Vec::with_capacity(content.live.len());
         for file in &content.live {
             goes.push(match (removal, &matcher) {
@@ -299,7 +303,7 @@ async fn remove(
             });
         }
         if !goes.contains(&true) {
-            kept.push(manifest);
+            kept.push(manifest.clone());
             continue;
         }
         let mut entries = Vec::with_capacity(content.live.len());

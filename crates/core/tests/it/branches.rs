@@ -151,6 +151,46 @@ async fn of_two_expiries_at_the_same_time_neither_forgets_the_other_ones_keys() 
 }
 
 #[tokio::test]
+async fn expiries_of_different_snapshots_at_the_same_time_keep_the_keys_of_both() {
+    for in_order in [false, true] {
+        let (catalog, t) = table(FormatVersion::V2).await;
+        let (t, first) = append(&catalog, &t, "main", "a").await;
+        let (t, second) = append(&catalog, &t, "main", "b").await;
+        let (stale, _) = append(&catalog, &t, "main", "c").await;
+        let (one, other) = if in_order { (first, second) } else { (second, first) };
+        expire(&catalog, &stale, &[one]).await;
+        let t = expire(&catalog, &stale, &[other]).await;
+        assert_eq!(t.property("icefield.idempotency.expired-keys.main"), Some(r#"["a","b"]"#));
+        for key in ["a", "b", "c"] {
+            assert!(comes_again(&catalog, &t, "main", key).await, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_branch_that_is_made_while_its_origin_expires_has_all_of_its_keys() {
+    for expired_first in [false, true] {
+        let (catalog, t) = table(FormatVersion::V2).await;
+        let (t, first) = append(&catalog, &t, "main", "a").await;
+        let (stale, second) = append(&catalog, &t, "main", "b").await;
+        let branch = || Transaction::new(&stale).set_ref("audit", branch_at(second)).commit(&*catalog);
+        let t = match expired_first {
+            true => {
+                expire(&catalog, &stale, &[first]).await;
+                branch().await.unwrap().table
+            }
+            false => {
+                branch().await.unwrap();
+                expire(&catalog, &stale, &[first]).await
+            }
+        };
+        for name in ["main", "audit"] {
+            assert!(comes_again(&catalog, &t, name, "a").await, "{name}, expired first: {expired_first}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_long_write_is_committed_though_all_that_it_began_with_has_expired() {
     let (catalog, t) = table(FormatVersion::V2).await;
     let (began, first) = append(&catalog, &t, "main", "a").await;
@@ -196,7 +236,7 @@ async fn a_commit_that_was_done_and_expired_before_it_was_looked_for_is_not_take
                 TableUpdate::SetProperties { updates: [keys].into() },
                 TableUpdate::RemoveSnapshots { snapshot_ids: vec![first, head.snapshot_id()] },
             ];
-            let request = CommitRequest { ident, requirements: Vec::new(), updates };
+            let request = CommitRequest { ident, base: None, requirements: Vec::new(), updates };
             assert!(matches!(others.commit(vec![request]).await, CommitOutcome::Done(_)));
         });
         let append = Transaction::new(&t).append(vec![file("b")]);

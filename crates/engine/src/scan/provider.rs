@@ -1,6 +1,6 @@
 //! [`IcebergTable`]: a table at one snapshot as DataFusion's `TableProvider`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -9,9 +9,9 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as DfResult;
 use datafusion::datasource::TableType;
 use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, lit};
 use datafusion::physical_plan::ExecutionPlan;
-use iceberg::spec::{PrimitiveType, Transform, Type};
+use iceberg::spec::{Literal, NestedFieldRef, PrimitiveType, Schema, Transform, Type};
 use icefield_core::catalog::Catalog;
 use icefield_core::filter::{FileMatcher, Filter, Test};
 use icefield_core::{AsOf, Error, Result, Table};
@@ -26,6 +26,7 @@ use super::insert::InsertExec;
 use super::metadata_columns::{with_deleted, with_metadata_columns};
 use super::plan::{PlannedFile, PlannedFiles, check_format, plan_files};
 use super::schema::{ReadSchema, require_carried};
+use super::value::scalar;
 
 /// A table at one snapshot as DataFusion's table provider.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct IcebergTable {
     deleted_rows: bool,
     /// Where inserts are committed; without it the table is read-only.
     catalog: Option<Arc<dyn Catalog>>,
+    /// Write defaults by column, for inserts that leave columns out.
+    defaults: HashMap<String, Expr>,
 }
 
 impl IcebergTable {
@@ -49,12 +52,21 @@ impl IcebergTable {
     pub fn new(table: &Table, as_of: AsOf, caches: Arc<ScanCaches>) -> Result<Self> {
         let schema = table.schema_as_of(&as_of)?;
         let schema = Arc::new(ReadSchema::new(table, &schema, caches.view_types())?);
-        Ok(Self { table: table.clone(), as_of, caches, schema, deleted_rows: false, catalog: None })
+        Ok(Self {
+            table: table.clone(),
+            as_of,
+            caches,
+            schema,
+            deleted_rows: false,
+            catalog: None,
+            defaults: HashMap::new(),
+        })
     }
 
     /// Lets rows be inserted, by commits to this catalog, where the snapshot is the head of a branch.
     pub fn with_catalog(mut self, catalog: Arc<dyn Catalog>) -> Self {
         self.catalog = Some(catalog);
+        self.defaults = write_defaults(self.table.schema());
         self
     }
 
@@ -210,6 +222,18 @@ impl IcebergTable {
     }
 }
 
+/// The write defaults of columns of primitive types.
+fn write_defaults(schema: &Schema) -> HashMap<String, Expr> {
+    let fields = schema.as_struct().fields().iter();
+    let default = |field: &NestedFieldRef| match (&*field.field_type, &field.write_default) {
+        (Type::Primitive(of), Some(Literal::Primitive(value))) => {
+            Some((field.name.clone(), lit(scalar(of, value).ok()?)))
+        }
+        _ => None,
+    };
+    fields.filter_map(default).collect()
+}
+
 /// Collects the columns that a filter tests. False where it tests one in a way that partitions may not decide.
 fn tested_columns(filter: &Filter, into: &mut HashSet<i32>) -> bool {
     match filter {
@@ -258,6 +282,10 @@ impl TableProvider for IcebergTable {
         Ok(filters.iter().map(support).collect())
     }
 
+    fn get_column_default(&self, column: &str) -> Option<&Expr> {
+        self.defaults.get(column)
+    }
+
     async fn scan(
         &self,
         state: &dyn Session,
@@ -288,6 +316,18 @@ impl TableProvider for IcebergTable {
                 .with("table", self.table.ident())));
             }
         };
+        let mut columns = self.table.schema().as_struct().fields().iter();
+        let unknown = |field: &&NestedFieldRef| {
+            field.write_default.is_some() && !self.defaults.contains_key(&field.name)
+        };
+        if let Some(column) = columns.find(unknown) {
+            // A statement that leaves it out would write NULL.
+            return df(Err(Error::unsupported(
+                "write defaults of nested columns are not there in SQL yet; append a DataFrame instead",
+            )
+            .with("table", self.table.ident())
+            .with("column", &column.name)));
+        }
         let branch = df(self.writable_branch())?;
         Ok(Arc::new(InsertExec::new(self.table.clone(), branch, catalog, input, replaces)))
     }

@@ -229,6 +229,43 @@ async fn tables_are_created_and_filled_by_sql() {
 }
 
 #[tokio::test]
+async fn an_insert_fills_write_defaults_where_columns_are_left_out() {
+    let session = session();
+    session.sql("CREATE SCHEMA ns").await.unwrap();
+    let of = |primitive| Type::Primitive(primitive);
+    let schema = Schema::builder()
+        .with_fields(vec![
+            NestedField::required(1, "id", of(PrimitiveType::Long)).into(),
+            NestedField::required(2, "n", of(PrimitiveType::Int)).with_write_default(Literal::int(7)).into(),
+            NestedField::optional(3, "city", of(PrimitiveType::String))
+                .with_write_default(Literal::string("Oslo"))
+                .into(),
+            NestedField::optional(4, "day", of(PrimitiveType::Date))
+                .with_write_default(Literal::date(0))
+                .into(),
+            NestedField::optional(5, "note", of(PrimitiveType::String)).into(),
+        ])
+        .build()
+        .unwrap();
+    session.create_table("ns.t", schema).format_version(3).await.unwrap();
+    assert_eq!(rows(&session, "INSERT INTO ns.t (id) SELECT 1").await, ["1"]);
+    assert_eq!(rows(&session, "INSERT INTO ns.t (city, id) VALUES (NULL, 2), ('Bergen', 3)").await, ["2"]);
+    assert_eq!(
+        rows(&session, "SELECT * FROM ns.t ORDER BY id").await,
+        ["1|7|Oslo|1970-01-01|NULL", "2|7|NULL|1970-01-01|NULL", "3|7|Bergen|1970-01-01|NULL"]
+    );
+    // A required column without a default can't be left out.
+    let inserted = match session.sql("INSERT INTO ns.t (n) VALUES (1)").await {
+        Ok(frame) => frame.collect().await.map_err(icefield_engine::from_datafusion).map(drop),
+        Err(error) => Err(error),
+    };
+    let error = inserted.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("id"), "{error}");
+    assert_eq!(rows(&session, "SELECT count(*) FROM ns.t").await, ["3"]);
+}
+
+#[tokio::test]
 async fn what_a_statement_declares_is_kept_or_refused() {
     let session = session();
     session.sql("CREATE SCHEMA ns").await.unwrap();

@@ -77,6 +77,37 @@ fn every_bad_row_is_set_aside_with_its_line_and_the_next_is_read() {
 }
 
 #[test]
+fn a_quote_that_stays_open_for_too_many_lines_takes_only_its_own_line() {
+    let limits = Limits { field_lines: 3, ..Limits::default() };
+    let text =
+        b"a,b\r\n1,x\r\n\"2\n\",\"open\r\n3,y\n4,z\n5,y\n\"q\nr\",7\n8,\"i\nj\nk\nl\"\n9,\"\n\n\n\n\n\nx,y\n";
+    for step in [1, 5, 1000] {
+        let (rows, bad) = split(text, step, &limits);
+        let expected = [
+            row(2, &[Some("1"), Some("x")]),
+            row(5, &[Some("3"), Some("y")]),
+            row(6, &[Some("4"), Some("z")]),
+            row(7, &[Some("5"), Some("y")]),
+            row(8, &[Some("q\nr"), Some("7")]),
+            row(10, &[Some("8"), Some("i\nj\nk\nl")]),
+            row(20, &[Some("x"), Some("y")]),
+        ];
+        assert_eq!(rows[1..], expected);
+        assert_eq!(bad, [(3, Reason::OpenQuote), (14, Reason::OpenQuote)]);
+    }
+}
+
+#[test]
+fn a_stray_quote_of_a_large_file_costs_one_row() {
+    let mut text = String::from("a,b\n");
+    for n in 0..100_000 {
+        text += &format!("{n},{}\n", if n == 7 { "\"" } else { "x" });
+    }
+    let (rows, bad) = split(text.as_bytes(), 4096, &Limits::default());
+    assert_eq!((rows.len(), bad), (100_000, vec![(9, Reason::OpenQuote)]));
+}
+
+#[test]
 fn a_last_row_without_line_end_is_cut_when_it_lacks_fields() {
     assert_eq!(split(b"a,b\n1", 7, &Limits::default()).1, [(2, Reason::CutRow)]);
     assert_eq!(split(b"a,b\n1,", 7, &Limits::default()).0.len(), 2);

@@ -103,6 +103,7 @@ async fn a_tag_that_is_set_on_an_expiring_snapshot_at_the_last_moment_is_kept() 
     let reference = serde_json::from_str(&format!(r#"{{"snapshot-id":{first},"type":"tag"}}"#)).unwrap();
     let tag = CommitRequest {
         ident: w.ident.clone(),
+        base: None,
         requirements: Vec::new(),
         updates: vec![TableUpdate::SetSnapshotRef { ref_name: "late".to_string(), reference }],
     };
