@@ -130,7 +130,8 @@ impl SqlCatalog {
             };
             let passing = error.is_retryable() || error.is_commit_state_unknown();
             if !passing {
-                return Err(error);
+                // What is not known stays so, whatever failed after it.
+                return Err(lost.unwrap_or(error));
             }
             let message = error.to_string();
             let error = if error.is_commit_state_unknown() {
@@ -140,7 +141,6 @@ impl SqlCatalog {
                 Some(error)
             };
             if attempt + 1 >= ATTEMPTS || self.clock.now_ms() - started > PATIENCE_MS {
-                // What is not known stays so, whatever failed after it.
                 let internal = || Error::internal("a retry ended without an error");
                 return Err(lost.or(error).unwrap_or_else(internal));
             }
