@@ -292,7 +292,9 @@ async fn a_second_table_of_a_name_is_refused_and_leaves_no_file(catalog: &dyn Ca
 
 async fn tables_lie_where_their_namespace_says(catalog: &dyn Catalog) {
     let ns = fresh(catalog, "place").await;
+    let expected = catalog.new_location(&TableIdent::new(ns.clone(), "t".into())).await.unwrap();
     let table = catalog.create_table(&ns, creation("t")).await.unwrap();
+    assert_eq!(table.metadata().location(), expected);
     let warehouse =
         table.metadata().location().strip_suffix(&format!("/{ns}/t")).expect("{warehouse}/{ns}/t");
 

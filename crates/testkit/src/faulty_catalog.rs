@@ -1,4 +1,4 @@
-//! [`FaultyCatalog`]: any catalog, with the answers of its commits lost or refused on demand.
+//! [`FaultyCatalog`]: any catalog, with the answers of its commits and registrations lost or refused on demand.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -12,14 +12,14 @@ use icefield_core::catalog::{
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
 
-/// What becomes of one commit.
+/// What becomes of one commit, or of one registration of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitFault {
     /// It goes through.
     None,
     /// Nothing is done, and the catalog says so: it will not do it.
     Fail,
-    /// Nothing is done: another writer was first.
+    /// Nothing is done: another writer was first. To a registration: a table of the name is there.
     Conflict,
     /// It is done, and the answer is lost.
     LostAnswer,
@@ -29,12 +29,18 @@ pub enum CommitFault {
     Late,
 }
 
-/// A catalog whose next commits meet the faults that were queued, in order; later ones go through.
+/// A catalog whose next commits and registrations meet the faults that were queued, in order; later ones go through.
 pub struct FaultyCatalog {
     inner: Arc<dyn Catalog>,
     faults: Mutex<VecDeque<CommitFault>>,
-    late: Mutex<Vec<Vec<CommitRequest>>>,
+    late: Mutex<Vec<Late>>,
     meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
+}
+
+/// A call that has not arrived yet.
+enum Late {
+    Commit(Vec<CommitRequest>),
+    Register(TableIdent, String),
 }
 
 impl fmt::Debug for FaultyCatalog {
@@ -54,7 +60,7 @@ impl FaultyCatalog {
         &self.inner
     }
 
-    /// Queues what the next commits meet.
+    /// Queues what the next commits and registrations meet.
     pub fn queue(&self, faults: impl IntoIterator<Item = CommitFault>) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
     }
@@ -63,10 +69,31 @@ impl FaultyCatalog {
     pub async fn deliver_late(&self) -> Vec<CommitOutcome> {
         let late = std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner));
         let mut outcomes = Vec::new();
-        for requests in late {
-            outcomes.push(self.inner.commit(requests).await);
+        for late in late {
+            outcomes.push(match late {
+                Late::Commit(requests) => self.inner.commit(requests).await,
+                Late::Register(ident, location) => match self.inner.register_table(&ident, &location).await {
+                    Ok(table) => CommitOutcome::Done(vec![table]),
+                    Err(e) => CommitOutcome::Failed(e),
+                },
+            });
         }
         outcomes
+    }
+
+    fn next(&self) -> CommitFault {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(CommitFault::None)
+    }
+
+    fn delay(&self, late: Late) {
+        self.late.lock().unwrap_or_else(PoisonError::into_inner).push(late);
+    }
+
+    async fn others(&self) {
+        let work = self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(work) = work {
+            work.await;
+        }
     }
 
     /// What others do between the next commit whose answer is lost and the writer's first look at what became of it.
@@ -127,6 +154,10 @@ impl Catalog for FaultyCatalog {
         self.inner.list_tables(namespace).await
     }
 
+    async fn new_location(&self, ident: &TableIdent) -> Result<String> {
+        self.inner.new_location(ident).await
+    }
+
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
         self.inner.create_table(namespace, creation).await
     }
@@ -144,34 +175,50 @@ impl Catalog for FaultyCatalog {
     }
 
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
-        self.inner.register_table(ident, metadata_location).await
+        match self.next() {
+            CommitFault::None => self.inner.register_table(ident, metadata_location).await,
+            CommitFault::Fail => Err(refused()),
+            CommitFault::Conflict => {
+                Err(Error::new(ErrorKind::AlreadyExists, "injected fault: another table was first"))
+            }
+            CommitFault::LostRequest => Err(lost()),
+            CommitFault::Late => {
+                self.delay(Late::Register(ident.clone(), metadata_location.to_string()));
+                Err(lost())
+            }
+            CommitFault::LostAnswer => {
+                self.inner.register_table(ident, metadata_location).await?;
+                self.others().await;
+                Err(lost())
+            }
+        }
     }
 
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {
-        let fault = self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        match fault.unwrap_or(CommitFault::None) {
+        match self.next() {
             CommitFault::None => self.inner.commit(requests).await,
-            CommitFault::Fail => CommitOutcome::Failed(Error::new(ErrorKind::Io, "injected fault: refused")),
+            CommitFault::Fail => CommitOutcome::Failed(refused()),
             CommitFault::Conflict => {
                 CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
             }
             CommitFault::LostRequest => CommitOutcome::Unknown(lost()),
             CommitFault::Late => {
-                self.late.lock().unwrap_or_else(PoisonError::into_inner).push(requests);
+                self.delay(Late::Commit(requests));
                 CommitOutcome::Unknown(lost())
             }
             CommitFault::LostAnswer => match self.inner.commit(requests).await {
                 CommitOutcome::Done(_) => {
-                    let work = self.meanwhile.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    if let Some(work) = work {
-                        work.await;
-                    }
+                    self.others().await;
                     CommitOutcome::Unknown(lost())
                 }
                 other => other,
             },
         }
     }
+}
+
+fn refused() -> Error {
+    Error::new(ErrorKind::Io, "injected fault: refused")
 }
 
 fn lost() -> Error {

@@ -130,7 +130,8 @@ impl SqlCatalog {
             };
             let passing = error.is_retryable() || error.is_commit_state_unknown();
             if !passing {
-                return Err(error);
+                // What is not known stays so, whatever failed after it.
+                return Err(lost.unwrap_or(error));
             }
             let message = error.to_string();
             let error = if error.is_commit_state_unknown() {
@@ -140,7 +141,6 @@ impl SqlCatalog {
                 Some(error)
             };
             if attempt + 1 >= ATTEMPTS || self.clock.now_ms() - started > PATIENCE_MS {
-                // What is not known stays so, whatever failed after it.
                 let internal = || Error::internal("a retry ended without an error");
                 return Err(lost.or(error).unwrap_or_else(internal));
             }
@@ -233,17 +233,6 @@ impl SqlCatalog {
         self.database.begin(Some(&self.name)).await
     }
 
-    /// The default location, made unique where another table's metadata lies there: one that was renamed away.
-    async fn free_location(&self, ident: &TableIdent) -> Result<String> {
-        let properties = self.namespace_properties(ident.namespace()).await?;
-        let location =
-            default_location(&self.warehouse, ident, properties.get("location").map(String::as_str));
-        let inside = format!("{location}/");
-        let args = [self.name.as_str(), &inside];
-        let used = self.retry(|_| self.database.query(statements::LOCATION_IN_USE, &args)).await?;
-        Ok(if used.is_empty() { location } else { format!("{location}-{}", self.clock.uuid()) })
-    }
-
     /// Deletes metadata files that no pointer ever named. What can't be deleted is left to orphan removal.
     async fn discard(&self, staged: &[StagedMetadata]) {
         for next in staged {
@@ -328,13 +317,23 @@ impl Catalog for SqlCatalog {
         Ok(names.into_iter().map(|name| TableIdent::new(namespace.clone(), name)).collect())
     }
 
+    async fn new_location(&self, ident: &TableIdent) -> Result<String> {
+        let properties = self.namespace_properties(ident.namespace()).await?;
+        let location =
+            default_location(&self.warehouse, ident, properties.get("location").map(String::as_str));
+        let inside = format!("{location}/");
+        let args = [self.name.as_str(), &inside];
+        let used = self.retry(|_| self.database.query(statements::LOCATION_IN_USE, &args)).await?;
+        Ok(if used.is_empty() { location } else { format!("{location}-{}", self.clock.uuid()) })
+    }
+
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
         let ident = TableIdent::new(namespace.clone(), creation.name.clone());
         check_ident(&ident)?;
         if self.pointer(&ident).await?.is_some() {
             return Err(exists(&ident));
         }
-        let location = self.free_location(&ident).await?;
+        let location = self.new_location(&ident).await?;
         let staged = stage_create(&self.storage, &*self.clock, namespace, creation, || location).await?;
         let metadata_location = staged.table.metadata_location();
         match self.retry(|lost| self.insert(&ident, metadata_location, lost)).await {

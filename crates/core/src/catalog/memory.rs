@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{
     Catalog, CommitOutcome, CommitRequest, NamespaceIdent, StagedMetadata, TableCreation, TableIdent,
-    check_ident, check_namespace, check_requests, default_location, load_metadata, no_metadata_file,
+    check_ident, check_namespace, check_requests, default_location, exists, load_metadata, no_metadata_file,
     stage_commit, stage_create,
 };
 use crate::clock::{Clock, SystemClock};
@@ -49,17 +49,6 @@ impl MemoryCatalog {
         self.state().tables.get(ident).cloned().ok_or_else(|| no_table(ident))
     }
 
-    /// The default location, made unique where another table's metadata lies there.
-    fn free_location(&self, ident: &TableIdent, namespace_location: Option<&str>) -> String {
-        let location = default_location(&self.warehouse, ident, namespace_location);
-        let inside = format!("{location}/");
-        if self.state().tables.values().any(|pointer| pointer.starts_with(&inside)) {
-            format!("{location}-{}", self.clock.uuid())
-        } else {
-            location
-        }
-    }
-
     /// Moves every pointer, or none.
     fn swap(&self, staged: &[StagedMetadata]) -> Result<()> {
         let mut state = self.state();
@@ -83,10 +72,6 @@ impl MemoryCatalog {
 
 fn no_table(ident: &TableIdent) -> Error {
     Error::not_found("no such table in this catalog").with("table", ident)
-}
-
-fn exists(ident: &TableIdent) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "the table exists").with("table", ident)
 }
 
 fn no_namespace(namespace: &NamespaceIdent) -> Error {
@@ -199,14 +184,22 @@ impl Catalog for MemoryCatalog {
         Ok(tables)
     }
 
+    async fn new_location(&self, ident: &TableIdent) -> Result<String> {
+        let properties = self.namespace_properties(ident.namespace()).await?;
+        let location =
+            default_location(&self.warehouse, ident, properties.get("location").map(String::as_str));
+        let inside = format!("{location}/");
+        let used = self.state().tables.values().any(|pointer| pointer.starts_with(&inside));
+        Ok(if used { format!("{location}-{}", self.clock.uuid()) } else { location })
+    }
+
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
         let ident = TableIdent::new(namespace.clone(), creation.name.clone());
         check_ident(&ident)?;
-        let properties = self.namespace_properties(namespace).await?;
+        let location = self.new_location(&ident).await?;
         if self.table_exists(&ident).await? {
             return Err(exists(&ident));
         }
-        let location = self.free_location(&ident, properties.get("location").map(String::as_str));
         let staged = stage_create(&self.storage, &*self.clock, namespace, creation, || location).await?;
         let inserted = self.state().insert(staged.table.ident(), staged.table.metadata_location());
         if let Err(e) = inserted {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 
-use super::{CommitRequest, clocks, void_names};
+use super::{CommitRequest, TableIdent, clocks, void_names};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{first_foreign, foreign, primitive_text};
@@ -67,7 +67,7 @@ pub fn parse_metadata(file: &[u8]) -> Result<TableMetadata> {
 }
 
 /// The error of a catalog whose pointer names a metadata file that is not there. Not `NotFound`: the table exists.
-pub fn no_metadata_file(ident: &super::TableIdent, location: &str, source: Error) -> Error {
+pub fn no_metadata_file(ident: &TableIdent, location: &str, source: Error) -> Error {
     Error::data_invalid(
         "the table's metadata file is missing; restore it, or drop the table and register an earlier one",
     )
@@ -76,21 +76,42 @@ pub fn no_metadata_file(ident: &super::TableIdent, location: &str, source: Error
     .with_source(source)
 }
 
-/// Writes the first metadata file of a table.
+/// Writes the first metadata file of an empty table.
 pub async fn stage_create(
     storage: &Storage,
     clock: &dyn Clock,
     namespace: &NamespaceIdent,
-    mut creation: TableCreation,
+    creation: TableCreation,
     default_location: impl FnOnce() -> String,
 ) -> Result<StagedMetadata> {
-    let ident = super::TableIdent::new(namespace.clone(), creation.name.clone());
+    let ident = TableIdent::new(namespace.clone(), creation.name.clone());
+    let metadata = created(clock, &ident, creation, default_location)?;
+    write_first(storage, clock, ident, metadata).await
+}
+
+/// Writes the first metadata file of a table.
+pub(crate) async fn write_first(
+    storage: &Storage,
+    clock: &dyn Clock,
+    ident: TableIdent,
+    metadata: TableMetadata,
+) -> Result<StagedMetadata> {
+    write(storage, clock, ident, None, 0, metadata).await
+}
+
+/// The metadata that a table is created with. Pure but for its time and id.
+pub(super) fn created(
+    clock: &dyn Clock,
+    ident: &TableIdent,
+    mut creation: TableCreation,
+    default_location: impl FnOnce() -> String,
+) -> Result<TableMetadata> {
     let location = creation.location.take().unwrap_or_else(default_location);
     if let Some((column, of)) = first_foreign(&creation.schema) {
         return Err(Error::unsupported(
             "tables with columns of this type are read, not created; create the table with another engine",
         )
-        .with("table", &ident)
+        .with("table", ident)
         .with("column", column)
         .with("type", primitive_text(&of)));
     }
@@ -98,9 +119,7 @@ pub async fn stage_create(
     if let Some(version) = creation.properties.remove("format-version") {
         creation.format_version = crate::evolve::parse_format_version(&version)?;
     }
-    let metadata =
-        TableMetadataBuilder::from_table_creation(creation)?.assign_uuid(clock.uuid()).build()?.metadata;
-    write(storage, clock, ident, None, 0, metadata).await
+    Ok(TableMetadataBuilder::from_table_creation(creation)?.assign_uuid(clock.uuid()).build()?.metadata)
 }
 
 /// Checks a request against the current table and writes the next metadata file.
@@ -227,7 +246,7 @@ pub(crate) fn apply_updates(
 async fn write(
     storage: &Storage,
     clock: &dyn Clock,
-    ident: super::TableIdent,
+    ident: TableIdent,
     previous: Option<String>,
     version: u64,
     metadata: TableMetadata,
@@ -255,7 +274,11 @@ async fn write(
     let json = foreign::metadata_json(&metadata)
         .map_err(|e| Error::internal("the metadata can't be serialised").with_source(e))?;
     let bytes = if gzip { compress(&json)? } else { json };
-    storage.write(&location, bytes).await?;
+    if let Err(error) = storage.write(&location, bytes).await {
+        // It may have arrived. Nothing will ever name it.
+        let _ = storage.delete(&location).await;
+        return Err(error);
+    }
     let table = Table::new(ident, Arc::new(metadata), location, storage.clone());
     Ok(StagedMetadata { table, previous })
 }

@@ -18,16 +18,16 @@ use async_trait::async_trait;
 pub use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, TableUpdate};
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Storage, join};
 use crate::table::Table;
 
 pub use bridge::IcebergCatalog;
 pub use memory::MemoryCatalog;
-pub(crate) use metadata_file::apply_updates;
 pub use metadata_file::{
     StagedMetadata, load_metadata, no_metadata_file, parse_metadata, stage_commit, stage_create,
 };
+pub(crate) use metadata_file::{apply_updates, write_first};
 
 /// One table's part of a commit: what must hold of its current metadata, and what changes.
 #[derive(Debug, Clone)]
@@ -116,9 +116,15 @@ pub trait Catalog: Debug + Send + Sync {
     /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace.
     async fn list_tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>>;
 
-    /// Creates an empty table. Its location, unless given, is the namespace's `location` property or
-    /// `{warehouse}/{namespace}`, followed by its name, and by an id where another table of the catalog lies there: one that
-    /// had this name before it was renamed.
+    /// The location that a new table of this name gets unless it is given one: the namespace's `location` property or
+    /// `{warehouse}/{namespace}`, followed by its name, and by `-` and an id where another table of the catalog lies there: one
+    /// that had this name before it was renamed.
+    ///
+    /// # Errors
+    /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace.
+    async fn new_location(&self, ident: &TableIdent) -> Result<String>;
+
+    /// Creates an empty table, at [`Catalog::new_location`] unless its location is given.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace, [`AlreadyExists`](crate::ErrorKind::AlreadyExists),
@@ -146,11 +152,12 @@ pub trait Catalog: Debug + Send + Sync {
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) for the new name.
     async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()>;
 
-    /// Registers a table by the location of its metadata file.
+    /// Registers a table by the location of its metadata file, if the catalog has none of this name.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) for the file or the namespace,
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists); [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an
+    /// answer was lost: the table may be registered. After any other error it is not.
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table>;
 
     /// Commits to several tables at once, all or nothing. Each table may be named once.
@@ -170,9 +177,35 @@ pub trait Catalog: Debug + Send + Sync {
 fn found<T>(result: Result<T>) -> Result<bool> {
     match result {
         Ok(_) => Ok(true),
-        Err(e) if e.kind() == crate::ErrorKind::NotFound => Ok(false),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+pub(crate) fn exists(ident: &TableIdent) -> Error {
+    Error::new(ErrorKind::AlreadyExists, "the table exists; drop it, or choose another name")
+        .with("table", ident)
+}
+
+/// A table to be, as [`Catalog::create_table`] would create it, which no catalog has yet. Nothing is written: data files are
+/// written for it, and the first [`Transaction`](crate::commit::Transaction) that is committed creates it together with
+/// what the transaction adds.
+///
+/// # Errors
+/// As [`Catalog::create_table`]. A name that is free now may be taken by the time of the commit.
+pub async fn new_table(
+    catalog: &dyn Catalog,
+    namespace: &NamespaceIdent,
+    creation: TableCreation,
+) -> Result<Table> {
+    let ident = TableIdent::new(namespace.clone(), creation.name.clone());
+    check_ident(&ident)?;
+    if catalog.table_exists(&ident).await? {
+        return Err(exists(&ident));
+    }
+    let location = catalog.new_location(&ident).await?;
+    let metadata = metadata_file::created(&**catalog.clock(), &ident, creation, || location)?;
+    Ok(Table::not_yet(ident, Arc::new(metadata), catalog.storage().clone()))
 }
 
 /// Checks that every level of a namespace can be stored and be part of a location: no level is empty or has a dot, a slash

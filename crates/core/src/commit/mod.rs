@@ -11,10 +11,14 @@
 //! Every snapshot's summary carries the commit's id and, if the caller gave one, the **idempotency key**. A commit whose
 //! key is in the branch's history, or was there before expiry, gives the table back unchanged.
 //!
+//! The first commit to a [new table](crate::catalog::new_table) creates it: its updates go into the table's first metadata
+//! file, which [`Catalog::register_table`] publishes.
+//!
 //! This module is the only caller of [`Catalog::commit`]. It writes and deletes metadata files only; data files are their
 //! writer's.
 
 mod action;
+mod create;
 mod dangling;
 mod history;
 mod manifests;
@@ -181,13 +185,16 @@ impl Transaction {
         self.action(Action::Change(Arc::new(change)))
     }
 
-    /// Commits all actions.
+    /// Commits all actions. On a [new table](Table::is_new) this creates the table, with or without actions.
     ///
     /// # Errors
+    /// - [`AlreadyExists`](crate::ErrorKind::AlreadyExists): the name of a new table was taken meanwhile; that table is left
+    ///   alone.
     /// - [`Conflict`](crate::ErrorKind::Conflict): another commit makes an action's result wrong; the message names
     ///   file, snapshot and operation. Read the table again and run the operation again.
     /// - [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown): the answer was lost and the table's history does
-    ///   not tell. Nothing was deleted; committing again with the same idempotency key is safe.
+    ///   not tell. Nothing was deleted; committing again with the same idempotency key is safe. For a new table: look
+    ///   whether the catalog has it.
     /// - Others: nothing was committed, and this try's manifests were deleted.
     ///
     /// # Cancel safety

@@ -6,6 +6,7 @@ use iceberg::spec::{MAIN_BRANCH, SnapshotRetention, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
 use super::action::{Action, Expiry};
+use super::create::create;
 use super::manifests::ManifestStore;
 use super::retry::{RetryPolicy, queue};
 use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history, snapshot};
@@ -32,6 +33,9 @@ pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) 
         transaction.summary.push((IDEMPOTENCY_KEY.to_string(), key.clone()));
     }
 
+    if transaction.base.is_new() {
+        return create(&transaction, catalog, &policy, &commit_id).await;
+    }
     let queue = queue(transaction.base.metadata().uuid());
     // Whoever had to wait for another commit of this process begins with a fresh look at the table, and so does what is found
     // in the table itself: the base may have nothing of it.
@@ -167,19 +171,19 @@ async fn attempt(
     }
 }
 
-struct Staged {
-    updates: Vec<TableUpdate>,
+pub(super) struct Staged {
+    pub(super) updates: Vec<TableUpdate>,
     requirements: Vec<TableRequirement>,
     /// Whether the updates hold for the metadata that they were made for alone: the lists of expired keys that they set follow
     /// from all its snapshots and references and from the lists before.
     of_whole_table: bool,
-    snapshot_id: Option<i64>,
+    pub(super) snapshot_id: Option<i64>,
     /// Files that were written on the way and that the outcome does not name.
-    unused: Vec<String>,
+    pub(super) unused: Vec<String>,
 }
 
 /// Applies the actions one after the other, each to the metadata that the one before leaves.
-async fn stage(
+pub(super) async fn stage(
     transaction: &Transaction,
     current: &Table,
     catalog: &dyn Catalog,
@@ -394,7 +398,7 @@ fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> boo
         && ids(&expected) == ids(metadata)
 }
 
-async fn discard(storage: &Storage, written: Vec<String>, doubt: bool) {
+pub(super) async fn discard(storage: &Storage, written: Vec<String>, doubt: bool) {
     use futures::StreamExt;
     if doubt || written.is_empty() {
         return;

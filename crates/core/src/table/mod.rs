@@ -24,9 +24,18 @@ struct Inner {
     metadata: TableMetadataRef,
     metadata_location: String,
     storage: Storage,
-    /// Whether the table is a catalog's, not just a metadata file's.
-    registered: bool,
+    home: Home,
     references: OnceLock<Vec<(String, SnapshotReference)>>,
+}
+
+/// What knows of a table.
+#[derive(PartialEq, Eq)]
+enum Home {
+    Catalog,
+    /// No catalog: the table was opened from its metadata file.
+    File,
+    /// Nothing yet: see [`new_table`](crate::catalog::new_table).
+    Nowhere,
 }
 
 impl fmt::Debug for Table {
@@ -61,8 +70,23 @@ impl Table {
         metadata_location: String,
         storage: Storage,
     ) -> Self {
+        Self::at(Home::Catalog, ident, metadata, metadata_location, storage)
+    }
+
+    /// A table that nothing knows yet, without a metadata file.
+    pub(crate) fn not_yet(ident: TableIdent, metadata: TableMetadataRef, storage: Storage) -> Self {
+        Self::at(Home::Nowhere, ident, metadata, String::new(), storage)
+    }
+
+    fn at(
+        home: Home,
+        ident: TableIdent,
+        metadata: TableMetadataRef,
+        metadata_location: String,
+        storage: Storage,
+    ) -> Self {
         let references = OnceLock::new();
-        Self(Arc::new(Inner { ident, metadata, metadata_location, storage, registered: true, references }))
+        Self(Arc::new(Inner { ident, metadata, metadata_location, storage, home, references }))
     }
 
     /// A table from its metadata file alone, plain or gzip and of any name, without a catalog and so read-only. Where the
@@ -72,20 +96,18 @@ impl Table {
     /// As [`load_metadata`].
     pub async fn from_metadata_file(storage: Storage, ident: TableIdent, location: &str) -> Result<Self> {
         let metadata = Arc::new(load_metadata(&storage, location).await?);
-        let (metadata_location, references) = (location.to_string(), OnceLock::new());
-        Ok(Self(Arc::new(Inner {
-            ident,
-            metadata,
-            metadata_location,
-            storage,
-            registered: false,
-            references,
-        })))
+        Ok(Self::at(Home::File, ident, metadata, location.to_string(), storage))
+    }
+
+    /// Whether the table is one of [`new_table`](crate::catalog::new_table), which no catalog has yet: its first commit
+    /// creates it.
+    pub fn is_new(&self) -> bool {
+        self.0.home == Home::Nowhere
     }
 
     /// Whether the table was opened by [`from_metadata_file`](Self::from_metadata_file): nothing can be committed to it.
     pub fn is_read_only(&self) -> bool {
-        !self.0.registered
+        self.0.home == Home::File
     }
 
     /// Refuses a table that has no catalog, before anything is changed.
@@ -93,7 +115,7 @@ impl Table {
     /// # Errors
     /// [`Unsupported`](crate::ErrorKind::Unsupported).
     pub fn require_catalog(&self) -> Result<()> {
-        if self.0.registered {
+        if self.0.home != Home::File {
             return Ok(());
         }
         Err(Error::unsupported(
@@ -118,7 +140,7 @@ impl Table {
         self.0.metadata.clone()
     }
 
-    /// Where the metadata was read from.
+    /// Where the metadata was read from; empty for [a new table](Self::is_new).
     pub fn metadata_location(&self) -> &str {
         &self.0.metadata_location
     }

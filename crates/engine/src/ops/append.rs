@@ -7,8 +7,9 @@ use datafusion::dataframe::DataFrame;
 use futures::future::BoxFuture;
 use icefield_core::Result;
 
+use super::create::TableOptions;
 use super::report::WriteReport;
-use super::stage::{Spec, run, write_methods};
+use super::stage::{Create, Spec, run, write_methods};
 use crate::session::Session;
 
 /// Adds a DataFrame's rows to a table. Appends never conflict with each other.
@@ -34,6 +35,12 @@ impl Append {
         Self { spec: Spec::new(frame, session, table), fast: false }
     }
 
+    /// Creates the table, which must be absent, in one commit with its rows: it appears whole or not at all.
+    pub(crate) fn create(mut self, options: TableOptions) -> Self {
+        self.spec.create = Create::WithRows(options);
+        self
+    }
+
     /// Merges no manifests on the way: the cheapest commit, for many small ones.
     pub fn fast(mut self) -> Self {
         self.fast = true;
@@ -57,10 +64,10 @@ impl IntoFuture for Append {
         let Self { spec, fast } = self;
         let keyed = spec.key.is_some();
         Box::pin(async move {
-            run(spec, &move |transaction, _, written| {
+            run(spec, &move |transaction, table, written| {
                 // An empty batch leaves its key, so that it stays the batch that was applied.
                 if written.files.is_empty() && !keyed {
-                    return Ok(None);
+                    return Ok(table.is_new().then_some(transaction));
                 }
                 let files = written.files.clone();
                 Ok(Some(if fast { transaction.fast_append(files) } else { transaction.append(files) }))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 use futures::future::BoxFuture;
 use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, Schema, SchemaRef};
-use icefield_core::catalog::{NamespaceIdent, TableCreation, TableIdent, parse_ident};
+use icefield_core::catalog::{NamespaceIdent, TableCreation, TableIdent, new_table, parse_ident};
 use icefield_core::evolve::{PartitionTerm, SortTerm, parse_format_version, partition_spec, sort_order};
 use icefield_core::format::iceberg_schema;
 use icefield_core::{Error, ErrorKind, Result, Table as CoreTable};
@@ -318,6 +318,18 @@ pub(super) async fn load_or_create(
     };
     let creation = options.creation(ident.name(), TableSchema::Arrow(Arc::new(rows.clone())))?;
     create(session, ident, creation).await
+}
+
+/// A table to be, for rows of an Arrow schema, in a namespace that is created when it is absent.
+pub(super) async fn new(
+    session: &Session,
+    ident: &TableIdent,
+    rows: &ArrowSchema,
+    options: &TableOptions,
+) -> Result<CoreTable> {
+    let creation = options.creation(ident.name(), TableSchema::Arrow(Arc::new(rows.clone())))?;
+    create_namespaces(session, ident.namespace()).await?;
+    new_table(&**session.catalog(), ident.namespace(), creation).await
 }
 
 /// Creates a table unless another did at the same moment: then that one is given.

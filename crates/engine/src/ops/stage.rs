@@ -15,7 +15,7 @@ use icefield_core::format::iceberg_schema;
 use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table as CoreTable};
 
-use super::create::{TableOptions, load_or_create};
+use super::create::{self, TableOptions, load_or_create};
 use super::report::{Phases, WriteReport};
 use crate::error::from_datafusion;
 use crate::session::Session;
@@ -25,12 +25,21 @@ use crate::write::{LINEAGE, Progress, WriteOptions, WrittenFiles, check_fit, wri
 /// How often a write is begun anew because another commit took the field ids that it had planned for its new columns.
 const EVOLVE_ATTEMPTS: usize = 5;
 
+/// Whether a write creates its table.
+pub(super) enum Create {
+    Never,
+    /// Where it is absent, before anything is written.
+    IfAbsent(TableOptions),
+    /// Always, in one commit with the rows: it must be absent.
+    WithRows(TableOptions),
+}
+
 /// A write as its builder describes it.
 pub(super) struct Spec {
     pub(super) frame: DataFrame,
     pub(super) session: Session,
     pub(super) name: String,
-    pub(super) create: Option<TableOptions>,
+    pub(super) create: Create,
     pub(super) evolve: bool,
     pub(super) key: Option<String>,
     pub(super) branch: Option<String>,
@@ -46,7 +55,7 @@ impl Spec {
             frame,
             session,
             name,
-            create: None,
+            create: Create::Never,
             evolve: false,
             key: None,
             branch: None,
@@ -69,7 +78,8 @@ macro_rules! write_methods {
                 mut self,
                 options: impl FnOnce($crate::ops::TableOptions) -> $crate::ops::TableOptions,
             ) -> Self {
-                self.spec.create = Some(options($crate::ops::TableOptions::default()));
+                let options = options($crate::ops::TableOptions::default());
+                self.spec.create = $crate::ops::stage::Create::IfAbsent(options);
                 self
             }
 
@@ -141,7 +151,11 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
     }
 
     let columns = spec.frame.schema().as_arrow().clone();
-    let (mut table, created) = load_or_create(&spec.session, &ident, &columns, spec.create.as_ref()).await?;
+    let (mut table, created) = match &spec.create {
+        Create::Never => load_or_create(&spec.session, &ident, &columns, None).await?,
+        Create::IfAbsent(options) => load_or_create(&spec.session, &ident, &columns, Some(options)).await?,
+        Create::WithRows(options) => (create::new(&spec.session, &ident, &columns, options).await?, true),
+    };
     for attempt in 1.. {
         if let Some(key) = &spec.key
             && let Some(applied) = is_applied(table.metadata(), branch, key)

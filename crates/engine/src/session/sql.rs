@@ -14,7 +14,7 @@ use icefield_core::{Error, ErrorKind, Result};
 use super::builder::DEFAULT_SCHEMA;
 use super::{Session, functions, time_travel};
 use crate::error::from_datafusion;
-use crate::ops::DataFrameExt;
+use crate::ops::{DataFrameExt, TableOptions};
 
 impl Session {
     /// Plans a SQL statement. Its tables are the catalog's (`namespace.table`), as they are now, and those registered in
@@ -27,11 +27,14 @@ impl Session {
     /// inserted and deleted, as [`Table::changes_between`](crate::Table::changes_between) does; each snapshot is a snapshot id, a
     /// branch, a tag or a time. `CREATE SCHEMA`, `DROP SCHEMA`, `CREATE TABLE`, `CREATE TABLE AS` and `DROP TABLE` act on the
     /// catalog at once where they name a namespace, on the context where they do not. `NOT NULL` makes a column required,
-    /// `PRIMARY KEY` makes identifier fields. A query that fails after its table was made leaves the table, empty, and says so.
-    /// `DROP TABLE` keeps the table's files.
+    /// `PRIMARY KEY` makes identifier fields. `CREATE TABLE AS` runs its query first and is one commit: the table appears with
+    /// all its rows, or not at all; only its namespace, made where it is absent, stays. `DROP TABLE` keeps the table's files.
     ///
     /// # Errors
-    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned.
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned;
+    /// [`AlreadyExists`](icefield_core::ErrorKind::AlreadyExists) for a table that is there, also one that was created while
+    /// the query of `CREATE TABLE AS` ran; [`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown) where the
+    /// catalog's answer was lost: the table may be there, whole, and nothing was deleted.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
         let query = functions::rewrite(time_travel::rewrite(query)?)?;
         if lists_names(&query) {
@@ -131,12 +134,15 @@ impl Session {
             return Ok(());
         }
         let rows = DataFrame::new(self.context().state(), create.input.as_ref().clone());
-        let created = rows.append_to(self, name).create_with(|options| options.identifier(identifier)).await;
-        match created {
+        match rows.append_to(self, name).create(TableOptions::new().identifier(identifier)).await {
             Ok(_) => Ok(()),
-            Err(e) if e.is_commit_state_unknown() => Err(e),
-            Err(e) if self.catalog().table_exists(ident).await.unwrap_or(false) => {
-                Err(e.with("left behind", format!("the table {ident}; drop it before trying again")))
+            // Another created it while the query ran.
+            Err(e)
+                if create.if_not_exists
+                    && e.kind() == ErrorKind::AlreadyExists
+                    && self.catalog().table_exists(ident).await? =>
+            {
+                Ok(())
             }
             Err(e) => Err(e),
         }

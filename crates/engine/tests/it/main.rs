@@ -2,6 +2,7 @@
 
 mod changes;
 mod changes_deletes;
+mod create_as;
 mod foreign_types;
 mod metadata_file;
 mod metadata_tables;

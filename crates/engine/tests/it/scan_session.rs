@@ -299,18 +299,6 @@ async fn what_a_statement_declares_is_kept_or_refused() {
     assert_eq!(rows(&session, listed).await, ["ns|declared"]);
 }
 
-#[tokio::test]
-async fn a_query_that_fails_midway_says_that_its_table_is_there() {
-    let session = session();
-    session.sql("CREATE SCHEMA ns").await.unwrap();
-    let query = "CREATE TABLE ns.half AS SELECT CAST(column1 AS INT) AS x FROM (VALUES ('1'), ('a'))";
-    let error = session.sql(query).await.unwrap_err();
-    assert!(error.to_string().contains("ns.half; drop it"), "{error}");
-    session.sql("DROP TABLE ns.half").await.unwrap();
-    let error = session.sql("CREATE TABLE ns.never AS SELECT NULL AS x").await.unwrap_err();
-    assert!(!error.to_string().contains("left behind"), "{error}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn quoted_line_ends_are_read_wherever_a_file_is_split() {
     let folder = tempfile::tempdir().unwrap();

@@ -65,6 +65,10 @@ impl Catalog for Racing {
         self.inner.list_tables(namespace).await
     }
 
+    async fn new_location(&self, ident: &TableIdent) -> Result<String> {
+        self.inner.new_location(ident).await
+    }
+
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
         self.inner.create_table(namespace, creation).await
     }

@@ -1,0 +1,277 @@
+//! `CREATE TABLE AS`: the table comes with all its rows, or nothing is left of it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
+
+use arrow::datatypes::DataType;
+use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
+use futures::TryStreamExt;
+use iceberg::spec::FormatVersion;
+use icefield_core::catalog::{Catalog, MemoryCatalog, NamespaceIdent, TableCreation, new_table};
+use icefield_core::commit::Transaction;
+use icefield_core::evolve::{bucket, identity, partition_spec};
+use icefield_core::format::iceberg_schema;
+use icefield_core::storage::Storage;
+use icefield_core::{Clock, ErrorKind, SystemClock};
+use icefield_engine::Session;
+use icefield_engine::write::{WriteOptions, write_data_files};
+use icefield_testkit::{
+    CommitFault, Engine, FakeClock, Fault, FaultyCatalog, FaultyStore, OpKind, Pick, Referee, content_hash,
+    every_fault, referee_schema,
+};
+
+use crate::scan_support::rows;
+use crate::write_support::{Lake, content, data_files, random};
+
+const QUERY: &str = "CREATE TABLE db.made AS SELECT column1 AS id, column2 AS city \
+                     FROM (VALUES (1, 'x'), (2, NULL), (3, 'z'))";
+const ROWS: [&str; 3] = ["1|x", "2|NULL", "3|z"];
+
+/// A session on a store and a catalog that fail on demand, with the namespace `db`.
+struct World {
+    store: FaultyStore,
+    catalog: Arc<FaultyCatalog>,
+    session: Session,
+}
+
+impl World {
+    async fn new() -> Self {
+        static SEEDS: AtomicU64 = AtomicU64::new(1);
+        let clock = FakeClock::new(SEEDS.fetch_add(1, Ordering::Relaxed));
+        clock.set_ms(SystemClock.now_ms());
+        let store = FaultyStore::in_memory();
+        let storage = Storage::new().with_store("memory://w", Arc::new(store.clone())).unwrap();
+        let catalog = MemoryCatalog::with_clock("memory://w", storage, clock.shared());
+        catalog.create_namespace(&NamespaceIdent::new("db".to_string()), HashMap::new()).await.unwrap();
+        let catalog = Arc::new(FaultyCatalog::new(Arc::new(catalog)));
+        let session = Session::builder().catalog(catalog.clone()).parallelism(2).build().unwrap();
+        Self { store, catalog, session }
+    }
+
+    async fn files(&self) -> BTreeSet<String> {
+        let listed: Vec<_> = self.catalog.storage().list("memory://w").try_collect().await.unwrap();
+        listed.into_iter().map(|entry| entry.location).collect()
+    }
+
+    async fn is_there(&self) -> bool {
+        match self.session.table("db.made").await {
+            Ok(_) => true,
+            Err(e) if e.kind() == ErrorKind::NotFound => false,
+            Err(e) => panic!("{e}"),
+        }
+    }
+
+    async fn assert_whole(&self, context: &str) {
+        let table = self.session.table("db.made").await.unwrap();
+        let metadata = table.core().metadata();
+        assert_eq!((metadata.snapshots().len(), metadata.history().len()), (1, 1), "{context}");
+        assert!(metadata.metadata_log().is_empty(), "{context}");
+        assert_eq!(rows(&self.session, "SELECT * FROM db.made ORDER BY id").await, ROWS, "{context}");
+    }
+}
+
+/// Every file under a folder but the catalog's own.
+fn files_in(folder: &Path) -> Vec<String> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        match path.is_dir() {
+            true => files.extend(files_in(&path)),
+            false => files.push(path.display().to_string()),
+        }
+    }
+    files.retain(|file| !file.contains("/catalog.db"));
+    files
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_that_fails_leaves_no_table_and_no_file() {
+    let lake = Lake::open().await;
+    let world = World::new().await;
+    // The row that can't be cast is the last of many, when another writer has closed its file.
+    let query = "CREATE TABLE db.made AS SELECT 0 AS x UNION ALL SELECT CAST(CASE WHEN value = 300000 THEN 'a' ELSE \
+                 CAST(value AS VARCHAR) END AS INT) AS x FROM generate_series(1, 300000)";
+    for session in [&lake.session, &world.session] {
+        let error = session.sql(query).await.unwrap_err();
+        assert!(error.to_string().contains("Cannot cast string 'a'"), "{error}");
+        assert_eq!(session.table("db.made").await.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    assert_eq!(files_in(lake.folder.path()), Vec::<String>::new());
+    assert!(world.store.count_of(OpKind::Put, ".parquet") > 0, "{:?}", world.store.ops());
+    assert_eq!(world.files().await, BTreeSet::new());
+    let error = lake.session.sql("CREATE TABLE db.half AS SELECT NULL AS x").await.unwrap_err();
+    assert_eq!(lake.session.table("db.half").await.unwrap_err().kind(), ErrorKind::NotFound, "{error}");
+    // The name is free.
+    lake.session.sql("CREATE TABLE db.half AS SELECT 1 AS x").await.unwrap();
+    assert_eq!(rows(&lake.session, "SELECT * FROM db.half").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_taken_while_the_query_runs_stays_the_others() {
+    for clause in ["", "IF NOT EXISTS "] {
+        let world = World::new().await;
+        let (session, once) = (world.session.clone(), Once::new());
+        let meanwhile = create_udf(
+            "meanwhile",
+            vec![DataType::Int64],
+            DataType::Int64,
+            Volatility::Volatile,
+            Arc::new(move |arguments: &[ColumnarValue]| {
+                once.call_once(|| {
+                    let runtime = tokio::runtime::Handle::current();
+                    let create = session.sql("CREATE TABLE db.made AS SELECT 7 AS theirs");
+                    tokio::task::block_in_place(|| runtime.block_on(create)).unwrap();
+                });
+                Ok(arguments[0].clone())
+            }),
+        );
+        world.session.context().register_udf(meanwhile);
+        let query = format!(
+            "CREATE TABLE {clause}db.made AS SELECT meanwhile(value) AS x FROM generate_series(1, 9)"
+        );
+        match world.session.sql(&query).await {
+            Ok(_) => assert_ne!(clause, ""),
+            Err(e) => assert_eq!((clause, e.kind()), ("", ErrorKind::AlreadyExists), "{e}"),
+        }
+        assert_eq!(rows(&world.session, "SELECT * FROM db.made").await, ["7"]);
+        let table = world.session.table("db.made").await.unwrap();
+        assert_eq!(table.core().metadata().snapshots().len(), 1);
+        // A data file, a manifest, a manifest list and a metadata file: those of the table that is there.
+        let files = world.files().await;
+        assert_eq!(files.len(), 4, "{files:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_request_of_create_table_as_fails_the_table_is_whole_or_absent() {
+    let faults = [Fault::Fail, Fault::FailAfter, Fault::CutShort, Fault::Down, Fault::DownAfter];
+    every_fault(&faults, async |point| {
+        let world = World::new().await;
+        world.store.arm(point);
+        let outcome = world.session.sql(QUERY).await;
+        let fired = world.store.disarm();
+        let context = format!("{:?} at {fired:?}", point.fault);
+        if let Err(error) = outcome {
+            assert!(!error.is_commit_state_unknown(), "{context}: {error}");
+            assert!(!world.is_there().await, "{context}: {error}");
+            if !matches!(point.fault, Fault::Down | Fault::DownAfter) {
+                assert_eq!(world.files().await, BTreeSet::new(), "{context}");
+            }
+            world.session.sql(QUERY).await.unwrap_or_else(|e| panic!("{context}, again: {e:?}"));
+        }
+        world.assert_whole(&context).await;
+        fired.is_some()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_leaves_the_table_whole_or_all_of_its_files() {
+    let world = World::new().await;
+    world.catalog.queue([CommitFault::LostAnswer]);
+    world.session.sql(QUERY).await.unwrap();
+    world.assert_whole("the answer was lost").await;
+
+    for (fault, arrives) in [(CommitFault::LostRequest, false), (CommitFault::Late, true)] {
+        let world = World::new().await;
+        world.catalog.queue([fault]);
+        let error = world.session.sql(QUERY).await.unwrap_err();
+        assert!(error.is_commit_state_unknown(), "{fault:?}: {error}");
+        assert!(!world.is_there().await, "{fault:?}");
+        let kept = world.files().await;
+        for part in [".parquet", "-m0.avro", "/snap-", ".metadata.json"] {
+            assert!(kept.iter().any(|file| file.contains(part)), "{fault:?}: no {part} in {kept:?}");
+        }
+        world.catalog.deliver_late().await;
+        assert_eq!(world.is_there().await, arrives);
+        if !arrives {
+            world.session.sql(QUERY).await.unwrap();
+        }
+        world.assert_whole(&format!("{fault:?}")).await;
+        assert!(kept.is_subset(&world.files().await), "{fault:?}");
+    }
+
+    let world = World::new().await;
+    world.catalog.queue([CommitFault::Fail]);
+    world.session.sql(QUERY).await.unwrap_err();
+    assert!(!world.is_there().await);
+    assert_eq!(world.files().await, BTreeSet::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_without_rows_makes_an_empty_table() {
+    let lake = Lake::open().await;
+    lake.session.sql("CREATE TABLE db.t AS SELECT 1 AS id, 'x' AS city WHERE 1 = 0").await.unwrap();
+    let query = "CREATE TABLE db.u AS SELECT value AS id FROM generate_series(1, 9) WHERE value % 10 = 0";
+    lake.session.sql(query).await.unwrap();
+    for (name, columns) in [("db.t", 2), ("db.u", 1)] {
+        let table = lake.session.table(name).await.unwrap();
+        assert_eq!(table.core().metadata().snapshots().len(), 0, "{name}");
+        assert_eq!(table.core().schema().as_struct().fields().len(), columns, "{name}");
+        assert_eq!(rows(&lake.session, &format!("SELECT count(*) FROM {name}")).await, ["0"]);
+    }
+    // The tables are written to as others are.
+    assert_eq!(rows(&lake.session, "INSERT INTO db.u SELECT 5").await, ["1"]);
+    assert_eq!(rows(&lake.session, "SELECT * FROM db.u").await, ["5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_implementation_reads_tables_that_came_with_their_rows() {
+    let lake = Lake::open().await;
+    let referee = Referee::with_engines(&[Engine::Java]);
+    let batches = random(3, &referee_schema(FormatVersion::V2), 2, 200);
+    lake.session.context().register_table("source", lake.frame(&batches).into_view()).unwrap();
+    lake.session.sql("CREATE TABLE db.v2 AS SELECT * FROM source").await.unwrap();
+    let table = lake.session.table("db.v2").await.unwrap();
+    let metadata = table.core().metadata();
+    assert_eq!((metadata.format_version(), metadata.history().len()), (FormatVersion::V2, 1));
+    let expected = content_hash(&batches, table.core().schema());
+    assert_eq!(content(table.core()).await, expected);
+    let _ = referee.check(table.core().metadata_location(), Pick::Current, &expected).await;
+    // What is added later continues the history.
+    assert_eq!(rows(&lake.session, "INSERT INTO db.v2 SELECT * FROM source").await, ["400"]);
+    let table = lake.session.table("db.v2").await.unwrap();
+    assert_eq!(table.core().metadata().history().len(), 2);
+    let twice = content(table.core()).await;
+    assert_eq!(twice.rows, 800);
+    let _ = referee.check(table.core().metadata_location(), Pick::Current, &twice).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partitioned_table_of_version_3_comes_with_its_rows_and_their_ids() {
+    let lake = Lake::open().await;
+    let catalog = lake.session.catalog();
+    let namespace = NamespaceIdent::new("db".to_string());
+    catalog.create_namespace(&namespace, HashMap::new()).await.unwrap();
+    let query = "SELECT value AS id, concat('city ', CAST(value % 3 AS VARCHAR)) AS city \
+                 FROM generate_series(1, 90)";
+    let frame = lake.session.sql(query).await.unwrap();
+    let schema = iceberg_schema(frame.schema().as_arrow(), FormatVersion::V3).unwrap();
+    let spec = partition_spec(&schema, [identity("city"), bucket("id", 2)]).unwrap();
+    let creation = TableCreation::builder()
+        .name("t".to_string())
+        .schema(schema)
+        .partition_spec(spec)
+        .format_version(FormatVersion::V3)
+        .build();
+    let table = new_table(&**catalog, &namespace, creation).await.unwrap();
+    let batches = frame.clone().collect().await.unwrap();
+    let context = Arc::new(frame.task_ctx());
+    let plan = frame.create_physical_plan().await.unwrap();
+    let written = write_data_files(&table, plan, context, &WriteOptions::new()).await.unwrap();
+    assert_eq!(lake.session.table("db.t").await.unwrap_err().kind(), ErrorKind::NotFound);
+    let done = Transaction::new(&table).append(written.files).commit(&**catalog).await.unwrap();
+
+    let metadata = done.table.metadata();
+    assert_eq!((metadata.history().len(), metadata.next_row_id()), (1, 90));
+    assert_eq!(data_files(&done.table).await.len(), 6);
+    let expected = content_hash(&batches, done.table.schema());
+    assert_eq!(content(&done.table).await, expected);
+    let ids = lake.session.table("db.t").await.unwrap().dataframe_with_metadata_columns().await;
+    let ids = ids.unwrap().select_columns(&["_row_id"]).unwrap().distinct().unwrap();
+    assert_eq!(ids.count().await.unwrap(), 90);
+    let referee = Referee::with_engines(&[Engine::Java]);
+    let _ = referee.check(done.table.metadata_location(), Pick::Current, &expected).await;
+}
