@@ -18,6 +18,7 @@
 //! writer's.
 
 mod action;
+mod branch;
 mod create;
 mod dangling;
 mod history;
@@ -238,7 +239,7 @@ impl Transaction {
 }
 
 fn rollback(metadata: &TableMetadata, branch: &str, snapshot_id: i64) -> Result<(String, SnapshotReference)> {
-    let retention = run::branch_retention(metadata, branch)?;
+    let retention = branch::branch_retention(metadata, branch)?;
     let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
     let is_ancestor =
         head.is_some_and(|head| ancestors(metadata, head).any(|s| s.snapshot_id() == snapshot_id));

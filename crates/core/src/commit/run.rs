@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{MAIN_BRANCH, SnapshotRetention, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
 use super::action::{Action, Expiry};
+use super::branch::since;
 use super::create::create;
 use super::manifests::ManifestStore;
 use super::retry::{RetryPolicy, queue};
@@ -14,7 +15,7 @@ use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates};
 use crate::config::Properties;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
-use crate::table::{Table, ancestors, references};
+use crate::table::{Table, references};
 
 pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) -> Result<Committed> {
     let clock = catalog.clock().clone();
@@ -423,57 +424,4 @@ fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
         after.metadata().metadata_log().iter().map(|entry| entry.metadata_file.as_str()).collect();
     let log = before.metadata().metadata_log().iter().map(|entry| entry.metadata_file.clone());
     log.filter(|file| !named.contains(&file.as_str()) && file != after.metadata_location()).collect()
-}
-
-/// The retention settings of a branch, as they are or as a new branch has them.
-///
-/// # Errors
-/// [`InvalidInput`](ErrorKind::InvalidInput) for a tag, which stays where it is.
-pub(super) fn branch_retention(metadata: &TableMetadata, branch: &str) -> Result<SnapshotRetention> {
-    let reference = references(metadata).into_iter().find(|(name, _)| name == branch);
-    match reference {
-        Some((_, reference)) if !reference.is_branch() => Err(Error::invalid_input(
-            "a tag stays on its snapshot and can't be committed to; commit to a branch, a new one at the tag's snapshot perhaps",
-        )
-        .with("tag", branch)),
-        Some((_, reference)) => Ok(reference.retention),
-        None => Ok(SnapshotRetention::branch(None, None, None)),
-    }
-}
-
-/// The snapshots of a branch after `start`, oldest first.
-///
-/// # Errors
-/// [`Conflict`](ErrorKind::Conflict) when `start` is not part of the branch's history any more.
-pub(super) fn since(
-    metadata: &TableMetadata,
-    branch: &str,
-    start: Option<i64>,
-) -> Result<Vec<iceberg::spec::SnapshotRef>> {
-    let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
-    let mut newer = Vec::new();
-    let mut found = start.is_none() || head == start;
-    if let Some(head) = head.filter(|_| head != start) {
-        for snapshot in ancestors(metadata, head) {
-            if Some(snapshot.snapshot_id()) == start {
-                found = true;
-                break;
-            }
-            newer.push(snapshot.clone());
-        }
-        let oldest_has_parent = newer.last().is_some_and(|s| s.parent_snapshot_id().is_some());
-        if start.is_none() && oldest_has_parent {
-            found = false; // what came first has been expired
-        }
-    }
-    if !found {
-        return Err(Error::conflict(
-            "the snapshot that the operation was computed from is no longer in the branch's history (expired, or rolled \
-             back past); read the table again and run the operation again",
-        )
-        .with("branch", branch)
-        .with("snapshot", start.map_or("none".to_string(), |id| id.to_string())));
-    }
-    newer.reverse();
-    Ok(newer)
 }

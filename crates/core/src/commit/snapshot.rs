@@ -10,9 +10,9 @@ use iceberg::spec::{
 use iceberg::{TableUpdate, spec::MAIN_BRANCH};
 
 use super::action::{DataAction, DeleteBy, Isolation};
+use super::branch::{branch_retention, since};
 use super::dangling;
 use super::manifests::{Entry, ManifestStore, check_added, load_all, load_each};
-use super::run::{branch_retention, since};
 use super::summary::SummaryCounts;
 use super::validate::{Change, Footprint, Reads, keys, validate};
 use crate::clock::Clock;
