@@ -7,8 +7,6 @@ use icefield_core::storage::{FileEntry, Storage, file_name, join};
 use icefield_core::{Clock, Result};
 use sha2::{Digest, Sha256};
 
-use crate::table::hex;
-
 /// Raised whenever staged parts change their form, so that older ones are not taken up.
 const VERSION: u32 = 2;
 
@@ -83,4 +81,8 @@ impl Drop for Staging {
             tracing::warn!(folder = self.location, %error, "a temporary staging folder could not be removed");
         }
     }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

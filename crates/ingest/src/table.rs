@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::quarantine::Quarantine;
 use crate::read::{self, Part, Projection};
 use crate::report::Report;
-use crate::staging::Staging;
+use crate::staging::{Staging, hex};
 
 /// What an ingest brought in.
 #[derive(Debug)]
@@ -118,8 +118,4 @@ pub(crate) fn identity(table: &str, archives: impl Iterator<Item = Identity>) ->
         hash.update(archive.finalize());
     }
     hex(&hash.finalize()[..16])
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use icefield_core::catalog::{Catalog, IcebergCatalog, load_metadata};
+use icefield_core::catalog::{Catalog, IcebergCatalog};
+use icefield_core::format::load_metadata;
 use icefield_core::{Result, Table};
 
 use crate::common::{

@@ -7,11 +7,11 @@ use futures::executor::block_on;
 use iceberg::spec::{
     DataContentType, DataFileBuilder, DataFileFormat, ManifestContentType, ManifestFile, Struct, Type,
 };
-use icefield_core::catalog::parse_metadata;
 use icefield_core::deletes::{load_deletion_vector, parse_deletion_vector};
 use icefield_core::filter::{FileMatcher, Filter, Test};
 use icefield_core::format::{
     ContentReader, LiveFile, arrow_schema, human_partition_value, parse_manifest, parse_manifest_list,
+    parse_metadata,
 };
 use icefield_core::storage::Storage;
 use icefield_core::{AsOf, Table};

@@ -5,8 +5,9 @@
 //! while the outcome is unknown.
 
 use icefield_core::catalog::{
-    Catalog, CommitOutcome, CommitRequest, StagedMetadata, check_requests, load_metadata, stage_commit,
+    Catalog, CommitOutcome, CommitRequest, StagedMetadata, check_requests, stage_commit,
 };
+use icefield_core::format::load_metadata;
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::database::CommitError;

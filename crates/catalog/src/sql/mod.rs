@@ -30,8 +30,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use icefield_core::catalog::{
     Catalog, CommitOutcome, CommitRequest, NamespaceIdent, StagedMetadata, TableCreation, TableIdent,
-    check_ident, default_location, load_metadata, no_metadata_file, stage_create,
+    check_ident, default_location, no_metadata_file, stage_create,
 };
+use icefield_core::format::load_metadata;
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
 
@@ -180,42 +181,45 @@ impl SqlCatalog {
         }
     }
 
-    /// `seen` is what a try finds before it drops: once that may have come through, another row of the name may be a table that
-    /// somebody created since, and stays.
-    async fn drop_once(&self, ident: &TableIdent, lost: bool, seen: &Mutex<Vec<Row>>) -> Result<()> {
+    async fn drop_once(&self, ident: &TableIdent, lost: bool, seen: &Seen) -> Result<()> {
         let namespace = encode(ident.namespace())?;
         let args = [self.name.as_str(), &namespace, ident.name()];
         let mut tx = self.begin_exclusive().await?;
-        // The row's lock: no commit moves the pointer between the look at it and the drop.
-        if tx.execute(&self.statements.touch, &args).await? == 0 {
-            tx.rollback().await;
-            return if lost { Ok(()) } else { Err(no_table(ident)) };
-        }
-        let found = tx.query(&self.statements.pointer, &args).await?;
-        let same = {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if !lost {
-                seen.clone_from(&found);
+        match self.look(&mut *tx, &args, lost, seen).await? {
+            Found::Same => {}
+            Found::Nothing => {
+                tx.rollback().await;
+                return if lost { Ok(()) } else { Err(no_table(ident)) };
             }
-            *seen == found
-        };
-        if !same {
-            tx.rollback().await;
-            return Err(unclear(ident));
+            Found::Other => {
+                tx.rollback().await;
+                return Err(unclear(ident));
+            }
         }
         tx.execute(&self.statements.drop, &args).await?;
         tx.commit().await.map_err(CommitError::into_error)
     }
 
-    async fn rename_once(&self, from: &TableIdent, to: &TableIdent, lost: bool) -> Result<()> {
+    async fn rename_once(&self, from: &TableIdent, to: &TableIdent, lost: bool, seen: &Seen) -> Result<()> {
         let (from_namespace, to_namespace) = (encode(from.namespace())?, encode(to.namespace())?);
         let mut tx = self.begin_exclusive().await?;
         let old = [self.name.as_str(), &from_namespace, from.name()];
-        if tx.query(&self.statements.pointer, &old).await?.is_empty() {
-            let new = [self.name.as_str(), &to_namespace, to.name()];
-            let moved = lost && !tx.query(&self.statements.pointer, &new).await?.is_empty();
-            tx.rollback().await;
-            return if moved { Ok(()) } else { Err(no_table(from)) };
+        match self.look(&mut *tx, &old, lost, seen).await? {
+            Found::Same => {}
+            Found::Nothing => {
+                let new = [self.name.as_str(), &to_namespace, to.name()];
+                let moved = tx.query(&self.statements.pointer, &new).await?;
+                tx.rollback().await;
+                return match lost {
+                    false => Err(no_table(from)),
+                    true if seen.is(&moved) => Ok(()),
+                    true => Err(unclear(to)),
+                };
+            }
+            Found::Other => {
+                tx.rollback().await;
+                return Err(unclear(from));
+            }
         }
         self.require_namespace(&mut *tx, to.namespace()).await?;
         let args = [self.name.as_str(), &from_namespace, from.name(), &to_namespace, to.name()];
@@ -226,6 +230,19 @@ impl SqlCatalog {
                 Err(if e.kind() == ErrorKind::AlreadyExists { exists(to) } else { e.with("table", from) })
             }
         }
+    }
+
+    /// What a name has before it is dropped or renamed, its row locked: no commit moves the pointer in between.
+    async fn look(&self, tx: &mut dyn Transaction, args: &[&str], lost: bool, seen: &Seen) -> Result<Found> {
+        if tx.execute(&self.statements.touch, args).await? == 0 {
+            return Ok(Found::Nothing);
+        }
+        let found = tx.query(&self.statements.pointer, args).await?;
+        if !lost {
+            seen.set(found);
+            return Ok(Found::Same);
+        }
+        Ok(if seen.is(&found) { Found::Same } else { Found::Other })
     }
 
     /// A transaction that changes what exists: one at a time in this catalog.
@@ -242,6 +259,29 @@ impl SqlCatalog {
             }
         }
     }
+}
+
+/// What a name had before the first try whose answer was lost. Once that may have come through, another row of the name may
+/// be a table that somebody created since: it stays.
+#[derive(Debug, Default)]
+struct Seen(Mutex<Vec<Row>>);
+
+impl Seen {
+    fn set(&self, found: Vec<Row>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+
+    fn is(&self, found: &[Row]) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == found
+    }
+}
+
+/// What a look at a name finds.
+enum Found {
+    Nothing,
+    /// What the first try saw, or this is the first.
+    Same,
+    Other,
 }
 
 fn no_table(ident: &TableIdent) -> Error {
@@ -367,7 +407,7 @@ impl Catalog for SqlCatalog {
     }
 
     async fn drop_table(&self, ident: &TableIdent) -> Result<()> {
-        let seen = Mutex::default();
+        let seen = Seen::default();
         self.retry(|lost| self.drop_once(ident, lost, &seen)).await
     }
 
@@ -376,7 +416,8 @@ impl Catalog for SqlCatalog {
         if from == to {
             return self.required_pointer(from).await.map(drop);
         }
-        self.retry(|lost| self.rename_once(from, to, lost)).await
+        let seen = Seen::default();
+        self.retry(|lost| self.rename_once(from, to, lost, &seen)).await
     }
 
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {

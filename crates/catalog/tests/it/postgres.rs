@@ -140,6 +140,30 @@ async fn creating_renaming_and_dropping_happen_once_whatever_answer_is_lost() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_known_stays_unknown_whatever_fails_after_it() {
+    let Some(server) = Server::shared() else { return };
+    for fault in [OnCommit::LoseAnswerAndServer, OnCommit::LoseRequestAndServer] {
+        let proxy = Proxy::start(server.port).await;
+        let url = server.database().await;
+        let (catalog, table) = catalog_with_table(&proxy.url(&url)).await;
+        let before = files(&catalog).await;
+        let (ns, renamed) = (namespace(&["n"]), TableIdent::new(namespace(&["n"]), "renamed".into()));
+        proxy.set(fault);
+        let created = catalog.create_table(&ns, creation("u")).await.unwrap_err();
+        proxy.set(fault);
+        let moved = catalog.rename_table(table.ident(), &renamed).await.unwrap_err();
+        proxy.set(OnCommit::Pass);
+        let now = if catalog.table_exists(&renamed).await.unwrap() { &renamed } else { table.ident() };
+        proxy.set(fault);
+        let dropped = catalog.drop_table(now).await.unwrap_err();
+        for error in [created, moved, dropped] {
+            assert!(error.is_commit_state_unknown(), "{fault:?}: {error}");
+        }
+        assert_eq!(files(&catalog).await, before + 1, "the catalog may name the new table's file");
+    }
+}
+
 /// Triggers do what somebody else does between the lost answer and the next try.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_others_took_after_a_lost_answer_is_left_alone() {
@@ -161,6 +185,27 @@ async fn a_name_that_others_took_after_a_lost_answer_is_left_alone() {
     assert!(error.is_commit_state_unknown(), "{error}");
     let loaded = catalog.load_table(table.ident()).await.unwrap_err();
     assert!(loaded.to_string().ends_with("json.another)"), "dropped once: {loaded}");
+
+    sql(
+        &url,
+        "DROP TRIGGER recreated ON iceberg_tables;
+         UPDATE iceberg_tables SET metadata_location = replace(metadata_location, '.another', '');
+         CREATE FUNCTION taken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             INSERT INTO iceberg_tables (catalog_name, table_namespace, table_name, metadata_location)
+             VALUES (OLD.catalog_name, OLD.table_namespace, OLD.table_name, OLD.metadata_location || '.another');
+             RETURN NULL; END $$;
+         CREATE TRIGGER taken AFTER UPDATE ON iceberg_tables FOR EACH ROW WHEN (OLD.table_name <> NEW.table_name)
+             EXECUTE FUNCTION taken();",
+    )
+    .await;
+    let renamed = TableIdent::new(namespace(&["n"]), "renamed".into());
+    proxy.set(OnCommit::LoseAnswer);
+    let error = catalog.rename_table(table.ident(), &renamed).await.unwrap_err();
+    assert!(error.is_commit_state_unknown(), "{error}");
+    let loaded = catalog.load_table(&renamed).await.unwrap();
+    assert_eq!(loaded.metadata_location(), table.metadata_location(), "renamed once");
+    let loaded = catalog.load_table(table.ident()).await.unwrap_err();
+    assert!(loaded.to_string().ends_with("json.another)"), "the other's table: {loaded}");
 
     sql(
         &url,

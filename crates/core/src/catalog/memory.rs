@@ -7,11 +7,12 @@ use async_trait::async_trait;
 
 use super::{
     Catalog, CommitOutcome, CommitRequest, NamespaceIdent, StagedMetadata, TableCreation, TableIdent,
-    check_ident, check_namespace, check_requests, default_location, exists, load_metadata, no_metadata_file,
-    stage_commit, stage_create,
+    check_ident, check_namespace, check_requests, default_location, exists, no_metadata_file, stage_commit,
+    stage_create,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::load_metadata;
 use crate::storage::Storage;
 use crate::table::Table;
 

@@ -1,7 +1,6 @@
-//! Metadata files: naming, reading, and staging the next one for catalogs that keep only a pointer.
+//! Metadata files: naming, and staging the next one for catalogs that keep only a pointer.
 
 use std::collections::HashSet;
-use std::io::Read;
 use std::sync::Arc;
 
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
@@ -10,12 +9,9 @@ use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 use super::{CommitRequest, TableIdent, clocks, void_names};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{first_foreign, foreign, primitive_text};
+use crate::format::{first_foreign, metadata_file, parse_format_version, primitive_text};
 use crate::storage::{Storage, file_name, join};
 use crate::table::{Table, references};
-
-/// The most that a decompressed metadata file may be, in bytes.
-const MAX_METADATA_BYTES: u64 = 1 << 30;
 
 /// A metadata file that is written and that no pointer names yet.
 #[derive(Debug, Clone)]
@@ -24,46 +20,6 @@ pub struct StagedMetadata {
     pub table: Table,
     /// The location that the pointer must still hold, absent for a table to be created.
     pub previous: Option<String>,
-}
-
-/// Reads and parses a metadata file, gzip or plain. One request.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::DataInvalid`] naming the file when it can't be parsed.
-pub async fn load_metadata(storage: &Storage, location: &str) -> Result<TableMetadata> {
-    let bytes = storage.read(location).await?;
-    parse_metadata(&bytes).map_err(|e| e.with("file", location))
-}
-
-/// The metadata in a file's bytes, gzip or plain. Pure.
-///
-/// # Errors
-/// As [`load_metadata`], without the file's location.
-pub fn parse_metadata(file: &[u8]) -> Result<TableMetadata> {
-    let parsed = if file.starts_with(&[0x1f, 0x8b]) {
-        let mut plain = Vec::new();
-        flate2::read::MultiGzDecoder::new(file)
-            .take(MAX_METADATA_BYTES + 1)
-            .read_to_end(&mut plain)
-            .map_err(|e| {
-                Error::data_invalid(
-                    "the metadata file is not whole gzip; restore it or register an earlier one",
-                )
-                .with_source(e)
-            })?;
-        if plain.len() as u64 > MAX_METADATA_BYTES {
-            return Err(Error::data_invalid("the metadata file decompresses to more than 1 GiB"));
-        }
-        foreign::parse_metadata(&plain)
-    } else {
-        foreign::parse_metadata(file)
-    };
-    parsed.map_err(|e| {
-        Error::data_invalid(
-            "the metadata file is not valid Iceberg table metadata; restore it or register an earlier one",
-        )
-        .with_source(e)
-    })
 }
 
 /// The error of a catalog whose pointer names a metadata file that is not there. Not `NotFound`: the table exists.
@@ -117,7 +73,7 @@ pub(super) fn created(
     }
     creation.location = Some(location.trim_end_matches('/').to_string());
     if let Some(version) = creation.properties.remove("format-version") {
-        creation.format_version = crate::evolve::parse_format_version(&version)?;
+        creation.format_version = parse_format_version(&version)?;
     }
     Ok(TableMetadataBuilder::from_table_creation(creation)?.assign_uuid(clock.uuid()).build()?.metadata)
 }
@@ -255,25 +211,8 @@ async fn write(
         Some(path) => path.trim_end_matches('/').to_string(),
         None => join(metadata.location(), "metadata"),
     };
-    let gzip = match metadata
-        .properties()
-        .get("write.metadata.compression-codec")
-        .map(|c| c.to_ascii_lowercase())
-        .as_deref()
-    {
-        None | Some("none") => false,
-        Some("gzip") => true,
-        Some(other) => {
-            return Err(
-                Error::invalid_input("write.metadata.compression-codec is none or gzip").with("value", other)
-            );
-        }
-    };
-    let suffix = if gzip { ".gz.metadata.json" } else { ".metadata.json" };
+    let (bytes, suffix) = metadata_file(&metadata)?;
     let location = join(&folder, &format!("{version:05}-{}{suffix}", clock.uuid()));
-    let json = foreign::metadata_json(&metadata)
-        .map_err(|e| Error::internal("the metadata can't be serialised").with_source(e))?;
-    let bytes = if gzip { compress(&json)? } else { json };
     if let Err(error) = storage.write(&location, bytes).await {
         // It may have arrived. Nothing will ever name it.
         let _ = storage.delete(&location).await;
@@ -281,14 +220,6 @@ async fn write(
     }
     let table = Table::new(ident, Arc::new(metadata), location, storage.clone());
     Ok(StagedMetadata { table, previous })
-}
-
-fn compress(json: &[u8]) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    flate2::read::GzEncoder::new(json, flate2::Compression::default())
-        .read_to_end(&mut out)
-        .map_err(|e| Error::internal("gzip failed").with_source(e))?;
-    Ok(out)
 }
 
 /// The version in a metadata file's name: `00003-uuid.metadata.json` or Hadoop's `v3.metadata.json`.
@@ -301,6 +232,7 @@ fn version_of(location: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::parse_metadata;
 
     #[test]
     fn versions_are_read_from_names_of_both_kinds() {
@@ -318,7 +250,7 @@ mod tests {
             let updates = [TableUpdate::SetProperties { updates: [("a".into(), "b".into())].into() }];
             let changed = apply_updates(&metadata, None, updates).unwrap();
             for metadata in [metadata, changed] {
-                let text = String::from_utf8(foreign::metadata_json(&metadata).unwrap()).unwrap();
+                let text = String::from_utf8(metadata_file(&metadata).unwrap().0).unwrap();
                 let after = icefield_testkit::ForeignTable::parse(text.as_bytes());
                 assert_eq!(after["schemas"], before["schemas"]);
                 let found =
@@ -327,18 +259,6 @@ mod tests {
                 // What was written is read as what it was.
                 assert_eq!(parse_metadata(text.as_bytes()).unwrap(), metadata);
             }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_corrupt_metadata_file_is_an_error_that_names_it() {
-        let storage = Storage::new();
-        for (name, bytes) in [("a", &b"{\"format-version\":2"[..]), ("b", &[0x1f, 0x8b, 8, 0, 1][..])] {
-            let location = format!("memory://w/{name}.metadata.json");
-            storage.write(&location, bytes.to_vec()).await.unwrap();
-            let error = load_metadata(&storage, &location).await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::DataInvalid);
-            assert!(error.to_string().contains(&location), "{error}");
         }
     }
 }

@@ -24,9 +24,7 @@ use crate::table::Table;
 
 pub use bridge::IcebergCatalog;
 pub use memory::MemoryCatalog;
-pub use metadata_file::{
-    StagedMetadata, load_metadata, no_metadata_file, parse_metadata, stage_commit, stage_create,
-};
+pub use metadata_file::{StagedMetadata, no_metadata_file, stage_commit, stage_create};
 pub(crate) use metadata_file::{apply_updates, write_first};
 
 /// One table's part of a commit: what must hold of its current metadata, and what changes.

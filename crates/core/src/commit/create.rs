@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::history::of_commit;
 use super::manifests::ManifestStore;
 use super::retry::RetryPolicy;
-use super::run::{discard, stage};
+use super::stage::{discard, stage};
 use super::{Committed, Transaction};
 use crate::catalog::{Catalog, apply_updates, exists, write_first};
 use crate::error::{Error, ErrorKind, Result};

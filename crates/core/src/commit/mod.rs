@@ -26,6 +26,7 @@ mod manifests;
 mod retry;
 mod run;
 mod snapshot;
+mod stage;
 mod summary;
 mod validate;
 

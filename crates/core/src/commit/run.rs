@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 
-use iceberg::spec::{MAIN_BRANCH, TableMetadata};
-use iceberg::{TableRequirement, TableUpdate};
+use iceberg::TableUpdate;
+use iceberg::spec::TableMetadata;
 
-use super::action::{Action, Expiry};
+use super::action::Action;
 use super::branch::since;
 use super::create::create;
 use super::manifests::ManifestStore;
 use super::retry::{RetryPolicy, queue};
-use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history, snapshot};
+use super::stage::{discard, stage};
+use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history};
 use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates};
 use crate::config::Properties;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Storage;
 use crate::table::{Table, references};
 
 pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) -> Result<Committed> {
@@ -172,159 +172,6 @@ async fn attempt(
     }
 }
 
-pub(super) struct Staged {
-    pub(super) updates: Vec<TableUpdate>,
-    requirements: Vec<TableRequirement>,
-    /// Whether the updates hold for the metadata that they were made for alone: the lists of expired keys that they set follow
-    /// from all its snapshots and references and from the lists before.
-    of_whole_table: bool,
-    pub(super) snapshot_id: Option<i64>,
-    /// Files that were written on the way and that the outcome does not name.
-    pub(super) unused: Vec<String>,
-}
-
-/// Applies the actions one after the other, each to the metadata that the one before leaves.
-pub(super) async fn stage(
-    transaction: &Transaction,
-    current: &Table,
-    catalog: &dyn Catalog,
-    store: &mut ManifestStore<'_>,
-) -> Result<Staged> {
-    let mut metadata = current.metadata().clone();
-    let mut staged = Staged {
-        updates: Vec::new(),
-        requirements: vec![TableRequirement::UuidMatch { uuid: metadata.uuid() }],
-        of_whole_table: false,
-        snapshot_id: None,
-        unused: Vec::new(),
-    };
-    for action in &transaction.actions {
-        let updates = match action {
-            Action::Data { branch, isolation, action } => {
-                require_ref(&mut staged.requirements, current.metadata(), branch);
-                let context = snapshot::Context {
-                    metadata: &metadata,
-                    start: transaction.base.metadata(),
-                    branch,
-                    isolation: *isolation,
-                    summary: &transaction.summary,
-                    clock: &**catalog.clock(),
-                };
-                match snapshot::produce(context, action, store).await? {
-                    Some(produced) => {
-                        staged.snapshot_id = Some(produced.snapshot_id);
-                        staged.unused.extend(produced.unused);
-                        produced.updates
-                    }
-                    None => Vec::new(),
-                }
-            }
-            Action::Expire(plan) => {
-                let expiry = plan(&metadata)?;
-                for (name, _) in references(current.metadata()) {
-                    require_ref(&mut staged.requirements, current.metadata(), &name);
-                }
-                staged.of_whole_table = true;
-                expire(&metadata, expiry)?
-            }
-            Action::SetRef(reference) => {
-                let (ref_name, reference) = reference(&metadata)?;
-                if metadata.snapshot_by_id(reference.snapshot_id).is_none() {
-                    return Err(Error::not_found("no such snapshot; it may have been expired")
-                        .with("table", current.ident())
-                        .with("snapshot", reference.snapshot_id));
-                }
-                if ref_name == MAIN_BRANCH && !reference.is_branch() {
-                    return Err(Error::invalid_input("main is a branch and can't become a tag"));
-                }
-                require_ref(&mut staged.requirements, current.metadata(), &ref_name);
-                staged.of_whole_table = true;
-                let keys = history::keys_of_ref(&metadata, &ref_name, Some(&reference));
-                let mut updates = vec![TableUpdate::SetSnapshotRef { ref_name, reference }];
-                updates.extend(keys);
-                updates
-            }
-            Action::RemoveRef(name) => {
-                if name == MAIN_BRANCH {
-                    return Err(Error::invalid_input("the branch main can't be dropped"));
-                }
-                if metadata.snapshot_for_ref(name).is_none() {
-                    return Err(Error::not_found("no such branch or tag; see the table's refs")
-                        .with("table", current.ident())
-                        .with("ref", name));
-                }
-                require_ref(&mut staged.requirements, current.metadata(), name);
-                let mut updates = vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }];
-                updates.extend(history::keys_of_ref(&metadata, name, None));
-                updates
-            }
-            Action::Change(change) => {
-                let change = change(&metadata)?;
-                for requirement in change.requirements {
-                    // What an earlier action of this transaction changed can't be required of the catalog's state.
-                    if requirement.check(Some(current.metadata())).is_ok()
-                        && !staged.requirements.contains(&requirement)
-                    {
-                        staged.requirements.push(requirement);
-                    }
-                }
-                change.updates
-            }
-        };
-        if !updates.is_empty() {
-            metadata = apply_updates(&metadata, Some(current.metadata_location()), updates.iter().cloned())?;
-            staged.updates.extend(updates);
-        }
-    }
-    Ok(staged)
-}
-
-/// Requires a branch or tag to be where it was.
-fn require_ref(requirements: &mut Vec<TableRequirement>, metadata: &TableMetadata, name: &str) {
-    let snapshot_id = metadata.snapshot_for_ref(name).map(|s| s.snapshot_id());
-    let requirement = TableRequirement::RefSnapshotIdMatch { r#ref: name.to_string(), snapshot_id };
-    if !requirements.contains(&requirement) {
-        requirements.push(requirement);
-    }
-}
-
-/// The updates of an expiry. Refuses to remove what a kept branch or tag names: `iceberg` would drop the reference.
-fn expire(metadata: &TableMetadata, expiry: Expiry) -> Result<Vec<TableUpdate>> {
-    let mut updates = Vec::new();
-    for name in &expiry.refs {
-        if name == MAIN_BRANCH {
-            return Err(Error::invalid_input("the branch main never expires"));
-        }
-        updates.push(TableUpdate::RemoveSnapshotRef { ref_name: name.clone() });
-        updates.extend(history::keys_of_ref(metadata, name, None));
-    }
-    let snapshot_ids: Vec<i64> =
-        expiry.snapshots.into_iter().filter(|id| metadata.snapshot_by_id(*id).is_some()).collect();
-    for (name, reference) in references(metadata) {
-        if !expiry.refs.contains(&name) && snapshot_ids.contains(&reference.snapshot_id) {
-            return Err(Error::invalid_input(
-                "a snapshot that a branch or tag names can't be expired; drop that first",
-            )
-            .with("snapshot", reference.snapshot_id)
-            .with("ref", name));
-        }
-    }
-    if !snapshot_ids.is_empty() {
-        let keys = history::keep_keys(metadata, &snapshot_ids, &expiry.refs)?;
-        if !keys.is_empty() {
-            updates.push(TableUpdate::SetProperties { updates: keys });
-        }
-        updates.push(TableUpdate::RemoveSnapshots { snapshot_ids });
-    }
-    if !expiry.specs.is_empty() {
-        updates.push(TableUpdate::RemovePartitionSpecs { spec_ids: expiry.specs });
-    }
-    if !expiry.schemas.is_empty() {
-        updates.push(TableUpdate::RemoveSchemas { schema_ids: expiry.schemas });
-    }
-    Ok(updates)
-}
-
 enum Settled {
     Done(Table, Option<i64>),
     NotDone,
@@ -397,20 +244,6 @@ fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> boo
         && expected.location() == metadata.location()
         && references(&expected) == references(metadata)
         && ids(&expected) == ids(metadata)
-}
-
-pub(super) async fn discard(storage: &Storage, written: Vec<String>, doubt: bool) {
-    use futures::StreamExt;
-    if doubt || written.is_empty() {
-        return;
-    }
-    let mut deletions = storage.delete_all(written, 8);
-    while let Some((file, outcome)) = deletions.next().await {
-        if let Err(error) = outcome {
-            // Unreachable from any metadata: orphan removal finds it.
-            tracing::warn!(file, %error, "a metadata file of a failed commit could not be deleted");
-        }
-    }
 }
 
 /// With `write.metadata.delete-after-commit.enabled`: the metadata files that this commit dropped from the log

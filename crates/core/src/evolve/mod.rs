@@ -25,11 +25,11 @@ mod tests;
 
 use std::mem::{Discriminant, discriminant};
 
-use iceberg::spec::{FormatVersion, TableMetadata};
+use iceberg::spec::TableMetadata;
 use iceberg::{TableRequirement, TableUpdate};
 
 use crate::catalog;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 pub use partition::{
     PartitionTerm, PartitionUpdate, Term, bucket, day, hour, identity, month, partition_spec, truncate, year,
@@ -167,17 +167,4 @@ pub fn apply_all<'a>(
         }
     }
     Ok(change)
-}
-
-/// `1`, `2` or `3` as a format version.
-///
-/// # Errors
-/// [`InvalidInput`](crate::ErrorKind::InvalidInput) for anything else.
-pub fn parse_format_version(text: &str) -> Result<FormatVersion> {
-    match text.trim() {
-        "1" => Ok(FormatVersion::V1),
-        "2" => Ok(FormatVersion::V2),
-        "3" => Ok(FormatVersion::V3),
-        other => Err(Error::invalid_input("format-version is 1, 2 or 3").with("value", other)),
-    }
 }

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use iceberg::TableUpdate;
 use iceberg::spec::{FormatVersion, TableMetadata, TableProperties};
 
-use super::{MetadataChange, parse_format_version};
+use super::MetadataChange;
 use crate::error::{Error, Result};
+use crate::format::parse_format_version;
 
 const FORMAT_VERSION: &str = TableProperties::PROPERTY_FORMAT_VERSION;
 

@@ -232,9 +232,3 @@ fn an_edit_applies_again_to_what_the_winner_of_a_race_left() {
     let next = evolve(&winner, ours);
     assert_ne!(id(&next, "ours"), id(&next, "theirs"));
 }
-
-#[test]
-fn format_versions_are_parsed() {
-    assert_eq!(parse_format_version(" 3 ").unwrap(), FormatVersion::V3);
-    assert!(parse_format_version("4").unwrap_err().to_string().contains('4'));
-}

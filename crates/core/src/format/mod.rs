@@ -1,27 +1,32 @@
-//! What hangs below a metadata file: manifest lists, manifests and the files that they name.
+//! The files of a table: metadata, manifest lists, manifests and what they name.
 
 mod avro;
 mod content;
 pub(crate) mod foreign;
 mod manifest;
+mod metadata;
 mod metrics;
 mod orc;
 pub(crate) mod partition;
 mod schema;
+mod source;
 pub(crate) mod value;
 mod values;
 
 use iceberg::spec::{DataContentType, DataFile};
 
-pub use content::{ContentReader, Rows};
+pub use content::ContentReader;
 pub use foreign::{
     ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields,
 };
 pub(crate) use manifest::show_foreign_types;
 pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest, parse_manifest_list};
+pub(crate) use metadata::metadata_file;
+pub use metadata::{load_metadata, parse_format_version, parse_metadata};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
 pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};
 pub use schema::{UTC, arrow_field, arrow_schema, iceberg_schema, iceberg_type, parquet_schema};
+pub use source::Rows;
 
 /// A data or delete file with the partition spec that its partition value is of. (`iceberg`'s [`DataFile`] knows its
 /// spec but does not tell.)

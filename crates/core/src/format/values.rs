@@ -12,7 +12,7 @@ use arrow_array::{
 use arrow_buffer::{BooleanBufferBuilder, Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, TimeUnit};
 
-use super::avro::broken;
+use super::source::broken;
 use crate::error::{Error, Result};
 
 /// Values of a type that is not nested. Where there is none, some value stands in its place.

@@ -8,8 +8,8 @@ use iceberg::spec::{
     SchemaRef, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata, TableMetadataRef,
 };
 
-use crate::catalog::load_metadata;
 use crate::error::{Error, Result};
+use crate::format::load_metadata;
 use crate::storage::Storage;
 
 /// The branch that reads and writes use unless another is named.

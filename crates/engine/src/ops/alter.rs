@@ -8,8 +8,9 @@ use icefield_core::Result;
 use icefield_core::commit::Transaction;
 use icefield_core::evolve::{
     FormatUpgrade, MetadataEdit, NewColumn, PartitionTerm, PartitionUpdate, PropertiesUpdate, SchemaUpdate,
-    SortOrderUpdate, SortTerm, Term, apply_all, parse_format_version,
+    SortOrderUpdate, SortTerm, Term, apply_all,
 };
+use icefield_core::format::parse_format_version;
 
 use crate::table::Table;
 

@@ -8,8 +8,8 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema as ArrowSchema, Schema
 use futures::future::BoxFuture;
 use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, Schema, SchemaRef};
 use icefield_core::catalog::{NamespaceIdent, TableCreation, TableIdent, new_table, parse_ident};
-use icefield_core::evolve::{PartitionTerm, SortTerm, parse_format_version, partition_spec, sort_order};
-use icefield_core::format::iceberg_schema;
+use icefield_core::evolve::{PartitionTerm, SortTerm, partition_spec, sort_order};
+use icefield_core::format::{iceberg_schema, parse_format_version};
 use icefield_core::{Error, ErrorKind, Result, Table as CoreTable};
 
 use crate::session::Session;

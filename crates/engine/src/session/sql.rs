@@ -110,16 +110,6 @@ impl Session {
             return Err(Error::unsupported("CREATE OR REPLACE TABLE is not there yet; drop the table first")
                 .with("table", ident));
         }
-        if self.catalog().table_exists(ident).await? {
-            if create.if_not_exists {
-                return Ok(());
-            }
-            return Err(Error::new(
-                ErrorKind::AlreadyExists,
-                "the table exists; drop it, or choose another name",
-            )
-            .with("table", ident));
-        }
         if ident.name().contains('.') {
             return Err(Error::invalid_input(
                 "a new table's name has no dots; its namespace stands before it",
@@ -128,15 +118,14 @@ impl Session {
         }
         let name = format!("{}.{}", ident.namespace().as_ref().join("."), ident.name());
         let identifier = identifier(create)?;
-        if matches!(*create.input, LogicalPlan::EmptyRelation(_)) {
+        let created = if matches!(*create.input, LogicalPlan::EmptyRelation(_)) {
             let schema = declared_schema(create.input.schema().as_arrow())?;
-            self.create_table(name, schema).identifier(identifier).await?;
-            return Ok(());
-        }
-        let rows = DataFrame::new(self.context().state(), create.input.as_ref().clone());
-        match rows.append_to(self, name).create(TableOptions::new().identifier(identifier)).await {
-            Ok(_) => Ok(()),
-            // Another created it while the query ran.
+            self.create_table(name, schema).identifier(identifier).await.map(drop)
+        } else {
+            let rows = DataFrame::new(self.context().state(), create.input.as_ref().clone());
+            rows.append_to(self, name).create(TableOptions::new().identifier(identifier)).await.map(drop)
+        };
+        match created {
             Err(e)
                 if create.if_not_exists
                     && e.kind() == ErrorKind::AlreadyExists
@@ -144,7 +133,7 @@ impl Session {
             {
                 Ok(())
             }
-            Err(e) => Err(e),
+            other => other,
         }
     }
 }

@@ -3,8 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use iceberg::spec::{SnapshotRef, TableMetadata};
-use icefield_core::catalog::{TableUpdate, load_metadata};
+use icefield_core::catalog::TableUpdate;
 use icefield_core::evolve::MetadataChange;
+use icefield_core::format::load_metadata;
 use icefield_core::storage::Storage;
 use icefield_core::table::references;
 use icefield_core::{Error, Result, Table};

@@ -23,7 +23,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::TryStreamExt;
 use iceberg::spec::{SnapshotRef, TableMetadata};
-use icefield_core::catalog::{Catalog, load_metadata};
+use icefield_core::catalog::Catalog;
+use icefield_core::format::load_metadata;
 use icefield_core::{Error, Result, Table};
 
 use crate::common::{

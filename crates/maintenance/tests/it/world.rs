@@ -12,11 +12,11 @@ use iceberg::spec::{
     SnapshotReference, SnapshotRetention, Struct, TableMetadata, Type,
 };
 use icefield_core::catalog::{
-    Catalog, MemoryCatalog, NamespaceIdent, TableCreation, TableIdent, TableUpdate, load_metadata,
+    Catalog, MemoryCatalog, NamespaceIdent, TableCreation, TableIdent, TableUpdate,
 };
 use icefield_core::commit::{DeleteBy, Overwrite, Transaction};
 use icefield_core::evolve::MetadataChange;
-use icefield_core::format::{ContentFile, LiveFile, load_manifest, load_manifest_list};
+use icefield_core::format::{ContentFile, LiveFile, load_manifest, load_manifest_list, load_metadata};
 use icefield_core::storage::{Storage, join};
 use icefield_core::{Clock, Result, SystemClock, Table};
 use icefield_maintenance::{ExpireSnapshots, RemoveOrphanFiles, days};

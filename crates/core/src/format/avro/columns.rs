@@ -8,11 +8,11 @@ use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Fields, TimeUnit};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
-use super::broken;
 use super::reader::{Reader, unscaled};
 use super::schema::{self, Logical, Schema, Unit};
 use crate::error::{Error, Result};
 use crate::format::schema::{MAP_ENTRIES, UTC};
+use crate::format::source::broken;
 use crate::format::values::{Values, offset};
 
 /// The most bytes that values of a fixed size may have: each row takes as many, NULL too.

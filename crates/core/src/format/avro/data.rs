@@ -10,9 +10,9 @@ use bytes::Bytes;
 use super::columns::{Column, field};
 use super::reader::Reader;
 use super::schema::{Field, Schema};
-use super::{Codec, Container, MAX_BLOCK_BYTES, SYNC_BYTES, broken};
+use super::{Codec, Container, MAX_BLOCK_BYTES, SYNC_BYTES};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::content::{BATCH_BYTES, Rows, Source};
+use crate::format::source::{BATCH_BYTES, Rows, Source, broken};
 
 /// The most that a header may take, in bytes: a schema of many thousand columns.
 const MAX_HEADER_BYTES: u64 = 64 << 20;

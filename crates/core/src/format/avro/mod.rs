@@ -13,6 +13,7 @@ mod schema;
 use std::collections::HashMap;
 use std::io::Read;
 
+use super::source::broken;
 use crate::error::{Error, Result};
 
 pub(super) use data::AvroFile;
@@ -157,13 +158,6 @@ impl Codec {
             }
         })
     }
-}
-
-/// The error of a file that is not as Avro has it; the caller says which file.
-pub(super) fn broken(why: &str) -> Error {
-    Error::data_invalid(format!(
-        "the file can't be read: {why}; restore the file, or roll back to an earlier snapshot"
-    ))
 }
 
 #[cfg(test)]

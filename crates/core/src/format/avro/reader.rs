@@ -1,8 +1,8 @@
 //! Values off the front of some bytes.
 
-use super::broken;
 use super::schema::{Field, Schema};
 use crate::error::Result;
+use crate::format::source::broken;
 
 /// How deep values may nest.
 const MAX_DEPTH: usize = 64;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::broken;
 use crate::error::Result;
+use crate::format::source::broken;
 
 /// How deep a schema may nest, named types put in their places.
 const MAX_DEPTH: usize = 64;

@@ -9,7 +9,8 @@ use iceberg::spec::{
 
 use crate::deletes::{DELETE_FILE_PATH_ID, DELETE_POS_ID};
 use crate::error::{Error, Result};
-use crate::format::avro::{Reader, Schema, broken, unscaled};
+use crate::format::avro::{Reader, Schema, unscaled};
+use crate::format::source::broken;
 
 /// The field id of a row's id.
 const ROW_ID: i32 = 2_147_483_540;

@@ -4,7 +4,8 @@ use iceberg::spec::{FieldSummary, ManifestContentType, ManifestFile};
 
 use super::entry::text;
 use crate::error::Result;
-use crate::format::avro::{Container, Reader, Schema, broken};
+use crate::format::avro::{Container, Reader, Schema};
+use crate::format::source::broken;
 
 /// The manifests that a manifest list's file names, of whatever format version. Pure.
 ///

@@ -9,8 +9,9 @@ use iceberg::spec::{ManifestContentType, ManifestFile, PartitionSpec, Schema, Sc
 use serde_json::Value;
 
 use super::LiveFile;
-use super::avro::{Container, broken};
+use super::avro::Container;
 use super::foreign;
+use super::source::broken;
 use crate::error::{Error, Result};
 use crate::storage::{Storage, check_location};
 

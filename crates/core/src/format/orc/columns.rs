@@ -14,7 +14,7 @@ use super::rle::{Bits, Integers, Octets, Version};
 use super::room::Room;
 use super::types::{Kind, Node};
 use crate::error::{Error, Result};
-use crate::format::avro::broken;
+use crate::format::source::broken;
 use crate::format::values::{Values, offset};
 
 pub(super) const PRESENT: u64 = 0;

@@ -5,7 +5,7 @@ use std::io::Read;
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
-use crate::format::avro::broken;
+use crate::format::source::broken;
 
 /// Writers' chunks are of 256 KiB; a length takes 23 bits.
 const DEFAULT_CHUNK_BYTES: u64 = 256 << 10;

@@ -2,7 +2,7 @@
 //! with its unsafe decoder: these lines go when it is built with its feature `safe-decode`.
 
 use crate::error::Result;
-use crate::format::avro::broken;
+use crate::format::source::broken;
 
 /// A block decompressed, of `most` bytes at most.
 pub(super) fn decompress(mut block: &[u8], most: usize) -> Result<Vec<u8>> {

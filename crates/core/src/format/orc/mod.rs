@@ -27,8 +27,7 @@ use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::{Schema as ArrowSchema, SchemaRef};
 use bytes::Bytes;
 
-use super::avro::broken;
-use super::content::{BATCH_BYTES, Rows, Source};
+use super::source::{BATCH_BYTES, Rows, Source, broken};
 use crate::error::{Error, Result};
 use columns::{Column, PRESENT, Streams};
 use input::{Codec, Input};

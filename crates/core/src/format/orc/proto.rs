@@ -1,7 +1,7 @@
 //! The protobuf messages of an ORC file, as far as reading needs them (ORC specification v1, "File Tail" and "Stripes").
 
 use crate::error::Result;
-use crate::format::avro::broken;
+use crate::format::source::broken;
 
 /// The most parts that a footer may have together, which are larger in memory than in a file.
 const MAX_PARTS: usize = 1 << 20;

@@ -2,7 +2,7 @@
 
 use super::input::Input;
 use crate::error::Result;
-use crate::format::avro::broken;
+use crate::format::source::broken;
 
 /// Runs of bytes.
 #[derive(Debug, Clone)]

@@ -8,8 +8,8 @@ use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::proto::Type;
 use crate::error::{Error, Result};
-use crate::format::avro::broken;
 use crate::format::schema::{MAP_ENTRIES, UTC};
+use crate::format::source::broken;
 
 /// How deep types may nest.
 const MAX_DEPTH: usize = 64;
