@@ -1,10 +1,11 @@
 //! Appends beside DataFusion's own `write_parquet` of the same batches with the same codec, in the same run.
 //!
-//! `cargo bench --bench write [-- MILLION_ROWS]`. Prints rows and megabytes (of Arrow data) a second, the ratio to
-//! DataFusion's best, and the peak of resident memory beyond the idle process's.
+//! `cargo bench --bench write [-- MILLION_ROWS]`. Prints the peak of resident memory beyond the idle process's, rows and
+//! megabytes (of Arrow data) a second, and the ratio to DataFusion's rate: of each round, and the median of the rounds'.
 
 mod common;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ use icefield_engine::ops::partitioning::identity;
 use common::{batch, peak, reset_peak};
 
 const BUDGET: usize = 256 << 20;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 6;
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
@@ -43,49 +44,82 @@ async fn main() {
     let theirs = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     let frame = |context: &SessionContext| context.read_table(input.clone()).unwrap();
 
-    // icefield first: what its first round takes beyond the idle process is its own.
-    let runs = [
-        ("icefield, unpartitioned", false, true),
-        ("icefield, 100 partitions", true, true),
-        ("datafusion, unpartitioned", false, false),
-        ("datafusion, 100 partitions", true, false),
-    ];
-    let mut best = [f64::MAX; 4];
-    let mut peaks = [0_u64; 4];
+    let run = async |partitioned: bool, ours: bool, round: usize| {
+        let (start, busy) = (Instant::now(), cpu_seconds());
+        let written = match ours {
+            false => write_parquet(frame(&theirs), folder.path(), round, partitioned).await,
+            true => append(&session, frame(session.context()), round, partitioned).await,
+        };
+        let taken = Taken { seconds: start.elapsed().as_secs_f64(), cores: cpu_seconds() - busy };
+        std::fs::remove_dir_all(written).unwrap();
+        taken
+    };
+
+    // Memory first, and icefield before the other: what it takes beyond the idle process is its own.
     let idle = reset_peak();
-    for round in 0..ROUNDS {
-        for (run, (name, partitioned, ours)) in runs.into_iter().enumerate() {
-            reset_peak();
-            let (start, busy) = (Instant::now(), cpu_seconds());
-            match ours {
-                false => write_parquet(frame(&theirs), folder.path(), round, partitioned).await,
-                true => append(&session, frame(session.context()), round, partitioned).await,
+    for (name, partitioned, ours) in
+        [(OURS, false, true), (OURS, true, true), (THEIRS, false, false), (THEIRS, true, false)]
+    {
+        reset_peak();
+        run(partitioned, ours, 0).await;
+        println!("{}: peak {} MiB above idle", called(name, partitioned), peak().saturating_sub(idle) >> 20);
+    }
+
+    // What is compared is done one right after the other, and first in every second round: the machine's speed drifts.
+    let mut ratios = [Vec::new(), Vec::new()];
+    for round in 1..=ROUNDS {
+        for partitioned in [false, true] {
+            let first = round % 2 == 1;
+            let one = run(partitioned, first, round).await;
+            let other = run(partitioned, !first, round).await;
+            let (ours, theirs) = if first { (one, other) } else { (other, one) };
+            for (name, taken) in [(OURS, &ours), (THEIRS, &theirs)] {
+                println!(
+                    "  round {round}: {}: {:.2} s, {:.2} s of cores, {:.2} Mrows/s, {:.0} MB/s",
+                    called(name, partitioned),
+                    taken.seconds,
+                    taken.cores,
+                    rows as f64 / taken.seconds / 1e6,
+                    bytes as f64 / taken.seconds / 1e6,
+                );
             }
-            let seconds = start.elapsed().as_secs_f64();
-            best[run] = best[run].min(seconds);
-            if round == 0 {
-                peaks[run] = peak().saturating_sub(idle);
-            }
-            println!("  round {round}: {name}: {seconds:.2} s, {:.2} s of cores", cpu_seconds() - busy);
+            ratios[usize::from(partitioned)].push((theirs.seconds / ours.seconds, theirs.cores / ours.cores));
         }
     }
-    for (run, (name, ..)) in runs.into_iter().enumerate() {
+    for (partitioned, asked) in [(false, 0.9), (true, 0.7)] {
+        let of = &ratios[usize::from(partitioned)];
+        let (low, median, high) = spread(of.iter().map(|ratio| ratio.0));
         println!(
-            "{name:27} {:6.2} Mrows/s {:6.0} MB/s, peak {} MiB above idle",
-            rows as f64 / best[run] / 1e6,
-            bytes as f64 / best[run] / 1e6,
-            peaks[run] >> 20,
+            "{}: {median:.2} of datafusion's rate in the median round, {low:.2} to {high:.2} ({asked} is asked); by the \
+             time of cores {:.2}",
+            called(OURS, partitioned),
+            spread(of.iter().map(|ratio| ratio.1)).1,
         );
     }
-    println!("unpartitioned: {:.2} of datafusion's (0.9 is asked)", best[2] / best[0]);
-    println!(
-        "100 partitions: {:.2} of datafusion's own with 100 partitions (0.7 is asked)",
-        best[3] / best[1]
-    );
-    println!("100 partitions: {:.2} of datafusion's without partitions", best[2] / best[1]);
 }
 
-async fn write_parquet(frame: DataFrame, folder: &std::path::Path, round: usize, partitioned: bool) {
+const OURS: &str = "icefield";
+const THEIRS: &str = "datafusion";
+
+struct Taken {
+    seconds: f64,
+    cores: f64,
+}
+
+fn called(name: &str, partitioned: bool) -> String {
+    format!("{name}, {}", if partitioned { "100 partitions" } else { "unpartitioned" })
+}
+
+/// The lowest, the median and the highest.
+fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    (values[0], (values[middle] + values[values.len() - 1 - middle]) / 2.0, values[values.len() - 1])
+}
+
+/// Gives the folder that was written.
+async fn write_parquet(frame: DataFrame, folder: &Path, round: usize, partitioned: bool) -> PathBuf {
     let path = folder.join(format!("datafusion-{round}-{partitioned}"));
     let mut parquet = TableParquetOptions::new();
     parquet.global.compression = Some("zstd(3)".to_string());
@@ -94,16 +128,16 @@ async fn write_parquet(frame: DataFrame, folder: &std::path::Path, round: usize,
         options = options.with_partition_by(vec!["part".to_string()]);
     }
     frame.write_parquet(&format!("{}/", path.display()), options, Some(parquet)).await.unwrap();
-    std::fs::remove_dir_all(path).unwrap();
+    path
 }
 
-async fn append(session: &Session, frame: DataFrame, round: usize, partitioned: bool) {
+/// Gives the folder that was written.
+async fn append(session: &Session, frame: DataFrame, round: usize, partitioned: bool) -> PathBuf {
     let name = format!("bench.t_{round}_{partitioned}");
     let write = frame.append_to(session, &name);
     let write = write.create_with(|t| if partitioned { t.partition_by([identity("part")]) } else { t });
     let report = write.await.unwrap();
-    let location = report.table.core().metadata().location().trim_start_matches("file://").to_string();
-    std::fs::remove_dir_all(location).unwrap();
+    report.table.core().metadata().location().trim_start_matches("file://").into()
 }
 
 /// The time that cores have spent on this process, in seconds, to a hundredth.

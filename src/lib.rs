@@ -35,7 +35,9 @@ pub use icefield_core::catalog::{
 };
 pub use icefield_core::{AsOf, Clock, Error, ErrorKind, Result, SystemClock};
 pub use icefield_engine::ops::{DataFrameExt, WriteReport};
-pub use icefield_engine::{MetadataTable, Session, SessionBuilder, Table};
+pub use icefield_engine::{
+    IntoAsOf, MetadataTable, Session, SessionBuilder, Table, from_datafusion, to_datafusion,
+};
 
 pub use icefield_core::storage;
 pub use icefield_engine::{changes, transform};
@@ -47,18 +49,33 @@ pub mod catalog {
     pub use icefield_catalog::sql;
 }
 
+/// What operations on tables are made of: their builders, to pass them around, and what these are given.
+pub mod ops {
+    pub use icefield_core::commit::Isolation;
+    pub use icefield_core::filter::Filter;
+    pub use icefield_core::table::SnapshotRetention;
+    pub use icefield_engine::ops::{
+        Alter, Append, CreateTable, IntoFilter, IntoTableSchema, Overwrite, Phases, TableOptions,
+        UpdateSchema, UpdateSpec,
+    };
+    pub use icefield_engine::write::{WriteOptions, WriteProgress};
+}
+
 /// Schema, partition and sort order changes, and the types of columns.
 pub mod evolve {
     pub use icefield_core::evolve::{
-        FormatUpgrade, MetadataEdit, NewColumn, PartitionUpdate, PropertiesUpdate, SchemaUpdate,
-        SortOrderUpdate, SortTerm, types,
+        ColumnPosition, FormatUpgrade, FormatVersion, Literal, LocationUpdate, MetadataEdit, NewColumn,
+        PartitionTerm, PartitionUpdate, PropertiesUpdate, SchemaUpdate, SortOrderUpdate, SortTerm, Term,
+        types,
     };
 }
 
 /// What most programs need: `use icefield::prelude::*`.
 pub mod prelude {
     pub use datafusion::prelude::{DataFrame, Expr, cast, col, lit, when};
-    pub use icefield_core::evolve::{asc, bucket, day, desc, hour, identity, month, truncate, types, year};
+    pub use icefield_core::evolve::{
+        asc, bucket, day, desc, hour, identity, month, truncate, types, void, year,
+    };
 
     pub use crate::{DataFrameExt, Session, Table, maintenance, parse_ident};
 }

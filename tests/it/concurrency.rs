@@ -1,11 +1,11 @@
 //! Many writers on one table, tasks and processes, with maintenance beside them the whole time.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use datafusion::arrow::array::{Int64Array, RecordBatch};
 use datafusion::arrow::datatypes::{DataType, Field, Schema};
@@ -32,13 +32,15 @@ async fn append(session: &Session, writer: i64, batch: i64) {
         .unwrap_or_else(|e| panic!("writer {writer}, batch {batch}: {e:?}"));
 }
 
-async fn ids(session: &Session) -> Vec<i64> {
-    let frame = session.sql(&format!("SELECT id FROM {TABLE} ORDER BY id")).await.unwrap();
-    let batches = frame.collect().await.unwrap();
+/// The ids of all rows, ascending.
+async fn ids(table: &Table) -> icefield::Result<Vec<i64>> {
+    let batches = table.dataframe().await?.collect().await.map_err(icefield::from_datafusion)?;
     let column = |batch: &RecordBatch| {
         batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
     };
-    batches.iter().flat_map(column).collect()
+    let mut ids: Vec<i64> = batches.iter().flat_map(column).collect();
+    ids.sort_unstable();
+    Ok(ids)
 }
 
 fn expected(writers: i64, batches: i64) -> Vec<i64> {
@@ -49,40 +51,63 @@ fn expected(writers: i64, batches: i64) -> Vec<i64> {
     all.into_iter().collect()
 }
 
-/// Compaction, expiry and orphan removal, over and over, until told to stop; and every snapshot that is retained reads.
-async fn maintain(session: Session, stop: Arc<AtomicBool>) {
-    while !stop.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let Ok(table) = session.table(TABLE).await else { continue };
+/// Compaction, expiry and orphan removal, over and over, and once more when told to stop; and every snapshot that is
+/// retained reads, from its data files. Each of them does something: files that were given up long ago lie about, too.
+async fn maintain(session: Session, folder: PathBuf, stop: Arc<AtomicBool>) {
+    let (mut compacted, mut expired, mut orphans) = (0, 0, 0);
+    for round in 0.. {
+        let last = stop.load(Ordering::Relaxed);
+        let Ok(table) = session.table(TABLE).await else {
+            assert!(!last, "the table is there");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        give_up(&folder.join("db/events/data"), round);
         match maintenance::compact(&table).min_input_files(2).await {
-            Ok(_) => {}
+            Ok(report) => compacted += report.groups,
             Err(e) if e.kind() == icefield::ErrorKind::Conflict => {}
             Err(e) => panic!("compaction: {e:?}"),
         }
         let table = session.table(TABLE).await.unwrap();
-        maintenance::expire_snapshots(&table).older_than(Duration::ZERO).retain_last(4).await.unwrap();
+        let expiry = maintenance::expire_snapshots(&table).older_than(Duration::ZERO).retain_last(4);
+        let report = expiry.await.unwrap();
+        assert!(report.failures.is_empty() && report.cleanup_error.is_none(), "{report}");
+        expired += report.snapshots.len();
         let table = session.table(TABLE).await.unwrap();
-        maintenance::remove_orphan_files(&table).await.unwrap();
-        let snapshots: Vec<i64> = table.core().metadata().snapshots().map(|s| s.snapshot_id()).collect();
-        for id in snapshots {
-            let read = async { Ok::<_, icefield::Error>(table.as_of(id)?.dataframe().await?.count().await) };
-            if let Ok(Ok(rows)) = read.await {
-                assert_eq!(rows as i64 % ROWS, 0, "a snapshot has whole batches");
-                continue;
-            }
-            // Only one that has been expired meanwhile may fail to read.
-            let now = session.table(TABLE).await.unwrap();
-            assert!(
-                now.core().metadata().snapshot_by_id(id).is_none(),
-                "snapshot {id} is retained and does not read"
-            );
+        let removal =
+            maintenance::remove_orphan_files(&table).older_than(maintenance::minutes(10)).force(true);
+        let report = removal.await.unwrap();
+        assert!(report.failures.is_empty(), "{report}");
+        orphans += report.deleted.files;
+
+        // Nobody else expires: what the table retains now stays until the next round.
+        let table = session.table(TABLE).await.unwrap();
+        for snapshot in table.core().metadata().snapshots() {
+            let id = snapshot.snapshot_id();
+            let held =
+                ids(&table.as_of(id).unwrap()).await.unwrap_or_else(|e| panic!("snapshot {id}: {e:?}"));
+            let total = &snapshot.summary().additional_properties["total-records"];
+            assert_eq!(held.len().to_string(), *total, "snapshot {id}");
+            assert!(held.windows(2).all(|pair| pair[0] < pair[1]), "snapshot {id} has no row twice");
+        }
+        if last {
+            break;
         }
     }
+    assert!(compacted > 0 && expired > 0 && orphans > 0, "{compacted} {expired} {orphans}");
+}
+
+/// A file that a writer gave up an hour ago.
+fn give_up(data: &Path, round: usize) {
+    std::fs::create_dir_all(data).unwrap();
+    let file = std::fs::File::create(data.join(format!("given-up-{round}.parquet"))).unwrap();
+    #[allow(clippy::disallowed_methods)] // the file system's own clock
+    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
 }
 
 async fn check(folder: &Path, writers: i64, batches: i64) {
     let session = Session::open(folder).await.unwrap();
-    assert_eq!(ids(&session).await, expected(writers, batches));
+    assert_eq!(ids(&session.table(TABLE).await.unwrap()).await.unwrap(), expected(writers, batches));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -90,7 +115,7 @@ async fn sixteen_tasks_append_beside_maintenance_and_no_row_is_lost_or_doubled()
     let folder = tempfile::tempdir().unwrap();
     let session = Session::open(folder.path()).await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let maintenance = tokio::spawn(maintain(session.clone(), stop.clone()));
+    let maintenance = tokio::spawn(maintain(session.clone(), folder.path().to_path_buf(), stop.clone()));
     let writers = (0..16).map(|writer| {
         let session = session.clone();
         tokio::spawn(async move {
@@ -120,7 +145,7 @@ async fn four_processes_append_beside_maintenance_and_no_row_is_lost_or_doubled(
     let folder = tempfile::tempdir().unwrap();
     let session = Session::open(folder.path()).await.unwrap();
     let stop = Arc::new(AtomicBool::new(false));
-    let maintenance = tokio::spawn(maintain(session.clone(), stop.clone()));
+    let maintenance = tokio::spawn(maintain(session.clone(), folder.path().to_path_buf(), stop.clone()));
     let this = std::env::current_exe().unwrap();
     let processes: Vec<_> = (0..4)
         .map(|number| {

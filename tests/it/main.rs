@@ -3,6 +3,7 @@
 mod bad_input;
 mod changes;
 mod concurrency;
+mod facade;
 mod faults;
 mod inspect;
 mod partner_day;

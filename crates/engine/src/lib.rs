@@ -5,6 +5,7 @@
 
 pub mod changes;
 mod error;
+mod memory;
 mod metadata_tables;
 pub mod ops;
 pub mod scan;

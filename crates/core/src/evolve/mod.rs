@@ -31,8 +31,10 @@ use iceberg::{TableRequirement, TableUpdate};
 use crate::catalog;
 use crate::error::Result;
 
+pub use iceberg::spec::{FormatVersion, Literal};
 pub use partition::{
-    PartitionTerm, PartitionUpdate, Term, bucket, day, hour, identity, month, partition_spec, truncate, year,
+    PartitionTerm, PartitionUpdate, Term, bucket, day, hour, identity, month, partition_spec, truncate, void,
+    year,
 };
 pub use properties::{FormatUpgrade, LocationUpdate, PropertiesUpdate};
 pub use schema::{ColumnPosition, NewColumn, SchemaUpdate};

@@ -74,6 +74,11 @@ pub fn truncate(column: impl Into<String>, width: u32) -> Term {
     Term::new(column, Transform::Truncate(width))
 }
 
+/// Nothing: the field is NULL for all rows, and stands for one that was dropped.
+pub fn void(column: impl Into<String>) -> Term {
+    Term::new(column, Transform::Void)
+}
+
 /// The year of dates and timestamps.
 pub fn year(column: impl Into<String>) -> Term {
     Term::new(column, Transform::Year)

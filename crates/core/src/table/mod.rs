@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use iceberg::TableIdent;
-use iceberg::spec::{
-    SchemaRef, SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata, TableMetadataRef,
-};
+pub use iceberg::spec::SnapshotRetention;
+use iceberg::spec::{SchemaRef, SnapshotRef, SnapshotReference, TableMetadata, TableMetadataRef};
 
 use crate::error::{Error, Result};
 use crate::format::load_metadata;

@@ -20,7 +20,7 @@ use crate::session::Session;
 /// - [`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown): the catalog's answer was lost; append again with
 ///   the same idempotency key.
 ///
-/// After any but the last, the table's rows are what they were. A table that was created for the write stays, empty.
+/// After any but the last, the table is what it was: absent, if the write was to create it.
 ///
 /// # Cancel safety
 /// Dropped, the append is done or not done, and leaves at most unreachable files.
@@ -37,7 +37,7 @@ impl Append {
 
     /// Creates the table, which must be absent, in one commit with its rows: it appears whole or not at all.
     pub(crate) fn create(mut self, options: TableOptions) -> Self {
-        self.spec.create = Create::WithRows(options);
+        self.spec.create = Create::Always(options);
         self
     }
 

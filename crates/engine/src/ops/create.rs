@@ -301,25 +301,6 @@ impl IntoFuture for CreateTable {
     }
 }
 
-/// The table, and whether it was created; when there is none it is made for rows of an Arrow schema.
-pub(super) async fn load_or_create(
-    session: &Session,
-    ident: &TableIdent,
-    rows: &ArrowSchema,
-    options: Option<&TableOptions>,
-) -> Result<(CoreTable, bool)> {
-    let absent = match session.catalog().load_table(ident).await {
-        Err(e) if e.kind() == ErrorKind::NotFound => e,
-        loaded => return Ok((loaded?, false)),
-    };
-    let Some(options) = options else {
-        let message = "no such table; create it first, or say with create_with(...) what it is to be";
-        return Err(Error::not_found(message).with("table", ident).with_source(absent));
-    };
-    let creation = options.creation(ident.name(), TableSchema::Arrow(Arc::new(rows.clone())))?;
-    create(session, ident, creation).await
-}
-
 /// A table to be, for rows of an Arrow schema, in a namespace that is created when it is absent.
 pub(super) async fn new(
     session: &Session,

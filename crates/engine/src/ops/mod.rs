@@ -29,7 +29,7 @@ use crate::session::Session;
 /// Partition and sort terms for [`TableOptions`]: `month("date")`, `bucket("id", 16)`, `asc("x")`.
 pub mod partitioning {
     pub use icefield_core::evolve::{
-        PartitionTerm, SortTerm, Term, asc, bucket, day, desc, hour, identity, month, truncate, year,
+        PartitionTerm, SortTerm, Term, asc, bucket, day, desc, hour, identity, month, truncate, void, year,
     };
 }
 

@@ -121,7 +121,9 @@ impl IntoFuture for Overwrite {
             run(spec, &move |transaction, table, written| {
                 let delete = match &replaced {
                     Replaced::Matching(filter) => DeleteBy::Filter(filter.to_filter(&session, table)?),
-                    Replaced::Partitions if written.files.is_empty() && !keyed => return Ok(None),
+                    Replaced::Partitions if written.files.is_empty() && !keyed => {
+                        return Ok(table.is_new().then_some(transaction));
+                    }
                     Replaced::Partitions => DeleteBy::Partitions(partitions(written)),
                 };
                 let replace = Replace { delete, add: written.files.clone(), reads: None };

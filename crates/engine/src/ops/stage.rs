@@ -8,30 +8,38 @@ use arrow::datatypes::Schema as ArrowSchema;
 use datafusion::dataframe::DataFrame;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use iceberg::spec::TableMetadata;
-use icefield_core::catalog::parse_ident;
+use icefield_core::catalog::{TableIdent, parse_ident};
 use icefield_core::commit::{Isolation, Transaction, is_applied};
 use icefield_core::evolve::{MetadataChange, SchemaUpdate, apply_updates};
 use icefield_core::format::iceberg_schema;
 use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table as CoreTable};
 
-use super::create::{self, TableOptions, load_or_create};
+use super::create::{self, TableOptions};
 use super::report::{Phases, WriteReport};
 use crate::error::from_datafusion;
 use crate::session::Session;
 use crate::table::Table;
 use crate::write::{LINEAGE, Progress, WriteOptions, WrittenFiles, check_fit, write_data_files};
 
-/// How often a write is begun anew because another commit took the field ids that it had planned for its new columns.
-const EVOLVE_ATTEMPTS: usize = 5;
+/// How often a write is begun at most: anew because another commit took the field ids that it had planned for its new
+/// columns, or created the table that it was to create.
+const ATTEMPTS: usize = 5;
 
-/// Whether a write creates its table.
+/// Whether a write creates its table, in the commit that publishes its rows.
 pub(super) enum Create {
     Never,
-    /// Where it is absent, before anything is written.
+    /// Where it is absent.
     IfAbsent(TableOptions),
-    /// Always, in one commit with the rows: it must be absent.
-    WithRows(TableOptions),
+    /// It must be absent.
+    Always(TableOptions),
+}
+
+impl Create {
+    /// Whether an error says that another writer has created the table, which is as good.
+    fn lost_to_another(&self, error: &Error) -> bool {
+        matches!(self, Self::IfAbsent(_)) && error.kind() == ErrorKind::AlreadyExists
+    }
 }
 
 /// A write as its builder describes it.
@@ -72,8 +80,8 @@ macro_rules! write_methods {
     ($builder:ty) => {
         impl $builder {
             /// Creates the table, and its namespace, when it is absent: with the columns of these rows, all optional, and
-            /// what `options` says. A table that exists is left as it is. Another writer that creates it at the same moment
-            /// is no error.
+            /// what `options` says. The table appears with its rows, in one commit. One that exists is left as it is. When
+            /// another writer creates it at the same moment, the rows are written again, to that one.
             pub fn create_with(
                 mut self,
                 options: impl FnOnce($crate::ops::TableOptions) -> $crate::ops::TableOptions,
@@ -151,12 +159,9 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
     }
 
     let columns = spec.frame.schema().as_arrow().clone();
-    let (mut table, created) = match &spec.create {
-        Create::Never => load_or_create(&spec.session, &ident, &columns, None).await?,
-        Create::IfAbsent(options) => load_or_create(&spec.session, &ident, &columns, Some(options)).await?,
-        Create::WithRows(options) => (create::new(&spec.session, &ident, &columns, options).await?, true),
-    };
     for attempt in 1.. {
+        let table = load_or_new(&spec, &ident, &columns).await?;
+        let created = table.is_new();
         if let Some(key) = &spec.key
             && let Some(applied) = is_applied(table.metadata(), branch, key)
         {
@@ -204,8 +209,8 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
                 if !error.is_commit_state_unknown() {
                     written.discard(table.storage()).await;
                 }
-                if is_evolution_race(&error) && attempt < EVOLVE_ATTEMPTS {
-                    table = catalog.load_table(&ident).await?;
+                let raced = is_evolution_race(&error) || created && spec.create.lost_to_another(&error);
+                if raced && attempt < ATTEMPTS {
                     continue;
                 }
                 return Err(error);
@@ -231,6 +236,28 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
         });
     }
     Err(Error::internal("a write ended without an outcome"))
+}
+
+/// The table that is written to, or the one that is to be.
+async fn load_or_new(spec: &Spec, ident: &TableIdent, rows: &ArrowSchema) -> Result<CoreTable> {
+    let load = || spec.session.catalog().load_table(ident);
+    let options = match &spec.create {
+        Create::Always(options) => return create::new(&spec.session, ident, rows, options).await,
+        Create::IfAbsent(options) => Some(options),
+        Create::Never => None,
+    };
+    let absent = match load().await {
+        Err(error) if error.kind() == ErrorKind::NotFound => error,
+        loaded => return loaded,
+    };
+    let Some(options) = options else {
+        let message = "no such table; create it first, or say with create_with(...) what it is to be";
+        return Err(Error::not_found(message).with("table", ident).with_source(absent));
+    };
+    match create::new(&spec.session, ident, rows, options).await {
+        Err(error) if spec.create.lost_to_another(&error) => load().await,
+        new => new,
+    }
 }
 
 fn nothing(

@@ -1,7 +1,7 @@
 //! [`SessionBuilder`]: the components and limits of a session.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::execution::SessionStateBuilder;
@@ -12,11 +12,12 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use icefield_core::catalog::{Catalog, MemoryCatalog};
 use icefield_core::storage::Storage;
-use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use icefield_core::{Clock, Result, SystemClock};
 
 use super::stores::StorageRegistry;
 use super::{Inner, Session, sql_catalog};
 use crate::error::from_datafusion;
+use crate::memory::with_room_to_merge;
 use crate::scan::{ScanCaches, with_ordered_scans};
 use crate::variant;
 
@@ -24,22 +25,20 @@ use crate::variant;
 const DEFAULT_MEMORY_BUDGET: usize = 1 << 30;
 /// How much of the memory budget the caches of manifests and footers may take.
 pub(super) const CACHE_SHARE: usize = 8;
-/// The name of the embedded catalog, in its database and in SQL.
-const EMBEDDED_CATALOG: &str = "icefield";
 /// The schema in which tables registered by hand are found without a prefix.
 pub(super) const DEFAULT_SCHEMA: &str = "public";
 
 /// Builds a [`Session`].
 #[derive(Debug, Default)]
 pub struct SessionBuilder {
-    catalog: Option<Arc<dyn Catalog>>,
-    warehouse: Option<String>,
-    storage: Option<Storage>,
+    pub(super) catalog: Option<Arc<dyn Catalog>>,
+    pub(super) warehouse: Option<String>,
+    pub(super) storage: Option<Storage>,
     memory_budget: Option<usize>,
     spill_folder: Option<PathBuf>,
     max_spill_bytes: Option<u64>,
     parallelism: Option<usize>,
-    clock: Option<Arc<dyn Clock>>,
+    pub(super) clock: Option<Arc<dyn Clock>>,
     config: Option<SessionConfig>,
 }
 
@@ -100,36 +99,6 @@ impl SessionBuilder {
         self
     }
 
-    /// The embedded lakehouse in a local folder; see [`Session::open`].
-    pub async fn open(mut self, path: impl AsRef<Path>) -> Result<Session> {
-        let path = path.as_ref();
-        let failed = |e: std::io::Error| {
-            Error::new(
-                ErrorKind::Io,
-                "the lakehouse's folder can't be created; check the path and its permissions",
-            )
-            .with("path", path.display())
-            .with_source(e)
-        };
-        tokio::fs::create_dir_all(path).await.map_err(failed)?;
-        let folder = tokio::fs::canonicalize(path).await.map_err(failed)?;
-        let folder = folder.to_str().ok_or_else(|| {
-            Error::invalid_input("the lakehouse's path must be UTF-8").with("path", path.display())
-        })?;
-        let warehouse = self.warehouse.take().unwrap_or_else(|| format!("file://{folder}"));
-        let clock = self.clock.take().unwrap_or_else(SystemClock::shared);
-        let storage = self.storage.take().unwrap_or_default();
-        let catalog = icefield_catalog::sql::SqlCatalog::builder(EMBEDDED_CATALOG)
-            .sqlite(format!("{folder}/catalog.db"))
-            .warehouse(warehouse)
-            .storage(storage)
-            .clock(clock)
-            .open()
-            .await?;
-        self.catalog = Some(Arc::new(catalog));
-        self.build()
-    }
-
     /// The session. Without a catalog its tables are kept in memory, under the warehouse when one is given: for tests
     /// and for what need not outlive the process.
     ///
@@ -168,6 +137,7 @@ impl SessionBuilder {
         if let Some(partitions) = self.parallelism {
             config = config.with_target_partitions(partitions.max(1));
         }
+        let config = with_room_to_merge(config, memory_budget);
         let views = config.options().execution.parquet.schema_force_view_types;
         let state = SessionStateBuilder::new()
             .with_config(config)

@@ -4,6 +4,8 @@
 //! session's memory pool bounds what queries and writes hold, its spill folder takes what does not fit.
 
 mod builder;
+#[cfg(feature = "sqlite")]
+mod embedded;
 mod functions;
 mod metadata_file;
 mod readers;
@@ -13,7 +15,6 @@ mod stores;
 mod time_travel;
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
@@ -49,15 +50,6 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// Opens the embedded lakehouse in a local folder: a SQLite catalog in `catalog.db` and the tables' files beside it.
-    /// Folder and catalog are created when they are absent.
-    ///
-    /// # Errors
-    /// [`Io`](icefield_core::ErrorKind::Io) when the folder can't be created or the catalog can't be opened.
-    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::builder().open(path).await
-    }
-
     /// Everything that can be set.
     pub fn builder() -> SessionBuilder {
         SessionBuilder::default()

@@ -26,6 +26,7 @@ use super::conform::Conform;
 use super::keys::{KeyColumn, Partitioning, path_of};
 use super::settings::Distribution;
 use crate::error::{from_datafusion, to_datafusion};
+use crate::memory::with_room_to_merge;
 
 /// How many batches a producer may be ahead of its writer.
 const BATCHES_AHEAD: usize = 2;
@@ -190,16 +191,10 @@ pub(crate) fn deal(
     Ok(Dealt { streams: execute(&plan, &sorting(context))?, clustered, sorted })
 }
 
-/// A context in which a small memory pool does not refuse to sort at all: what each sort sets aside for merging its spilled
-/// runs (10 MB, unless configured) has to fit.
+/// A context in which a small memory pool does not refuse to sort: the rows may come from another session than ours.
 fn sorting(context: &Arc<TaskContext>) -> Arc<TaskContext> {
     let MemoryLimit::Finite(limit) = context.memory_pool().memory_limit() else { return context.clone() };
-    let config = context.session_config();
-    let aside = limit / (8 * config.target_partitions().max(1));
-    if config.options().execution.sort_spill_reservation_bytes <= aside {
-        return context.clone();
-    }
-    let config = config.clone().with_sort_spill_reservation_bytes(aside);
+    let config = with_room_to_merge(context.session_config().clone(), limit);
     Arc::new(TaskContext::default().with_session_config(config).with_runtime(context.runtime_env()))
 }
 

@@ -1,4 +1,4 @@
-//! `CREATE TABLE AS`: the table comes with all its rows, or nothing is left of it.
+//! `CREATE TABLE AS`, and writes that create their table: it comes with all its rows, or nothing is left of it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -16,6 +16,7 @@ use icefield_core::format::iceberg_schema;
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, ErrorKind, SystemClock};
 use icefield_engine::Session;
+use icefield_engine::ops::DataFrameExt;
 use icefield_engine::write::{WriteOptions, write_data_files};
 use icefield_testkit::{
     CommitFault, Engine, FakeClock, Fault, FaultyCatalog, FaultyStore, OpKind, Pick, Referee, content_hash,
@@ -61,6 +62,21 @@ impl World {
             Err(e) if e.kind() == ErrorKind::NotFound => false,
             Err(e) => panic!("{e}"),
         }
+    }
+
+    /// A function `meanwhile` of a BIGINT, which runs a statement when it is first called.
+    fn meanwhile(&self, statement: &'static str) {
+        let (session, once) = (self.session.clone(), Once::new());
+        let function = move |arguments: &[ColumnarValue]| {
+            once.call_once(|| {
+                let runtime = tokio::runtime::Handle::current();
+                tokio::task::block_in_place(|| runtime.block_on(session.sql(statement))).unwrap();
+            });
+            Ok(arguments[0].clone())
+        };
+        let types = (vec![DataType::Int64], DataType::Int64);
+        let udf = create_udf("meanwhile", types.0, types.1, Volatility::Volatile, Arc::new(function));
+        self.session.context().register_udf(udf);
     }
 
     async fn assert_whole(&self, context: &str) {
@@ -112,22 +128,7 @@ async fn a_query_that_fails_leaves_no_table_and_no_file() {
 async fn a_name_that_is_taken_while_the_query_runs_stays_the_others() {
     for clause in ["", "IF NOT EXISTS "] {
         let world = World::new().await;
-        let (session, once) = (world.session.clone(), Once::new());
-        let meanwhile = create_udf(
-            "meanwhile",
-            vec![DataType::Int64],
-            DataType::Int64,
-            Volatility::Volatile,
-            Arc::new(move |arguments: &[ColumnarValue]| {
-                once.call_once(|| {
-                    let runtime = tokio::runtime::Handle::current();
-                    let create = session.sql("CREATE TABLE db.made AS SELECT 7 AS theirs");
-                    tokio::task::block_in_place(|| runtime.block_on(create)).unwrap();
-                });
-                Ok(arguments[0].clone())
-            }),
-        );
-        world.session.context().register_udf(meanwhile);
+        world.meanwhile("CREATE TABLE db.made AS SELECT 7 AS theirs");
         let query = format!(
             "CREATE TABLE {clause}db.made AS SELECT meanwhile(value) AS x FROM generate_series(1, 9)"
         );
@@ -141,6 +142,67 @@ async fn a_name_that_is_taken_while_the_query_runs_stays_the_others() {
         // A data file, a manifest, a manifest list and a metadata file: those of the table that is there.
         let files = world.files().await;
         assert_eq!(files.len(), 4, "{files:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_creates_its_table_and_fails_leaves_none() {
+    let world = World::new().await;
+    let query = "SELECT CAST(CASE WHEN value = 300000 THEN 'a' ELSE CAST(value AS VARCHAR) END AS INT) AS x \
+                 FROM generate_series(1, 300000)";
+    let frame = || async { world.session.sql(query).await.unwrap() };
+    frame().await.append_to(&world.session, "db.made").create_with(|t| t).await.unwrap_err();
+    frame().await.overwrite(&world.session, "db.made").create_with(|t| t).await.unwrap_err();
+    let missing = frame().await.append_to(&world.session, "db.made").create_with(|t| t).branch("b").await;
+    assert!(missing.unwrap_err().to_string().contains("no such branch"));
+    assert!(world.store.count_of(OpKind::Put, ".parquet") > 0, "{:?}", world.store.ops());
+    assert!(!world.is_there().await);
+    assert_eq!(world.files().await, BTreeSet::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_go_to_the_table_that_another_writer_created_while_they_were_written() {
+    for dynamic in [false, true] {
+        let world = World::new().await;
+        world.meanwhile("CREATE TABLE db.made AS SELECT CAST(7 AS BIGINT) AS x");
+        let rows_to_add = world.session.sql("SELECT meanwhile(value) AS x FROM generate_series(1, 2)").await;
+        let rows_to_add = rows_to_add.unwrap();
+        let report = match dynamic {
+            false => rows_to_add.append_to(&world.session, "db.made").create_with(|t| t).await,
+            true => {
+                rows_to_add.overwrite(&world.session, "db.made").dynamic_partitions().create_with(|t| t).await
+            }
+        };
+        let report = report.unwrap();
+        assert!(!report.created && report.rows == 2, "{report:?}");
+        let expected: &[&str] = if dynamic { &["1", "2"] } else { &["1", "2", "7"] };
+        assert_eq!(rows(&world.session, "SELECT * FROM db.made ORDER BY x").await, expected);
+        // What was written for the table that did not come to be is gone; what the overwrite replaced is kept by history.
+        let data = world.files().await.into_iter().filter(|file| file.ends_with(".parquet"));
+        let data: Vec<String> = data.collect();
+        let live = data_files(report.table.core()).await.len();
+        assert_eq!(data.len(), live + usize::from(dynamic), "{data:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_of_no_rows_creates_its_table() {
+    let lake = Lake::open().await;
+    let empty = lake.session.sql("SELECT 1 AS x WHERE false").await.unwrap();
+    for (name, dynamic) in [("db.appended", None), ("db.whole", Some(false)), ("db.parts", Some(true))] {
+        let report = match dynamic {
+            None => empty.clone().append_to(&lake.session, name).create_with(|t| t).await,
+            Some(false) => empty.clone().overwrite(&lake.session, name).create_with(|t| t).await,
+            Some(true) => {
+                let write = empty.clone().overwrite(&lake.session, name).dynamic_partitions();
+                write.create_with(|t| t.partition_by([identity("x")])).await
+            }
+        };
+        assert!(report.unwrap().created, "{name}");
+        assert_eq!(
+            lake.session.table(name).await.unwrap().dataframe().await.unwrap().count().await.unwrap(),
+            0
+        );
     }
 }
 

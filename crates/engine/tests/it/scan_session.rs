@@ -1,9 +1,13 @@
 //! Sessions: the embedded catalog, SQL over all tables, time travel, budgets.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
+use datafusion::dataframe::{DataFrame, DataFrameWriteOptions};
+use datafusion::prelude::col;
+use flate2::read::GzEncoder;
 use iceberg::spec::{
     FormatVersion, Literal, NestedField, PrimitiveType, Schema, Transform, Type, UnboundPartitionSpec,
 };
@@ -191,11 +195,15 @@ async fn a_file_that_is_gone_or_corrupt_is_named() {
 #[tokio::test]
 async fn a_query_over_its_budget_spills_or_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let session =
-        Session::builder().memory_budget(4 << 20).spill_folder(folder.path()).parallelism(2).build().unwrap();
-    let sort =
-        "SELECT count(*) FROM (SELECT value FROM generate_series(1, 2000000) ORDER BY value * 7 % 1000003)";
-    assert_eq!(rows(&session, sort).await, ["2000000"]);
+    let small = || Session::builder().memory_budget(4 << 20).spill_folder(folder.path()).parallelism(2);
+    // An order that only a subquery asks for would be dropped by the optimizer.
+    let sort = "SELECT max(place) FROM (SELECT row_number() OVER (ORDER BY value * 7 % 1000003) AS place \
+                FROM generate_series(1, 2000000))";
+    assert_eq!(rows(&small().build().unwrap(), sort).await, ["2000000"]);
+    let session = small().max_spill_bytes(64 << 10).build().unwrap();
+    let error = session.sql(sort).await.unwrap().collect().await.unwrap_err();
+    let error = icefield_engine::from_datafusion(error);
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
 }
 
 #[tokio::test]
@@ -321,4 +329,46 @@ async fn quoted_line_ends_are_read_wherever_a_file_is_split() {
         }
     }
     assert_eq!(seen, 3000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_is_read_whatever_its_files_end_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::builder().build().unwrap();
+    let write = |path: &str, bytes: &[u8]| {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let gzip = |text: &str| {
+        let mut bytes = Vec::new();
+        GzEncoder::new(text.as_bytes(), flate2::Compression::fast()).read_to_end(&mut bytes).unwrap();
+        bytes
+    };
+    write("lines/a.jsonl", b"{\"id\":1}\n{\"id\":2}\n");
+    write("lines/b.jsonl", b"{\"id\":3,\"city\":\"x\"}\n");
+    write("lines/_SUCCESS", b"");
+    write("json/a.json", b"{\"id\":4}\n");
+    write("packed/a.csv.gz", &gzip("id\n5\n"));
+    write("packed/b.csv.gz", &gzip("id\n6\n"));
+    write("mixed/a.csv", b"id\n7\n");
+    write("mixed/a.csv.gz", &gzip("id\n8\n"));
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let ids = async |frame: DataFrame| {
+        let sorted = frame.select_columns(&["id"]).unwrap().sort(vec![col("id").sort(true, true)]).unwrap();
+        let batches = sorted.collect().await.unwrap();
+        let values =
+            batches.iter().flat_map(|batch| batch.column(0).as_primitive::<Int64Type>().values().to_vec());
+        values.collect::<Vec<i64>>()
+    };
+    assert_eq!(ids(session.read_json(&path("lines/")).await.unwrap()).await, [1, 2, 3]);
+    assert_eq!(ids(session.read_json(&path("json")).await.unwrap()).await, [4]);
+    assert_eq!(ids(session.read_csv(&path("packed/")).await.unwrap()).await, [5, 6]);
+    assert_eq!(ids(session.read_csv(&path("mixed/*.gz")).await.unwrap()).await, [8]);
+    let mixed = session.read_csv(&path("mixed/")).await.unwrap_err();
+    assert!(mixed.to_string().contains(".csv, .csv.gz"), "{mixed}");
+
+    let rows = session.read_csv(&path("packed/")).await.unwrap();
+    rows.write_parquet(&path("parquet/"), DataFrameWriteOptions::new(), None).await.unwrap();
+    assert_eq!(ids(session.read_parquet(&path("parquet/")).await.unwrap()).await, [5, 6]);
 }

@@ -13,8 +13,8 @@ use icefield_maintenance::{compact, days, expire_snapshots, hours, minutes, remo
 use crate::compact::{Lake, NAME, ids};
 use crate::world::check;
 
-const WRITERS: i64 = 8;
-const APPENDS: i64 = 5;
+const WRITERS: i64 = 16;
+const APPENDS: i64 = 3;
 const ROWS: i64 = 10;
 
 async fn writers_and_maintenance(lake: Arc<Lake>, litter: impl Fn(usize)) -> (u64, u64, u64) {
