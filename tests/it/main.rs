@@ -3,9 +3,11 @@
 mod bad_input;
 mod changes;
 mod concurrency;
+mod examples;
 mod faults;
 mod inspect;
 mod partner_day;
 mod properties;
+mod quickstart;
 mod referee;
 mod stores;
