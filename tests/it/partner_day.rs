@@ -224,6 +224,37 @@ async fn archives_that_come_late_or_mended_are_taken_and_nothing_is_doubled() {
 }
 
 #[tokio::test]
+async fn the_mart_before_a_drop_stays_under_a_tag_of_that_drop() {
+    let Some(binary) = example("partner_day") else { return };
+    let (drops, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let put = |city: &str, date: &str| {
+        let drop = drops.path().join(city).join(date);
+        std::fs::create_dir_all(&drop).unwrap();
+        std::fs::write(drop.join("_manifest.json"), "{}").unwrap();
+        let nights = format!("listing_id,date,available,price\n1,{date},t,$10.00\n");
+        std::fs::write(drop.join(format!("calendar_{date}_1.csv")), nights).unwrap();
+    };
+    // A row for each city that there was.
+    let before = async |drop: &str| {
+        let mart = open(folder.path()).await.table("marts.nightly").await.unwrap();
+        let mart = mart.as_of(format!("before-{drop}").as_str()).unwrap();
+        mart.dataframe().await.unwrap().count().await.unwrap()
+    };
+    put("first", "2024-06-01");
+    put("second", "2024-06-02");
+    run(&binary, drops.path(), folder.path());
+    assert_eq!(before("second-2024-06-02").await, 1);
+
+    put("third", "2024-06-03");
+    for _ in 0..2 {
+        let printed = run(&binary, drops.path(), folder.path());
+        assert!(printed.contains("before third/2024-06-03:"), "{printed}");
+        assert_eq!(before("third-2024-06-03").await, 2);
+        assert_eq!(before("second-2024-06-02").await, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_table_that_fails_stops_nothing_else() {
     let Some(binary) = example("partner_day") else { return };
     let (drop, folder) = (Delivery::new(), tempfile::tempdir().unwrap());
