@@ -1,7 +1,11 @@
 //! The drops of a folder: those with a manifest, by date.
 
 use std::error::Error;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+
+use datafusion::arrow::datatypes::DataType;
+use icefield::prelude::*;
 
 /// One partner's drop of one day.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +18,49 @@ pub(crate) struct Drop {
 impl Drop {
     pub(crate) fn name(&self) -> String {
         format!("{}/{}", self.city, self.date)
+    }
+
+    /// What the folder holds now, in a few letters: others as soon as a file comes, goes or changes, which its size and time of
+    /// change tell. Another release of Rust may give others too; the drop is then written anew, the same.
+    pub(crate) fn delivery(&self) -> Result<String, Box<dyn Error>> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.folder.clone()]);
+        while let Some(folder) = folders.pop() {
+            for path in entries(&folder)? {
+                let about = path.metadata()?;
+                if about.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push((path.strip_prefix(&self.folder)?.to_owned(), about.len(), about.modified()?));
+                }
+            }
+        }
+        files.sort();
+        let mut hash = DefaultHasher::new();
+        files.hash(&mut hash);
+        Ok(format!("{:016x}", hash.finish()))
+    }
+
+    /// The columns that say which drop a row is of.
+    pub(crate) fn mark(&self, rows: DataFrame) -> Result<DataFrame, Box<dyn Error>> {
+        Ok(rows.with_column("city", lit(self.city.as_str()))?.with_column("scraped", self.scraped())?)
+    }
+
+    /// The condition for the drop's rows: a partition of every table.
+    pub(crate) fn rows(&self) -> Expr {
+        col("city").eq(lit(self.city.as_str())).and(col("scraped").eq(self.scraped()))
+    }
+
+    fn scraped(&self) -> Expr {
+        cast(lit(self.date.as_str()), DataType::Date32)
+    }
+
+    /// Whether a table has rows of the drop.
+    pub(crate) async fn is_in(&self, session: &Session, table: &str) -> Result<bool, Box<dyn Error>> {
+        if !session.catalog().table_exists(&parse_ident(table)?).await? {
+            return Ok(false);
+        }
+        let rows = session.table(table).await?.dataframe().await?.filter(self.rows())?;
+        Ok(rows.limit(0, Some(1))?.count().await? > 0)
     }
 }
 
@@ -32,9 +79,12 @@ pub(crate) fn find(root: &Path) -> Result<Vec<Drop>, Box<dyn Error>> {
 }
 
 fn folders(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
-    let entries = std::fs::read_dir(root).map_err(|e| format!("{}: {e}", root.display()))?;
-    let paths = entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
-    Ok(paths.into_iter().filter(|path| path.is_dir()).collect())
+    Ok(entries(root)?.into_iter().filter(|path| path.is_dir()).collect())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    Ok(entries.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?)
 }
 
 fn name(path: &Path) -> String {

@@ -1,19 +1,33 @@
-//! One drop into the tables: ingest, look at the report, append.
+//! One drop into the tables: ingest, look at the report, write.
+//!
+//! A drop is a partition of every table. What is written are the rows of the files that could be read now, and those that the
+//! table has of the drop's other files: so a file that comes late adds its rows, one that comes again mended takes the place of
+//! what was taken of it, and one that can't be read any more leaves what was taken of it. Nothing is there twice.
+//!
+//! Each write has a key that names the delivery, so that one that was stopped goes on where it was. The last write of a drop,
+//! of what was set aside, is its receipt: a delivery with a receipt is not looked at again.
 
+use std::collections::BTreeSet;
 use std::error::Error;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::prelude::ident;
+use icefield::WriteReport;
 use icefield::evolve::SortTerm;
-use icefield::ingest::{Conversion, Ingest, Reason};
+use icefield::ingest::{Conversion, Ingest, Ingested, IngestedTable, Reason};
 use icefield::prelude::*;
 
 use crate::drops::Drop;
-use crate::show::{self, Totals};
+use crate::show::{self, Failures, Totals};
 
 pub(crate) const CALENDAR: &str = "rooms.calendar";
-pub(crate) const LISTINGS: &str = "rooms.listings";
+pub(crate) const QUARANTINE: &str = "rooms.quarantine";
+
+/// The column that names the archive and the file in it that a row is from.
+const SOURCE: &str = "source_file";
 
 const MONEY: Conversion = Conversion::Money { precision: 12, scale: 2 };
 
@@ -35,12 +49,19 @@ fn listings() -> SchemaRef {
         Field::new("id", DataType::Int64, false),
         Field::new("last_scraped", DataType::Date32, true),
         Field::new("name", DataType::Utf8, true),
+        Field::new("neighbourhood_cleansed", DataType::Utf8, true),
         Field::new("latitude", DataType::Float64, true),
         Field::new("longitude", DataType::Float64, true),
+        Field::new("property_type", DataType::Utf8, true),
+        Field::new("room_type", DataType::Utf8, true),
+        Field::new("accommodates", DataType::Int32, true),
         Field::new("bathrooms_text", DataType::Utf8, true),
         Field::new("bedrooms", DataType::Float64, true),
         Field::new("beds", DataType::Float64, true),
+        Field::new("amenities", DataType::Utf8, true),
         Field::new("price", MONEY.data_type(), true),
+        Field::new("minimum_nights", DataType::Int32, true),
+        Field::new("number_of_reviews", DataType::Int32, true),
         Field::new("review_scores_rating", DataType::Float64, true),
     ]))
 }
@@ -54,54 +75,155 @@ fn sorted_by(table: &str) -> Option<SortTerm> {
     }
 }
 
-/// Takes a drop's archives, prints what came of them, and appends each table under the drop's key.
+/// Takes a drop's archives, prints what came of them, and writes each table and what was set aside. A table that can't be
+/// written stops no other; its rows stay staged for the next run.
 pub(crate) async fn load(
     session: &Session,
     drop: &Drop,
     warehouse: &Path,
     totals: &mut Totals,
+    failures: &mut Failures,
 ) -> Result<(), Box<dyn Error>> {
-    let staging = warehouse.canonicalize()?.join("staging").join(&drop.city).join(&drop.date);
-    let bar = show::Bar::new(&drop.name());
+    // Before the archives are listed: one that comes meanwhile makes another delivery, which the next run takes.
+    let delivery = drop.delivery()?;
+    let warehouse = warehouse.canonicalize()?;
+    let staging = warehouse.join("staging").join(&drop.city).join(&drop.date);
+    let receipt = format!("{}/quarantine/{delivery}", drop.name());
+    if session.catalog().table_exists(&parse_ident(QUARANTINE)?).await?
+        && session.table(QUARANTINE).await?.has_applied(&receipt)
+    {
+        println!("  {} was here already", drop.name());
+        return clear(&staging);
+    }
+
+    let ingested = ingest(drop, &staging).await?;
+    print!("{}", show::indented(&ingested.report.to_string()));
+    show::headers(&ingested.report);
+    totals.ingested(&ingested.report);
+    // What the store did not give may come the next time: in this same delivery, which would count as taken.
+    if let Some(item) = ingested.quarantine.items().iter().find(|item| item.reason == Reason::Unreadable) {
+        return Err(format!("{item}; run again").into());
+    }
+
+    let mut failed = Vec::new();
+    for table in &ingested.tables {
+        let name = format!("rooms.{}", table.name());
+        let key = format!("{}/{}/{delivery}", drop.name(), table.name());
+        let written = write(session, drop, table, &name, key).await;
+        match failures.note(&format!("{} to {name}", drop.name()), written) {
+            Some(written) => totals.wrote(&name, &written),
+            None => failed.push(table.name()),
+        }
+    }
+    let key = match failed.as_slice() {
+        [] => receipt,
+        failed => format!("{receipt} without {}", failed.join(", ")),
+    };
+    totals.wrote(QUARANTINE, &set_aside(session, drop, &ingested, key).await?);
+    let reports = format!("file://{}/reports/{}", warehouse.display(), drop.name());
+    ingested.report.write(session.catalog().storage(), &reports).await?;
+    if failed.is_empty() { clear(&staging) } else { Ok(()) }
+}
+
+/// Deletes what is staged of a drop, by earlier runs that were stopped too.
+fn clear(staging: &Path) -> Result<(), Box<dyn Error>> {
+    match std::fs::remove_dir_all(staging) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+async fn ingest(drop: &Drop, staging: &Path) -> Result<Ingested, Box<dyn Error>> {
+    let bar = show::Bar::bytes(&drop.name());
+    let seen = bar.clone();
     let ingested = Ingest::from_url(format!("file://{}", drop.folder.display()))
         .staging(format!("file://{}", staging.display()))
         .pattern("{table}_{date}_{batch}.csv")
+        .source_column(SOURCE)
         .schema("calendar", calendar())
         .alias("calendar", "is_available", "available")
         .convert("calendar", "price", MONEY)
         .convert("calendar", "adjusted_price", MONEY)
         .schema("listings", listings())
         .convert("listings", "price", MONEY)
-        .progress(bar.callback())
-        .await?;
+        .progress(move |at| seen.at(at.bytes_done, Some(at.bytes)))
+        .await;
     bar.finish();
-    print!("{}", show::indented(&ingested.report.to_string()));
-    totals.ingested(&ingested.report);
-    // What the store did not give may come the next time: under the drop's key it would never be taken.
-    if let Some(item) = ingested.quarantine.items().iter().find(|item| item.reason == Reason::Unreadable) {
-        return Err(format!("{}: {item}; run again", drop.name()).into());
-    }
+    println!("  {}", drop.name());
+    Ok(ingested?)
+}
 
-    for table in &ingested.tables {
-        let name = &format!("rooms.{}", table.name());
-        let frame = table
-            .dataframe(session.context())?
-            .with_column("city", lit(drop.city.as_str()))?
-            .with_column("scraped", cast(lit(drop.date.as_str()), DataType::Date32))?;
-        let written = frame
-            .append_to(session, name)
-            .create_with(|new| new.partition_by([identity("city")]).sort_by(sorted_by(table.name())))
-            .evolve_schema()
-            .idempotency_key(format!("{}/{}", drop.name(), table.name()))
-            .await?;
-        totals.wrote(&written);
-        if written.already_applied {
-            println!("    {name}: {} was here already", drop.name());
-        } else {
-            println!("    {name}: {} rows in {} files", written.rows, written.files);
-        }
+/// Writes one table's part of the drop.
+async fn write(
+    session: &Session,
+    drop: &Drop,
+    table: &IngestedTable,
+    name: &str,
+    key: String,
+) -> Result<WriteReport, Box<dyn Error>> {
+    if name == QUARANTINE {
+        return Err("what was set aside is kept under this name; name the partner's table otherwise".into());
     }
-    ingested.report.write(session.catalog().storage(), &format!("file://{}", staging.display())).await?;
-    ingested.discard().await?;
-    Ok(())
+    let taken = drop.mark(table.dataframe(session.context())?)?;
+    let rows = with_the_others(session, drop, table, name, taken).await?;
+    let bar = show::Bar::counts(name);
+    let (seen, all) = (bar.clone(), table.rows());
+    let written = rows
+        .overwrite(session, name)
+        .filter(drop.rows())
+        .create_with(|new| {
+            new.partition_by([identity("city"), identity("scraped")]).sort_by(sorted_by(table.name()))
+        })
+        .evolve_schema()
+        .idempotency_key(key)
+        .on_progress(move |at| seen.at(at.rows, Some(all)))
+        .await;
+    bar.finish();
+    Ok(written?)
+}
+
+/// The rows just taken, and those that the table has of other files of the drop. There are none of these the first time.
+async fn with_the_others(
+    session: &Session,
+    drop: &Drop,
+    table: &IngestedTable,
+    name: &str,
+    taken: DataFrame,
+) -> Result<DataFrame, Box<dyn Error>> {
+    if !drop.is_in(session, name).await? {
+        return Ok(taken);
+    }
+    let files: BTreeSet<&str> = table.parts().iter().map(|part| part.source.as_str()).collect();
+    let of_these = col(SOURCE).in_list(files.into_iter().map(lit).collect(), true);
+    let kept = session.table(name).await?.dataframe().await?.filter(drop.rows().and(of_these))?;
+    // A column whose type was inferred may have come out wider.
+    let types = taken.schema().as_arrow().clone();
+    let columns = kept.schema().as_arrow().fields().iter().map(|field| {
+        let column = ident(field.name());
+        match types.field_with_name(field.name()) {
+            Ok(now) if now.data_type() != field.data_type() => {
+                cast(column, now.data_type().clone()).alias(field.name())
+            }
+            _ => column,
+        }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    Ok(taken.union_by_name(kept.select(columns)?)?)
+}
+
+/// Writes what was set aside of the drop: which row of which file, and why.
+async fn set_aside(
+    session: &Session,
+    drop: &Drop,
+    ingested: &Ingested,
+    key: String,
+) -> Result<WriteReport, Box<dyn Error>> {
+    let rows = drop.mark(ingested.quarantine.dataframe(session.context())?)?;
+    let written = rows
+        .overwrite(session, QUARANTINE)
+        .filter(drop.rows())
+        .create_with(|new| new.partition_by([identity("city"), identity("scraped")]))
+        .idempotency_key(key)
+        .await?;
+    Ok(written)
 }

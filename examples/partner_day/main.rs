@@ -5,20 +5,22 @@
 //!
 //! A drop is a folder of archives with a `_manifest.json`, written last by the partner: `DIR/{city}/{date}/`. Drops are taken
 //! in the order of their dates. Every step may be stopped at any moment and run again: staged archives are taken up where
-//! they are, and what was committed is known by its idempotency key and not committed twice.
+//! they are, and what was committed is known by its idempotency key and not committed twice. Archives may come late, or again:
+//! see `load`. What fails stops nothing else; the run goes on, says so at the end, and exits with 1.
 
 mod drops;
 mod load;
+mod maintain;
 mod mart;
 mod show;
 
 use std::error::Error;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::process::ExitCode;
 
 use icefield::prelude::*;
 
-use show::Totals;
+use show::{Failures, Totals};
 
 struct Args {
     drop: PathBuf,
@@ -49,51 +51,44 @@ fn args() -> Result<Args, Box<dyn Error>> {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let args = args()?;
     let drops = drops::find(&args.drop)?;
-    let Some(last) = drops.last().cloned() else {
+    let Some(last) = drops.last() else {
         return Err(format!("no drop (a folder with _manifest.json) under {}", args.drop.display()).into());
     };
     println!("{} drops under {}; tables in {}", drops.len(), args.drop.display(), args.warehouse.display());
     let session = Session::open(&args.warehouse).await?;
-    let mut totals = Totals::default();
+    let (mut totals, mut failures) = (Totals::default(), Failures::default());
 
     show::step("Archives to tables");
     for drop in &drops {
         // The mart as it was the evening before the last drop.
-        if *drop == last && drops.len() > 1 {
-            mart::refresh(&session, "before the last drop").await?;
+        if drop == last && drops.len() > 1 {
+            let kept = mart::keep_before(&session, drop).await;
+            failures.note(&format!("the mart before {}", drop.name()), kept);
         }
-        load::load(&session, drop, &args.warehouse, &mut totals).await?;
+        let loaded = load::load(&session, drop, &args.warehouse, &mut totals, &mut failures).await;
+        failures.note(&drop.name(), loaded);
     }
 
     show::step("The mart");
-    mart::refresh(&session, "after the last drop").await?;
-    mart::compare(&session).await?;
+    failures.note("the mart", mart::refresh(&session, "now").await);
+    failures.note("the mart's history", mart::compare(&session, last).await);
 
+    let tables = maintain::tables(&session).await?;
     show::step("Maintenance");
-    for name in [load::CALENDAR, load::LISTINGS, mart::NIGHTLY] {
-        if !session.catalog().table_exists(&parse_ident(name)?).await? {
-            continue;
-        }
-        let table = session.table(name).await?;
-        println!("{name}");
-        println!("  {}", maintenance::compact(&table).min_input_files(2).await?);
-        let table = table.refresh().await?;
-        println!(
-            "  {}",
-            maintenance::expire_snapshots(&table).older_than(Duration::ZERO).retain_last(3).await?
-        );
-        println!("  {}", maintenance::remove_orphan_files(&table).await?);
+    for table in &tables {
+        failures.note(&format!("maintenance of {table}"), maintain::maintain(&session, table).await);
     }
 
     show::step("In all");
-    for name in [load::CALENDAR, load::LISTINGS, mart::NIGHTLY] {
-        if session.catalog().table_exists(&parse_ident(name)?).await? {
-            totals.table(&session.table(name).await?);
+    for table in &tables {
+        let loaded = session.load(table).await.map_err(Box::from);
+        if let Some(table) = failures.note(&table.to_string(), loaded) {
+            totals.table(&table);
         }
     }
     totals.print();
-    Ok(())
+    Ok(failures.exit())
 }

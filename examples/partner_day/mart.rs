@@ -8,12 +8,15 @@ use datafusion::functions_aggregate::expr_fn::{avg, count, sum};
 use icefield::prelude::*;
 use icefield::transform::{Transform, column};
 
+use crate::drops::Drop;
 use crate::load::CALENDAR;
 
-pub(crate) const NIGHTLY: &str = "marts.nightly";
+const NIGHTLY: &str = "marts.nightly";
 
-/// The tag that keeps the mart as it was before the last drop, whatever expires.
-const BEFORE: &str = "before-last-drop";
+/// The tag that keeps the mart as it was before a drop, whatever expires.
+fn before_tag(drop: &Drop) -> String {
+    format!("before-{}-{}", drop.city, drop.date)
+}
 
 /// Nights on offer by city and month: how many, at what price, and how many of them are taken.
 fn nightly() -> Transform {
@@ -53,6 +56,24 @@ fn nightly() -> Transform {
     .output(nightly)
 }
 
+/// Keeps the mart as it is before a drop comes into the calendar.
+pub(crate) async fn keep_before(session: &Session, drop: &Drop) -> Result<(), Box<dyn Error>> {
+    let is_first = !session.catalog().table_exists(&parse_ident(CALENDAR)?).await?;
+    if is_first || drop.is_in(session, CALENDAR).await? {
+        return Ok(());
+    }
+    refresh(session, &format!("before {}", drop.name())).await?;
+    let (mart, tag) = (session.table(NIGHTLY).await?, before_tag(drop));
+    let kept = mart.core().metadata().snapshot_for_ref(&tag).map(|snapshot| snapshot.snapshot_id());
+    if kept.is_some() && kept == mart.core().metadata().current_snapshot_id() {
+        return Ok(());
+    }
+    // An earlier run could not take the drop, and others came since.
+    let mart = if kept.is_some() { mart.remove_ref(tag.as_str()).await? } else { mart };
+    mart.create_tag(tag).await?;
+    Ok(())
+}
+
 /// Computes the mart anew from the calendar as it is, once for each state of the calendar.
 pub(crate) async fn refresh(session: &Session, when: &str) -> Result<(), Box<dyn Error>> {
     let calendar = session.table(CALENDAR).await?;
@@ -66,30 +87,22 @@ pub(crate) async fn refresh(session: &Session, when: &str) -> Result<(), Box<dyn
         .await?;
     if written.already_applied {
         println!("  {NIGHTLY} {when}: computed already");
-        return Ok(());
-    }
-    println!("  {NIGHTLY} {when}: {} rows", written.rows);
-    if when.starts_with("before") {
-        let mart = session.table(NIGHTLY).await?;
-        if mart.core().metadata().snapshot_for_ref(BEFORE).is_none() {
-            mart.create_tag(BEFORE).await?;
-        }
+    } else {
+        println!("  {NIGHTLY} {when}: {} rows", written.rows);
     }
     Ok(())
 }
 
-/// Shows what the last drop changed, by time travel.
-pub(crate) async fn compare(session: &Session) -> Result<(), Box<dyn Error>> {
-    let mart = session.table(NIGHTLY).await?;
-    if mart.core().metadata().snapshot_for_ref(BEFORE).is_none() {
+/// Shows what a drop changed, by time travel.
+pub(crate) async fn compare(session: &Session, drop: &Drop) -> Result<(), Box<dyn Error>> {
+    let (mart, tag) = (session.table(NIGHTLY).await?, before_tag(drop));
+    if mart.core().metadata().snapshot_for_ref(&tag).is_none() {
         return Ok(());
     }
     let by_city = "SELECT city, count(*) AS months, sum(nights) AS nights, round(avg(price), 2) AS price, \
                    round(avg(occupancy), 3) AS occupancy FROM";
-    for (title, table) in [
-        ("before the last drop", format!("{NIGHTLY} FOR VERSION AS OF '{BEFORE}'")),
-        ("after it", NIGHTLY.to_string()),
-    ] {
+    let before = (format!("before {}", drop.name()), format!("{NIGHTLY} FOR VERSION AS OF '{tag}'"));
+    for (title, table) in [before, ("now".to_string(), NIGHTLY.to_string())] {
         println!("  {title}:");
         session.sql(&format!("{by_city} {table} GROUP BY city ORDER BY city")).await?.show().await?;
     }

@@ -1,9 +1,11 @@
 //! What is shown while it runs, and at the end.
 
+use std::error::Error;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use icefield::WriteReport;
-use icefield::ingest::{Progress, Report};
+use icefield::ingest::Report;
 use icefield::prelude::*;
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -15,31 +17,72 @@ pub(crate) fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
 }
 
-/// A bar of compressed bytes, on standard error.
+/// Shows which files of a table have another header than most.
+pub(crate) fn headers(report: &Report) {
+    for table in &report.tables {
+        for header in table.headers.iter().skip(1) {
+            println!("    {}: another header in {header}", table.table);
+        }
+    }
+}
+
+/// A bar on standard error: how far something is.
+#[derive(Clone)]
 pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    pub(crate) fn new(name: &str) -> Self {
+    pub(crate) fn bytes(name: &str) -> Self {
+        Self::new(name, "  {msg:24} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+    }
+
+    /// Of rows, or files.
+    pub(crate) fn counts(name: &str) -> Self {
+        Self::new(name, "  {msg:24} {wide_bar} {human_pos}/{human_len}")
+    }
+
+    fn new(name: &str, template: &str) -> Self {
         let bar = ProgressBar::new(0).with_message(name.to_string());
-        if let Ok(style) =
-            ProgressStyle::with_template("  {msg:24} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
-        {
+        if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         Self(bar)
     }
 
-    pub(crate) fn callback(&self) -> impl Fn(&Progress) + Send + Sync + 'static {
-        let bar = self.0.clone();
-        move |progress| {
-            bar.set_length(progress.bytes);
-            bar.set_position(progress.bytes_done);
-        }
+    pub(crate) fn at(&self, done: u64, of: Option<u64>) {
+        self.0.set_length(of.unwrap_or(done));
+        self.0.set_position(done);
     }
 
     pub(crate) fn finish(self) {
         self.0.finish_and_clear();
-        println!("  {}", self.0.message());
+    }
+}
+
+/// What went wrong. It is shown at once, and decides how the process ends.
+#[derive(Default)]
+pub(crate) struct Failures(Vec<String>);
+
+impl Failures {
+    /// What came of `what`, unless it failed.
+    pub(crate) fn note<T>(&mut self, what: &str, outcome: Result<T, Box<dyn Error>>) -> Option<T> {
+        match outcome {
+            Ok(done) => Some(done),
+            Err(error) => {
+                let failure = format!("{what}: {error}");
+                eprintln!("  failed: {failure}");
+                self.0.push(failure);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn exit(&self) -> ExitCode {
+        if self.0.is_empty() {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("\n{} failed; run again once this is mended:", self.0.len());
+        self.0.iter().for_each(|failure| eprintln!("  {failure}"));
+        ExitCode::FAILURE
     }
 }
 
@@ -74,7 +117,12 @@ impl Totals {
         self.csv_bytes += report.bytes_decompressed;
     }
 
-    pub(crate) fn wrote(&mut self, report: &WriteReport) {
+    pub(crate) fn wrote(&mut self, name: &str, report: &WriteReport) {
+        if report.already_applied {
+            println!("    {name}: was here already");
+        } else {
+            println!("    {name}: {} rows in {} files", report.rows, report.files);
+        }
         self.rows_written += report.rows;
         self.files_written += report.files;
         self.bytes_written += report.bytes;

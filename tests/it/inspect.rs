@@ -1,20 +1,11 @@
 //! The example that looks at a table, on tables that Spark and Iceberg Java wrote.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use icefield_testkit::{ReferenceTables, newest_metadata};
 
-/// The example's binary, which cargo builds beside the tests.
-fn example() -> Option<PathBuf> {
-    let test = std::env::current_exe().ok()?;
-    let binary = test.parent()?.parent()?.join("examples/inspect");
-    if !binary.exists() {
-        eprintln!("skipped: {} is not built; run cargo test without --test", binary.display());
-        return None;
-    }
-    Some(binary)
-}
+use crate::examples::example;
 
 fn inspect(binary: &Path, words: &[&str]) -> Output {
     Command::new(binary).args(words).output().expect("the example runs")
@@ -35,7 +26,7 @@ fn refusal(output: &Output) -> String {
 
 #[test]
 fn every_table_of_the_reference_implementation_is_read_as_it_reads_it() {
-    let (Some(binary), Some(tables)) = (example(), ReferenceTables::find()) else { return };
+    let (Some(binary), Some(tables)) = (example("inspect"), ReferenceTables::find()) else { return };
     let copies = tempfile::tempdir().unwrap();
     for expected in tables.expected() {
         let table = tables.table(&expected.table);
@@ -62,7 +53,7 @@ fn every_table_of_the_reference_implementation_is_read_as_it_reads_it() {
 
 #[test]
 fn what_a_table_is_and_what_is_asked_of_it_is_printed() {
-    let Some(binary) = example() else { return };
+    let Some(binary) = example("inspect") else { return };
     let folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let metadata = runtime.block_on(async {

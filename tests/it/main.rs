@@ -3,10 +3,12 @@
 mod bad_input;
 mod changes;
 mod concurrency;
+mod examples;
 mod facade;
 mod faults;
 mod inspect;
 mod partner_day;
 mod properties;
+mod quickstart;
 mod referee;
 mod stores;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use datafusion::dataframe::DataFrame;
 use icefield_core::catalog::TableIdent;
+use icefield_core::commit::is_applied;
+use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{AsOf, Error, Result, Table as CoreTable};
 
 use crate::error::from_datafusion;
@@ -61,6 +63,12 @@ impl Table {
         let as_of = as_of.into_as_of(&self.core)?;
         self.core.snapshot_as_of(&as_of)?;
         Ok(Self { as_of, ..self.clone() })
+    }
+
+    /// Whether a write with this idempotency key is part of `main`, also when its snapshot has expired. A write with the key looks
+    /// by itself; asking before spares the work of making its rows. Makes no request.
+    pub fn has_applied(&self, key: &str) -> bool {
+        is_applied(self.core.metadata(), MAIN_BRANCH, key).is_some()
     }
 
     /// The table as the catalog has it now. One look at the catalog.

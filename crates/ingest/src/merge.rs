@@ -12,7 +12,7 @@ use crate::manifest::Promised;
 use crate::options::{Settings, TableOptions};
 use crate::quarantine::{Level, Quarantine, Quarantined, Reason};
 use crate::read::{Part, Projected, Projection};
-use crate::report::{ColumnReport, HeaderReport, Report, TableReport};
+use crate::report::{ColumnReport, HEADER_FILES, HeaderReport, Report, TableReport};
 use crate::source::Archive;
 use crate::stage::{Outcome, StagedFile};
 use crate::staging::Staging;
@@ -37,13 +37,26 @@ pub(crate) struct Merge {
 #[derive(Default)]
 struct Table {
     report: TableReport,
-    /// Headers, with the first archive and member that has each.
-    headers: HashMap<Vec<String>, (u64, usize, String)>,
+    headers: HashMap<Vec<String>, Header>,
     columns: HashMap<String, Column>,
     /// By archive: the parts in their order.
     parts: BTreeMap<usize, Vec<Part>>,
     /// By archive: what the table's rows of it are known by.
     identities: BTreeMap<usize, Identity>,
+}
+
+/// The files that have one header.
+#[derive(Default)]
+struct Header {
+    files: u64,
+    /// The first of them in the archives' order, by their places in it.
+    first: BTreeMap<usize, String>,
+}
+
+impl Header {
+    fn place(&self) -> usize {
+        self.first.keys().next().copied().unwrap_or(usize::MAX)
+    }
 }
 
 #[derive(Default)]
@@ -154,19 +167,15 @@ impl Merge {
             column.files += 1;
             column.candidates.merge(candidates.unwrap_or_default());
         }
-        // Markers of archives end in any order: the first in the archives' order names a header.
+        // Archives end in any order: the names that are kept are the first in the archives' order.
         let place = at << 24 | number.min((1 << 24) - 1);
-        let first = || {
-            if archive.starts_with(&file.member) {
-                archive.to_string()
-            } else {
-                format!("{archive}/{}", file.member)
-            }
-        };
-        let header = table.headers.entry(file.header).or_insert_with(|| (0, place, first()));
-        header.0 += 1;
-        if place < header.1 {
-            (header.1, header.2) = (place, first());
+        let header = table.headers.entry(file.header).or_default();
+        header.files += 1;
+        let is_plain = archive.starts_with(&file.member);
+        let name = if is_plain { archive.to_string() } else { format!("{archive}/{}", file.member) };
+        header.first.insert(place, name);
+        if header.first.len() > HEADER_FILES {
+            header.first.pop_last();
         }
         let identity = table.identities.entry(at).or_insert_with(|| Identity::of(&from.entry));
         identity.add(&file.member, file.rows, &file.content);
@@ -287,7 +296,7 @@ impl Table {
     fn united(&self, options: &TableOptions, source_column: Option<&str>) -> (Projection, TableReport) {
         let mut report = self.report.clone();
         let mut headers: Vec<_> = self.headers.iter().collect();
-        headers.sort_by_key(|(_, (_, place, _))| *place);
+        headers.sort_by_key(|(_, header)| header.place());
         let mut names: Vec<&str> = options.given().map(|f| f.name().as_str()).collect();
         let given = names.len();
         let mut known: BTreeSet<&str> = names.iter().copied().collect();
@@ -296,7 +305,7 @@ impl Table {
                 names.push(name);
             }
         }
-        headers.sort_by_key(|(_, (files, place, _))| (std::cmp::Reverse(*files), *place));
+        headers.sort_by_key(|(_, header)| (std::cmp::Reverse(header.files), header.place()));
         let reference: Vec<&str> = match headers.first() {
             Some((header, _)) if given == 0 => header.iter().map(String::as_str).collect(),
             _ => names[..given].to_vec(),
@@ -338,10 +347,10 @@ impl Table {
             fields.push(field);
             columns.push(projected);
         }
-        let described = |(columns, (files, _, first)): &(&Vec<String>, &(u64, usize, String))| HeaderReport {
+        let described = |(columns, header): &(&Vec<String>, &Header)| HeaderReport {
             columns: columns.to_vec(),
-            files: *files,
-            first: first.clone(),
+            files: header.files,
+            names: header.first.values().cloned().collect(),
         };
         report.headers = headers.iter().map(described).collect();
         if let Some(name) = source_column.filter(|name| !known.contains(name)) {

@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// Errors that a table's report keeps in words; further ones are counted.
 pub(crate) const ERRORS: usize = 100;
 
+/// Files of one header that a table's report keeps by name; further ones are counted.
+pub(crate) const HEADER_FILES: usize = 100;
+
 /// The report of a run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -71,7 +74,7 @@ pub struct TableReport {
     pub rows: u64,
     /// Rows that were set aside.
     pub rows_quarantined: u64,
-    /// The headers that the files have, the most common first.
+    /// The headers that the files have, the most common first: those after it name the files that differ from most.
     pub headers: Vec<HeaderReport>,
     /// Columns that should be in every file and are missing from some: the given ones, or else those of the most common header.
     pub missing_fields: Vec<String>,
@@ -86,6 +89,8 @@ pub struct TableReport {
 }
 
 /// One header, and the files that have it.
+///
+/// It displays as one line: `2 files, a.tar.gz/1.csv, b.tar.gz/1.csv: id,price`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct HeaderReport {
@@ -93,8 +98,8 @@ pub struct HeaderReport {
     pub columns: Vec<String>,
     /// Files that have it.
     pub files: u64,
-    /// The first of them, as `archive.tar.gz/member.csv`.
-    pub first: String,
+    /// The first 100 of them, as `archive.tar.gz/member.csv`.
+    pub names: Vec<String>,
 }
 
 /// One column of the united table.
@@ -191,6 +196,18 @@ impl fmt::Display for TableReport {
     }
 }
 
+impl fmt::Display for HeaderReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let files = if self.files == 1 { "file" } else { "files" };
+        write!(f, "{} {files}, {}", self.files, one_line(&self.names.join(", ")))?;
+        let unnamed = self.files.saturating_sub(self.names.len() as u64);
+        if unnamed > 0 {
+            write!(f, ", and {unnamed} more")?;
+        }
+        write!(f, ": {}", one_line(&self.columns.join(",")))
+    }
+}
+
 fn quoted(name: &str) -> String {
     format!("'{}'", one_line(name).replace('\\', "\\\\").replace('\'', "\\'"))
 }
@@ -244,7 +261,8 @@ mod tests {
     }
 
     fn header(columns: &[&str], files: u64) -> HeaderReport {
-        HeaderReport { columns: columns.iter().map(|c| c.to_string()).collect(), files, first: String::new() }
+        let columns = columns.iter().map(|c| c.to_string()).collect();
+        HeaderReport { columns, files, names: Vec::new() }
     }
 
     #[test]

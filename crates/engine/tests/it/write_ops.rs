@@ -64,6 +64,7 @@ async fn a_batch_with_a_key_is_applied_once() {
     assert_eq!(applied, 1);
     let table = lake.session.table("once.t").await.unwrap();
     assert_eq!(content(table.core()).await.rows, 3);
+    assert!(table.has_applied("c") && !table.has_applied("d"));
     // An empty batch leaves its key too.
     let empty = RecordBatch::new_empty(batch(vec![("id", longs([1]))]).schema());
     let append = || lake.frame(std::slice::from_ref(&empty)).append_to(&lake.session, "once.t");

@@ -5,5 +5,7 @@ mod bad_input;
 #[cfg(feature = "dataframe")]
 mod dataframes;
 mod drops;
+mod options;
+mod reports;
 mod support;
 mod types;

@@ -33,10 +33,18 @@ async fn files_with_other_columns_are_united_by_name() {
     assert_eq!(report.missing_fields, ["price"]);
     assert_eq!(report.additional_fields, ["currency"]);
     assert_eq!(report.headers.len(), 4);
+    let most = ["1.tar.gz/calendar_2024-01-01_1.csv", "5.tar.gz/calendar_2024-01-05_1.csv"];
     assert_eq!(
-        (report.headers[0].files, report.headers[0].first.as_str()),
-        (2, "1.tar.gz/calendar_2024-01-01_1.csv")
+        (report.headers[0].files, report.headers[0].names.as_slice()),
+        (2, &most.map(String::from)[..])
     );
+    let differing: Vec<&str> = report.headers[1..].iter().map(|header| header.names[0].as_str()).collect();
+    let expected = [
+        "2.tar.gz/calendar_2024-01-02_1.csv",
+        "3.tar.gz/calendar_2024-01-03_1.csv",
+        "4.tar.gz/calendar_2024-01-04_1.csv",
+    ];
+    assert_eq!(differing, expected);
     assert_eq!(report.columns[2].nulls, 2);
     assert_eq!(report.columns[3].null_ratio, 0.8);
     assert!(!report.header_consistent());
