@@ -1,6 +1,7 @@
 //! Tests of the crate through its public face.
 
 mod branches;
+mod conflicts;
 mod creation;
 mod dangling;
 mod evolved;
