@@ -7,5 +7,6 @@ mod dangling;
 mod evolved;
 mod faults;
 mod odd_tables;
+mod properties;
 mod support;
 mod untrusted;
