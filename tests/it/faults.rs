@@ -4,12 +4,12 @@
 //! did, a second run with the same idempotency key leaves the operation applied once, and what the failed run left behind
 //! is unreachable: orphan removal takes it and the table reads as it did.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use icefield_core::catalog::{Catalog, MemoryCatalog, NamespaceIdent, parse_ident};
 use icefield_core::evolve::identity;
@@ -18,10 +18,10 @@ use icefield_core::{AsOf, Clock, Result, SystemClock};
 use icefield_engine::Session;
 use icefield_engine::ops::DataFrameExt;
 use icefield_maintenance as maintenance;
-use icefield_testkit::{CommitFault, FakeClock, Fault, FaultyCatalog, FaultyStore, every_fault};
+use icefield_testkit::{CommitFault, FakeClock, Fault, FaultyCatalog, FaultyStore, OpKind, every_fault};
 use object_store::memory::InMemory;
-
-const FAULTS: [Fault; 5] = [Fault::Fail, Fault::FailAfter, Fault::CutShort, Fault::Down, Fault::DownAfter];
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 
 struct World {
     store: FaultyStore,
@@ -110,6 +110,39 @@ async fn origin() -> Origin {
     Origin { files, metadata_location, snapshots }
 }
 
+/// Rows of 10 MiB, however they are encoded: more than an upload holds back.
+static LARGE: LazyLock<RecordBatch> = LazyLock::new(|| {
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut blob = || {
+        let mut bytes = vec![0; 64 << 10];
+        rng.fill_bytes(&mut bytes);
+        bytes
+    };
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(30..190));
+    let blobs: ArrayRef = Arc::new(BinaryArray::from_iter_values((30..190).map(|_| blob())));
+    RecordBatch::try_from_iter([("id", ids), ("blob", blobs)]).unwrap()
+});
+
+/// A table for those rows, with a few of them.
+async fn origin_of_large() -> Origin {
+    let files = Arc::new(InMemory::new());
+    let world = World::open(files.clone()).await;
+    let rows = world.session.read_batches([LARGE.slice(0, 3)]).unwrap();
+    rows.append_to(&world.session, "db.t")
+        .create_with(|table| table.property("write.parquet.compression-codec", "uncompressed"))
+        .await
+        .unwrap();
+    let table = world.session.table("db.t").await.unwrap();
+    let metadata = table.core().metadata();
+    let snapshots = vec![(metadata.current_snapshot_id().unwrap(), (30..33).collect())];
+    Origin { files, metadata_location: table.core().metadata_location().to_string(), snapshots }
+}
+
+async fn append_large(session: Session) -> Result<()> {
+    let rows = session.read_batches([LARGE.clone()])?;
+    rows.append_to(&session, "db.t").idempotency_key("batch-7").await.map(drop)
+}
+
 async fn append(session: Session) -> Result<()> {
     let rows = session.read_batches([batch(30..40)])?;
     rows.append_to(&session, "db.t").idempotency_key("batch-7").await.map(drop)
@@ -125,20 +158,25 @@ async fn compact(session: Session) -> Result<()> {
     maintenance::compact(&table).min_input_files(2).await.map(drop)
 }
 
-/// Runs an operation with each of its requests failing in each way.
-async fn enumerate(name: &str, operation: impl AsyncFn(Session) -> Result<()>) {
-    let origin = origin().await;
+/// Runs an operation with each of its requests failing in each way. Gives the kinds of requests that it made then.
+async fn enumerate(
+    name: &str,
+    origin: Origin,
+    operation: impl AsyncFn(Session) -> Result<()>,
+) -> BTreeSet<OpKind> {
+    let mut kinds = BTreeSet::new();
     let world = World::fork(&origin).await;
     let before = (world.rows().await, world.files().await);
     operation(world.session.clone()).await.unwrap();
     let after = (world.rows().await, world.files().await);
     assert_ne!(before, after);
 
-    let points = every_fault(&FAULTS, async |point| {
+    let points = every_fault(&Fault::ALL, async |point| {
         let world = World::fork(&origin).await;
         world.store.arm(point);
         let outcome = operation(world.session.clone()).await;
         let fired = world.store.disarm();
+        kinds.extend(world.store.ops().into_iter().map(|op| op.kind));
         let context = format!("{name}, {:?} at {fired:?}", point.fault);
         check(&world, &origin, &outcome, &before, &after, &context).await;
 
@@ -167,6 +205,7 @@ async fn enumerate(name: &str, operation: impl AsyncFn(Session) -> Result<()>) {
         world.catalog.deliver_late().await;
         assert_eq!((world.rows().await, world.files().await), after, "{context}, delivered late");
     }
+    kinds
 }
 
 type Reading = (Vec<i64>, usize);
@@ -196,15 +235,23 @@ async fn check(
 
 #[tokio::test]
 async fn whatever_request_of_an_append_fails_it_is_applied_once_or_not_at_all() {
-    enumerate("append", append).await;
+    enumerate("append", origin().await, append).await;
+}
+
+#[tokio::test]
+async fn whatever_part_of_a_large_file_fails_it_is_appended_once_or_not_at_all() {
+    let kinds = enumerate("append of a large file", origin_of_large().await, append_large).await;
+    for kind in [OpKind::StartUpload, OpKind::PutPart, OpKind::Complete, OpKind::Abort] {
+        assert!(kinds.contains(&kind), "no {kind:?} among {kinds:?}");
+    }
 }
 
 #[tokio::test]
 async fn whatever_request_of_an_overwrite_fails_it_is_applied_once_or_not_at_all() {
-    enumerate("overwrite", overwrite).await;
+    enumerate("overwrite", origin().await, overwrite).await;
 }
 
 #[tokio::test]
 async fn whatever_request_of_a_compaction_fails_the_rows_stay() {
-    enumerate("compact", compact).await;
+    enumerate("compact", origin().await, compact).await;
 }

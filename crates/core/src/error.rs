@@ -3,12 +3,13 @@
 //! An [`Error`] has a [`ErrorKind`] that tells the caller what to do, a message that says what was wrong and what to do
 //! about it, context as key-value pairs (`table`, `file`, `snapshot`, ...) and, where there is one, its source.
 
-use std::fmt;
+use std::error::Error as StdError;
+use std::{fmt, io};
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What a caller can do about an [`Error`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,6 +133,23 @@ impl Error {
         self
     }
 
+    /// The error with another message, made of the one that it has.
+    pub fn reworded(mut self, message: impl FnOnce(&str) -> String) -> Self {
+        self.0.message = message(&self.0.message);
+        self
+    }
+
+    /// The error again, without the one underneath: to go around that of a library which it passed through.
+    pub fn without_source(&self) -> Self {
+        let Inner { kind, message, context, .. } = &*self.0;
+        Self(Box::new(Inner {
+            kind: *kind,
+            message: message.clone(),
+            context: context.clone(),
+            source: None,
+        }))
+    }
+
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
@@ -174,7 +192,7 @@ impl fmt::Display for Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}")?;
-        let mut source = std::error::Error::source(self);
+        let mut source = self.source();
         while let Some(error) = source {
             write!(f, "\n  caused by: {error}")?;
             source = error.source();
@@ -183,8 +201,8 @@ impl fmt::Debug for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
     }
 }
@@ -192,10 +210,9 @@ impl std::error::Error for Error {
 impl From<iceberg::Error> for Error {
     fn from(error: iceberg::Error) -> Self {
         use iceberg::ErrorKind as Their;
-        // A storage error that passed through iceberg keeps its own kind.
-        if let Some(ours) = std::error::Error::source(&error).and_then(find_ours) {
-            let (kind, message) = (ours.kind(), ours.to_string());
-            return Self::new(kind, message).with_source(error);
+        // A storage error that passed through iceberg stays what it was.
+        if let Some(ours) = error.source().and_then(find_ours) {
+            return ours.without_source().with_source(error);
         }
         let kind = match error.kind() {
             Their::DataInvalid => ErrorKind::DataInvalid,
@@ -210,7 +227,7 @@ impl From<iceberg::Error> for Error {
     }
 }
 
-fn find_ours<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+fn find_ours<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let mut at = Some(error);
     while let Some(error) = at {
         if let Some(ours) = error.downcast_ref::<Error>() {
@@ -235,19 +252,72 @@ impl From<Error> for iceberg::Error {
     }
 }
 
+/// What to do where an error, or one underneath it, is a refusal of the operating system or of a store: [`ErrorKind::Io`].
+/// `None` for all others, which may be failures in passing.
+pub fn refusal(error: &(dyn StdError + 'static)) -> Option<&'static str> {
+    use io::ErrorKind as Os;
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. },
+        ) = error.downcast_ref()
+        {
+            return Some("check the store's credentials and what they allow");
+        }
+        let Some(os) = error.downcast_ref::<io::Error>() else {
+            at = error.source();
+            continue;
+        };
+        match os.kind() {
+            Os::PermissionDenied => return Some("give this process the rights to the file and its folder"),
+            Os::ReadOnlyFilesystem => return Some("use a folder of a file system that can be written to"),
+            Os::StorageFull => return Some("make room on the disk"),
+            Os::QuotaExceeded => return Some("make room on the disk, or have the quota raised"),
+            Os::NotADirectory => return Some("move away the file that is where a folder is to be"),
+            _ => {}
+        }
+        // The source of an error that was put into one of the operating system's is the next but one.
+        at = os.get_ref().map(|inner| inner as &(dyn StdError + 'static)).or_else(|| os.source());
+    }
+    None
+}
+
+impl From<&object_store::Error> for ErrorKind {
+    fn from(error: &object_store::Error) -> Self {
+        use object_store::Error as Their;
+        match error {
+            Their::NotFound { .. } => Self::NotFound,
+            Their::AlreadyExists { .. } => Self::AlreadyExists,
+            Their::Precondition { .. } => Self::Conflict,
+            Their::NotSupported { .. } | Their::NotImplemented { .. } => Self::Unsupported,
+            Their::InvalidPath { .. } | Their::UnknownConfigurationKey { .. } => Self::InvalidInput,
+            error if refusal(error).is_some() => Self::Io,
+            _ => Self::Transient,
+        }
+    }
+}
+
 impl From<object_store::Error> for Error {
     fn from(error: object_store::Error) -> Self {
-        use object_store::Error as Their;
-        let kind = match &error {
-            Their::NotFound { .. } => ErrorKind::NotFound,
-            Their::AlreadyExists { .. } => ErrorKind::AlreadyExists,
-            Their::Precondition { .. } => ErrorKind::Conflict,
-            Their::NotSupported { .. } | Their::NotImplemented { .. } => ErrorKind::Unsupported,
-            Their::InvalidPath { .. } | Their::UnknownConfigurationKey { .. } => ErrorKind::InvalidInput,
-            Their::PermissionDenied { .. } | Their::Unauthenticated { .. } => ErrorKind::Io,
-            _ => ErrorKind::Transient,
+        let message = match refusal(&error) {
+            Some(remedy) => format!("{error}; {remedy}"),
+            None => error.to_string(),
         };
-        Self::new(kind, error.to_string()).with_source(error)
+        Self::new(ErrorKind::from(&error), message).with_source(error)
+    }
+}
+
+/// The error of an upload or download: behind tokio's, the store's own where it is one.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<object_store::Error>() {
+            Ok(store) => store.into(),
+            Err(error) => match refusal(&error) {
+                Some(remedy) => Self::new(ErrorKind::Io, format!("{error}; {remedy}")),
+                None => Self::new(ErrorKind::Transient, format!("{error}; try again")),
+            }
+            .with_source(error),
+        }
     }
 }
 
@@ -282,6 +352,69 @@ mod tests {
         assert_eq!(back.kind(), ErrorKind::Transient);
         assert!(back.is_retryable());
         assert!(back.to_string().contains("a.avro"), "{back}");
+    }
+
+    fn local(error: io::Error) -> object_store::Error {
+        object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(Local(error)) }
+    }
+
+    /// As `object_store` wraps what the operating system says of a local file.
+    #[derive(Debug)]
+    struct Local(io::Error);
+
+    impl fmt::Display for Local {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Unable to copy data to file: {}", self.0)
+        }
+    }
+
+    impl StdError for Local {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn what_the_operating_system_refuses_is_no_failure_in_passing() {
+        use io::ErrorKind as Os;
+        for (kind, remedy) in [
+            (Os::PermissionDenied, Some("rights")),
+            (Os::ReadOnlyFilesystem, Some("file system")),
+            (Os::StorageFull, Some("make room")),
+            (Os::QuotaExceeded, Some("quota")),
+            (Os::NotADirectory, Some("move away")),
+            (Os::Interrupted, None),
+            (Os::TimedOut, None),
+            (Os::Other, None),
+        ] {
+            // As a store gives it, as an upload does, and as the operating system itself.
+            let upload = io::Error::other(local(kind.into()));
+            for error in [local(kind.into()).into(), upload.into(), Error::from(io::Error::from(kind))] {
+                let expected = if remedy.is_some() { ErrorKind::Io } else { ErrorKind::Transient };
+                assert_eq!(error.kind(), expected, "{kind:?}: {error}");
+                assert_eq!(error.is_retryable(), remedy.is_none(), "{kind:?}");
+                assert!(remedy.is_none_or(|remedy| error.message().contains(remedy)), "{kind:?}: {error}");
+            }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_disk_that_is_full_is_told_so() {
+        use std::io::Write;
+        let mut full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = Error::from(local(full.write_all(b"rows").unwrap_err()));
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert!(error.message().contains("make room"), "{error}");
+    }
+
+    #[test]
+    fn a_store_that_refuses_its_user_is_told_so() {
+        let path = "a".to_string();
+        let refused = object_store::Error::PermissionDenied { path, source: "403".into() };
+        let error = Error::from(refused);
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert!(error.message().contains("credentials"), "{error}");
     }
 
     #[test]

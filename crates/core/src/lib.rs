@@ -18,5 +18,5 @@ pub mod storage;
 pub mod table;
 
 pub use clock::{Clock, SystemClock};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{Error, ErrorKind, Result, refusal};
 pub use table::{AsOf, Table};

@@ -1,7 +1,7 @@
 //! Errors across the border to DataFusion: ours keep their kind on the way through it, its own get one.
 
 use datafusion::common::{DataFusionError, SchemaError};
-use icefield_core::{Error, ErrorKind};
+use icefield_core::{Error, ErrorKind, refusal};
 
 /// A library error as DataFusion's, to be found again by [`from_datafusion`].
 pub fn to_datafusion(error: Error) -> DataFusionError {
@@ -11,13 +11,14 @@ pub fn to_datafusion(error: Error) -> DataFusionError {
 /// DataFusion's error as the library's. One of ours that passed through DataFusion keeps its kind.
 pub fn from_datafusion(error: DataFusionError) -> Error {
     if let Some(ours) = find_ours(&error) {
-        let (kind, message) = (ours.kind(), ours.message().to_string());
-        let context: Vec<_> = ours.context().map(|(key, value)| (key, value.to_string())).collect();
-        let copy = Error::new(kind, message).with_source(error);
-        return context.into_iter().fold(copy, |copy, (key, value)| copy.with(key, value));
+        return ours.without_source().with_source(error);
     }
-    let kind = kind_of(error.find_root());
-    Error::new(kind, error.strip_backtrace()).with_source(error)
+    let message = error.strip_backtrace();
+    match refusal(&error) {
+        Some(remedy) => Error::new(ErrorKind::Io, format!("{message}; {remedy}")),
+        None => Error::new(kind_of(error.find_root()), message),
+    }
+    .with_source(error)
 }
 
 /// The error of a file whose decoder panicked.
@@ -27,11 +28,20 @@ pub(crate) fn broken() -> DataFusionError {
     ))
 }
 
-/// The error with the file's location, unless it has one.
+/// The error with the file's location, unless it has one, and with what to do about it.
 pub(crate) fn in_file(location: &str, error: DataFusionError) -> DataFusionError {
-    let error: Error = from_datafusion(error);
-    let has_one = error.context().any(|(key, _)| key == "file");
-    to_datafusion(if has_one { error } else { error.with("file", location) })
+    let tells_what_to_do = find_ours(&error).is_some();
+    let mut error: Error = from_datafusion(error);
+    if !error.context().any(|(key, _)| key == "file") {
+        error = error.with("file", location);
+    }
+    // A filter that is evaluated while the file is read may be at fault as well.
+    if !tells_what_to_do && error.kind() == ErrorKind::DataInvalid {
+        error = error.reworded(|why| {
+            format!("{why}; if the file is damaged, restore it, or roll back to an earlier snapshot")
+        });
+    }
+    to_datafusion(error)
 }
 
 fn kind_of(error: &DataFusionError) -> ErrorKind {
@@ -50,13 +60,7 @@ fn kind_of(error: &DataFusionError) -> ErrorKind {
         DataFusionError::ParquetError(_) | DataFusionError::ArrowError(..) => ErrorKind::DataInvalid,
         DataFusionError::Execution(_) => ErrorKind::DataInvalid,
         DataFusionError::IoError(_) => ErrorKind::Io,
-        DataFusionError::ObjectStore(e) => match **e {
-            object_store::Error::NotFound { .. } => ErrorKind::NotFound,
-            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
-                ErrorKind::Io
-            }
-            _ => ErrorKind::Transient,
-        },
+        DataFusionError::ObjectStore(e) => ErrorKind::from(&**e),
         _ => ErrorKind::Internal,
     }
 }
@@ -92,6 +96,32 @@ mod tests {
         let back = from_datafusion(shared);
         assert_eq!(back.kind(), ErrorKind::NotFound);
         assert!(back.to_string().contains("a.parquet"), "{back}");
+    }
+
+    #[test]
+    fn what_a_decoder_says_of_a_file_comes_with_the_file_and_what_to_do() {
+        let theirs =
+            DataFusionError::ParquetError(Box::new(parquet::errors::ParquetError::EOF("eof".into())));
+        let error = from_datafusion(in_file("a.parquet", theirs));
+        assert_eq!(error.kind(), ErrorKind::DataInvalid);
+        assert_eq!(error.context().collect::<Vec<_>>(), [("file", "a.parquet")]);
+        assert!(error.message().contains("restore it, or roll back"), "{error}");
+        // Once is enough.
+        assert_eq!(
+            from_datafusion(in_file("b.parquet", to_datafusion(error.without_source()))).to_string(),
+            error.to_string()
+        );
+    }
+
+    #[test]
+    fn a_full_disk_is_no_failure_in_passing_wherever_datafusion_meets_it() {
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let store = object_store::Error::Generic { store: "LocalFileSystem", source: Box::new(full()) };
+        for error in [DataFusionError::IoError(full()), DataFusionError::ObjectStore(Box::new(store))] {
+            let error = from_datafusion(error.context("while spilling"));
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            assert!(error.message().ends_with("make room on the disk"), "{error}");
+        }
     }
 
     #[test]

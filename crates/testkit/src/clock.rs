@@ -1,6 +1,6 @@
 //! [`FakeClock`]: time that moves when a test says so, chance from a seed.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct FakeClock(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     now_ms: AtomicI64,
-    slept_ms: AtomicU64,
+    sleeps: Mutex<Vec<Duration>>,
     random: Mutex<StdRng>,
 }
 
@@ -28,7 +28,7 @@ impl FakeClock {
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(Inner {
             now_ms: AtomicI64::new(START_MS),
-            slept_ms: AtomicU64::new(0),
+            sleeps: Mutex::default(),
             random: Mutex::new(StdRng::seed_from_u64(seed)),
         }))
     }
@@ -48,9 +48,9 @@ impl FakeClock {
         self.0.now_ms.fetch_add(millis(by), Ordering::SeqCst);
     }
 
-    /// How long all sleeps were, in all.
-    pub fn slept(&self) -> Duration {
-        Duration::from_millis(self.0.slept_ms.load(Ordering::SeqCst))
+    /// How long each sleep was, in order.
+    pub fn sleeps(&self) -> Vec<Duration> {
+        self.0.sleeps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -71,7 +71,7 @@ impl Clock for FakeClock {
         let clock = self.clone();
         Box::pin(async move {
             clock.advance(duration);
-            clock.0.slept_ms.fetch_add(millis(duration).unsigned_abs(), Ordering::SeqCst);
+            clock.0.sleeps.lock().unwrap_or_else(PoisonError::into_inner).push(duration);
             // Whoever this sleep waits for gets a turn.
             tokio::task::yield_now().await;
         })
@@ -88,7 +88,7 @@ mod tests {
         let before = clock.now_ms();
         clock.sleep(Duration::from_secs(90)).await;
         assert_eq!(clock.now_ms() - before, 90_000);
-        assert_eq!(clock.slept(), Duration::from_secs(90));
+        assert_eq!(clock.sleeps(), [Duration::from_secs(90)]);
         assert_eq!(FakeClock::new(7).uuid(), FakeClock::new(7).uuid());
         assert_ne!(FakeClock::new(7).uuid(), FakeClock::new(8).uuid());
     }

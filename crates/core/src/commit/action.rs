@@ -17,7 +17,8 @@ pub enum Isolation {
     /// are a conflict.
     #[default]
     Serializable,
-    /// What was read has not been changed or removed; rows that others added meanwhile stay.
+    /// What was read has not been changed or removed. Rows that others added meanwhile stay, unless they are in what is
+    /// replaced by filter or by partition: they go with the rest of it.
     Snapshot,
 }
 

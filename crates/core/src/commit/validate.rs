@@ -109,12 +109,9 @@ pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetad
                     }
                     applies |= added.contains(&key(file));
                 }
-                let deletes_there = match &footprint.reads {
-                    Reads::Nothing => false,
-                    // A delete file's own bounds are those of its keys or paths, not of the rows it deletes.
-                    Reads::Matching(_) | Reads::Replaced(_) => true,
-                    Reads::Partitions(_) => is_global(file, metadata) || read.contains(&key(file)),
-                };
+                // Only the partition of a delete file tells: its bounds are those of its keys or paths, not of the rows that
+                // it deletes.
+                let deletes_there = is_global(file, metadata) || touches(file);
                 if applies || (replaces_what_it_reads && deletes_there) {
                     return Err(conflict(
                         "another commit deleted rows of what this operation replaces",

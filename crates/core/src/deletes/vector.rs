@@ -8,7 +8,7 @@ use std::io::Cursor;
 use roaring::RoaringTreemap;
 
 use crate::error::{Error, Result};
-use crate::format::LiveFile;
+use crate::format::{LiveFile, unreadable};
 use crate::storage::Storage;
 
 const MAGIC: [u8; 4] = [0xd1, 0xd3, 0x39, 0x64];
@@ -40,7 +40,8 @@ pub async fn load_deletion_vector(storage: &Storage, delete: &LiveFile) -> Resul
     };
     let range =
         range.ok_or_else(|| about(broken("its entry does not say where in the Puffin file it is")))?;
-    let blob = storage.read_range(file.file_path(), range).await?;
+    let blob = storage.read_range(file.file_path(), range).await;
+    let blob = blob.map_err(|e| unreadable(e, file.file_path()))?;
     let vector = parse_deletion_vector(&blob).map_err(about)?;
     if vector.len() != file.record_count() {
         return Err(about(broken("it does not delete as many rows as its entry says"))

@@ -13,7 +13,7 @@ use iceberg::spec::DataFileFormat;
 
 use super::avro::AvroFile;
 use super::orc::OrcFile;
-use super::source::{Rows, Source};
+use super::source::{Rows, Source, about};
 use crate::error::{Error, Result};
 use crate::storage::Storage;
 
@@ -97,10 +97,4 @@ impl ContentReader {
         });
         Ok(rows.boxed())
     }
-}
-
-/// The error with the file's location, unless it has one.
-fn about(error: Error, location: &str) -> Error {
-    let has_one = error.context().any(|(key, _)| key == "file");
-    if has_one { error } else { error.with("file", location) }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use iceberg::spec::{FormatVersion, TableMetadata};
 
 use super::foreign;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
 /// The most that a decompressed metadata file may be, in bytes.
@@ -16,7 +16,14 @@ const MAX_METADATA_BYTES: u64 = 1 << 30;
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none, [`ErrorKind::DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
 pub async fn load_metadata(storage: &Storage, location: &str) -> Result<TableMetadata> {
-    let bytes = storage.read(location).await?;
+    let bytes = storage.read(location).await.map_err(|e| match e.kind() {
+        ErrorKind::NotFound => e.reworded(|why| {
+            format!(
+                "the metadata file is missing: {why}; check its location, restore it, or use an earlier one"
+            )
+        }),
+        _ => e,
+    })?;
     parse_metadata(&bytes).map_err(|e| e.with("file", location))
 }
 
@@ -91,7 +98,6 @@ pub fn parse_format_version(text: &str) -> Result<FormatVersion> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     #[test]
     fn format_versions_are_parsed() {

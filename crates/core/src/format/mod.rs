@@ -26,7 +26,7 @@ pub use metadata::{load_metadata, parse_format_version, parse_metadata};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
 pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};
 pub use schema::{UTC, arrow_field, arrow_schema, iceberg_schema, iceberg_type, parquet_schema};
-pub use source::Rows;
+pub use source::{Rows, unreadable};
 
 /// A data or delete file with the partition spec that its partition value is of. (`iceberg`'s [`DataFile`] knows its
 /// spec but does not tell.)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use bytes::{Bytes, BytesMut};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
 /// How much of a file that is read from front to back is fetched at once, in bytes.
@@ -92,7 +92,8 @@ impl Source {
             return Ok(Bytes::new());
         }
         let length = range.end - range.start;
-        let bytes = self.storage.read_range(&self.location, range).await?;
+        let read = self.storage.read_range(&self.location, range).await;
+        let bytes = read.map_err(|e| unreadable(e, &self.location))?;
         if bytes.len() as u64 != length {
             return Err(broken("it is shorter than its manifest says"));
         }
@@ -100,9 +101,30 @@ impl Source {
     }
 }
 
+const REMEDY: &str = "restore the file, or roll back to an earlier snapshot";
+
 /// The error of a file that is not as its format has it; the caller says which file.
 pub(super) fn broken(why: &str) -> Error {
-    Error::data_invalid(format!(
-        "the file can't be read: {why}; restore the file, or roll back to an earlier snapshot"
-    ))
+    Error::data_invalid(format!("the file can't be read: {why}; {REMEDY}"))
+}
+
+/// The error of reading a file that a snapshot names, as a store or a decoder puts it, with the file's location and, where the
+/// file is missing or broken, what to do about it.
+pub fn unreadable(error: Error, location: &str) -> Error {
+    let error = about(error, location);
+    match error.kind() {
+        ErrorKind::NotFound => error.reworded(|why| {
+            format!(
+                "the file is missing: {why}; {REMEDY}, or load the table again if this snapshot has expired"
+            )
+        }),
+        ErrorKind::DataInvalid => error.reworded(|why| format!("the file can't be read: {why}; {REMEDY}")),
+        _ => error,
+    }
+}
+
+/// The error with the file's location, unless it has one.
+pub(super) fn about(error: Error, location: &str) -> Error {
+    let has_one = error.context().any(|(key, _)| key == "file");
+    if has_one { error } else { error.with("file", location) }
 }

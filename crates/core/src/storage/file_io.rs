@@ -116,21 +116,15 @@ struct Writer {
 }
 
 impl Writer {
-    fn failed(&self, error: std::io::Error) -> iceberg::Error {
-        match error.downcast::<object_store::Error>() {
-            Ok(store) => super::about(store, &self.path).into(),
-            Err(other) => Error::new(crate::ErrorKind::Transient, "writing a file failed; try again")
-                .with("file", &self.path)
-                .with_source(other)
-                .into(),
-        }
+    fn failed(&self, error: impl Into<Error>) -> iceberg::Error {
+        error.into().with("file", &self.path).into()
     }
 }
 
 #[async_trait]
 impl FileWrite for Writer {
     async fn write(&mut self, bs: Bytes) -> IcebergResult<()> {
-        self.inner.put(bs).await.map_err(|e| super::about(e, &self.path).into())
+        self.inner.put(bs).await.map_err(|e| self.failed(e))
     }
 
     async fn close(&mut self) -> IcebergResult<()> {

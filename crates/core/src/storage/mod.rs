@@ -177,10 +177,20 @@ impl Storage {
         get.await.map_err(|e| about(e, location))
     }
 
-    /// Reads a range of bytes. One request.
+    /// Reads a range of bytes. One request, and one more when it fails.
+    ///
+    /// # Errors
+    /// [`ErrorKind::DataInvalid`] for a file that ends before the range.
     pub async fn read_range(&self, location: &str, range: Range<u64>) -> Result<Bytes> {
         let at = self.resolve(location)?;
-        at.store.get_range(&at.path, range).await.map_err(|e| about(e, location))
+        let end = range.end;
+        match at.store.get_range(&at.path, range).await {
+            Err(e) if ends_before(&*at.store, &at.path, end).await => {
+                let error = Error::data_invalid("the file is shorter than what is to be read of it");
+                Err(error.with("file", location).with_source(e))
+            }
+            read => read.map_err(|e| about(e, location)),
+        }
     }
 
     /// A file's content as a stream of chunks. One request, its body read as it is consumed.
@@ -291,6 +301,12 @@ impl Storage {
     pub fn file_io(&self) -> iceberg::io::FileIO {
         file_io::file_io(self.clone())
     }
+}
+
+/// Whether a file ends before `end`. To be asked when a range of it can't be read: stores say so each in its own way, as of
+/// a failure in passing. One request.
+pub async fn ends_before(store: &dyn ObjectStore, path: &Path, end: u64) -> bool {
+    store.head(path).await.is_ok_and(|found| found.size < end)
 }
 
 fn about(error: object_store::Error, location: &str) -> Error {

@@ -99,3 +99,33 @@ async fn files_that_were_moved_are_found_under_their_old_names() {
         assert_eq!(plain.with_mappings(twice).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 }
+
+#[tokio::test]
+async fn a_range_beyond_the_end_of_a_file_is_no_failure_in_passing() {
+    let folder = tempfile::tempdir().unwrap();
+    for root in ["memory://bucket".to_string(), folder.path().display().to_string()] {
+        let (storage, file) = (Storage::new(), join(&root, "file"));
+        storage.write(&file, "").await.unwrap();
+        let error = storage.read_range(&file, 0..9).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DataInvalid, "{error}");
+        assert!(error.to_string().contains(&file), "{error}");
+        let missing = storage.read_range(&join(&root, "none"), 0..9).await.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound, "{missing}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_where_a_folder_is_to_be_is_no_failure_in_passing() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = Storage::new();
+    let file = format!("{}/file", folder.path().display());
+    storage.write(&file, "x").await.unwrap();
+    let below = join(&file, "metadata/y");
+    let mut upload = storage.writer(&below).unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut upload, b"rows").await.unwrap();
+    let uploaded = tokio::io::AsyncWriteExt::shutdown(&mut upload).await.map_err(Error::from);
+    for error in [storage.write(&below, "y").await.unwrap_err(), uploaded.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert!(!error.is_retryable() && error.message().contains("move away the file"), "{error}");
+    }
+}

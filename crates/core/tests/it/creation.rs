@@ -80,9 +80,8 @@ fn creation(version: FormatVersion) -> TableCreation {
 
 #[tokio::test]
 async fn a_new_table_appears_with_its_rows_or_not_at_all_whichever_request_fails() {
-    let faults = [Fault::Fail, Fault::FailAfter, Fault::CutShort, Fault::Down, Fault::DownAfter];
     for version in [FormatVersion::V2, FormatVersion::V3] {
-        let points = every_fault(&faults, async |point| {
+        let points = every_fault(&Fault::ALL, async |point| {
             let world = World::new().await;
             let table = world.new_table(version).await;
             assert_eq!(world.files().await, BTreeSet::new(), "nothing is written before the commit");

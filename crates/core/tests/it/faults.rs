@@ -259,7 +259,6 @@ async fn start(version: FormatVersion) -> (Origin, Vec<LiveFile>) {
 #[tokio::test]
 async fn a_commit_is_all_or_nothing_whichever_request_fails() {
     let mut points = 0;
-    let faults = [Fault::Fail, Fault::FailAfter, Fault::CutShort, Fault::Down, Fault::DownAfter];
     for version in [FormatVersion::V2, FormatVersion::V3] {
         let (origin, live) = start(version).await;
         // Version 3 differs in the row ids that appended and rewritten files get.
@@ -268,7 +267,7 @@ async fn a_commit_is_all_or_nothing_whichever_request_fails() {
             all.filter(|(name, _)| version == FormatVersion::V2 || ["append", "rewrite"].contains(name));
         for (name, operation) in operations {
             let (before, after) = undisturbed(&origin, operation, &live).await;
-            points += every_fault(&faults, async |point| {
+            points += every_fault(&Fault::ALL, async |point| {
                 let world = World::fork(&origin).await;
                 world.store.arm(point);
                 let outcome = run(&world, operation, &live).await;

@@ -1,10 +1,12 @@
 //! Tests of the crate through its public face.
 
 mod branches;
+mod conflicts;
 mod creation;
 mod dangling;
 mod evolved;
 mod faults;
 mod odd_tables;
+mod properties;
 mod support;
 mod untrusted;

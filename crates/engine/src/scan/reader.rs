@@ -10,7 +10,10 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{ParquetFileMetrics, ParquetFileReaderFactory};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::future::BoxFuture;
+use icefield_core::format::unreadable;
+use icefield_core::storage::ends_before;
 use object_store::ObjectStore;
+use object_store::path::Path;
 use parquet::arrow::ARROW_SCHEMA_META_KEY;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch, ParquetObjectReader};
@@ -112,13 +115,15 @@ impl ParquetFileReaderFactory for ReaderFactory {
         let metrics = ParquetFileMetrics::new(partition, &at.location, metrics);
         let (size, caches, positions) = (file.object_meta.size, self.caches.clone(), self.positions);
         let tail = at.tail();
-        Ok(Box::new(Reader { inner, at, size, tail, metrics, caches, positions }))
+        let path = file.object_meta.location;
+        Ok(Box::new(Reader { inner, at, path, size, tail, metrics, caches, positions }))
     }
 }
 
 struct Reader {
     inner: ParquetObjectReader,
     at: Arc<FileLocation>,
+    path: Path,
     size: u64,
     tail: Option<Arc<Tail>>,
     metrics: ParquetFileMetrics,
@@ -149,10 +154,15 @@ impl Reader {
     async fn load_footer(&mut self) -> parquet::errors::Result<ParquetMetaData> {
         let start = if self.size <= WHOLE_FILE_BYTES { 0 } else { self.size - FOOTER_BYTES };
         if self.tail.is_none() && self.size > 0 {
-            let bytes = self.inner.get_bytes(start..self.size).await?;
-            if bytes.len() as u64 != self.size - start {
+            let read = self.inner.get_bytes(start..self.size).await;
+            let is_shorter = match &read {
+                Ok(bytes) => bytes.len() as u64 != self.size - start,
+                Err(_) => ends_before(&*self.at.store, &self.path, self.size).await,
+            };
+            if is_shorter {
                 return Err(ParquetError::EOF("the file is shorter than its metadata says".to_string()));
             }
+            let bytes = read?;
             let tail = Arc::new(Tail { start, bytes });
             self.at.hold(&tail);
             self.tail = Some(tail);
@@ -279,6 +289,5 @@ fn prepared(footer: ParquetMetaData, at: &FileLocation) -> ParquetMetaData {
 }
 
 fn about(error: ParquetError, location: &str) -> ParquetError {
-    let error = icefield_core::Error::from(error).with("file", location);
-    ParquetError::External(Box::new(error))
+    ParquetError::External(Box::new(unreadable(error.into(), location)))
 }

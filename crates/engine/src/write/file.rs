@@ -139,7 +139,7 @@ impl OpenFile {
         let sent = send(&mut self.upload, &self.sink, &mut self.sent).await;
         sent.map_err(|e| self.about(e))?;
         let closed = self.upload.shutdown().await;
-        closed.map_err(|e| self.about(io_error(e)))?;
+        closed.map_err(|e| self.about(e.into()))?;
         Ok(ClosedFile { location: self.location, size: self.sent, metadata, nans: self.nans })
     }
 
@@ -185,14 +185,6 @@ async fn send(upload: &mut BufWriter, sink: &Sink, sent: &mut u64) -> Result<()>
     }
     *sent += bytes.len() as u64;
     Ok(upload.put(bytes).await?)
-}
-
-/// An upload's error behind tokio's: the store's own, where it is one.
-fn io_error(error: io::Error) -> Error {
-    match error.downcast::<object_store::Error>() {
-        Ok(store) => store.into(),
-        Err(error) => Error::new(icefield_core::ErrorKind::Transient, error.to_string()).with_source(error),
-    }
 }
 
 /// Bytes between the Parquet writer, which is synchronous, and the upload, which is not.

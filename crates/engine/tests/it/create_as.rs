@@ -208,8 +208,7 @@ async fn a_write_of_no_rows_creates_its_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_request_of_create_table_as_fails_the_table_is_whole_or_absent() {
-    let faults = [Fault::Fail, Fault::FailAfter, Fault::CutShort, Fault::Down, Fault::DownAfter];
-    every_fault(&faults, async |point| {
+    every_fault(&Fault::ALL, async |point| {
         let world = World::new().await;
         world.store.arm(point);
         let outcome = world.session.sql(QUERY).await;

@@ -57,7 +57,7 @@ impl Lake {
         self.session.context().read_batch(RecordBatch::try_from_iter(columns).unwrap()).unwrap()
     }
 
-    async fn create(&self, options: impl FnOnce(TableOptions) -> TableOptions) {
+    pub(crate) async fn create(&self, options: impl FnOnce(TableOptions) -> TableOptions) {
         self.rows(0..10).append_to(&self.session, NAME).create_with(options).await.unwrap();
     }
 
@@ -66,7 +66,7 @@ impl Lake {
     }
 
     /// A table of ten rows in each of six files.
-    async fn six_files(version: u8) -> Self {
+    pub(crate) async fn six_files(version: u8) -> Self {
         let lake = Self::new().await;
         lake.create(|t| t.format_version(version)).await;
         for n in 1..6 {
@@ -83,17 +83,17 @@ impl Lake {
         ids(&self.table().await).await
     }
 
-    async fn files(&self) -> usize {
+    pub(crate) async fn files(&self) -> usize {
         live_files(self.table().await.core(), "main").await.len()
     }
 
-    async fn delete_files(&self) -> u64 {
+    pub(crate) async fn delete_files(&self) -> u64 {
         let files = live_files(self.table().await.core(), "main").await;
         files.iter().filter(|file| !file.is_data()).count() as u64
     }
 
     /// Data files in the store, named by a snapshot or not.
-    async fn stored_data(&self) -> usize {
+    pub(crate) async fn stored_data(&self) -> usize {
         let files: Vec<_> = self.storage.list("memory://w").try_collect().await.unwrap();
         files.iter().filter(|file| file.location.ends_with(".parquet")).count()
     }

@@ -7,8 +7,6 @@ use icefield_testkit::{Fault, every_fault};
 
 use crate::world::{World, litter};
 
-const FAULTS: [Fault; 5] = [Fault::Fail, Fault::FailAfter, Fault::CutShort, Fault::Down, Fault::DownAfter];
-
 async fn history() -> World {
     let w = World::new().await;
     let first = w.append(&["a"]).await;
@@ -21,7 +19,7 @@ async fn history() -> World {
 #[tokio::test]
 async fn whatever_request_of_an_expiry_fails_the_table_stays_whole_and_a_second_run_completes() {
     let before = history().await;
-    let points = every_fault(&FAULTS, async |point| {
+    let points = every_fault(&Fault::ALL, async |point| {
         let w = before.fork().await;
         let expiry = w.expire().await.older_than(days(0));
         w.store.arm(point);
@@ -47,7 +45,7 @@ async fn whatever_request_of_an_expiry_fails_the_table_stays_whole_and_a_second_
 #[tokio::test]
 async fn whatever_request_of_an_orphan_removal_fails_the_table_stays_whole_and_a_second_run_completes() {
     let before = history().await;
-    let points = every_fault(&FAULTS, async |point| {
+    let points = every_fault(&Fault::ALL, async |point| {
         let w = before.fork().await;
         let whole = w.stored().await;
         litter(&w.storage, "memory://w/db/t", &["data/x", "metadata/y", "z"]).await;

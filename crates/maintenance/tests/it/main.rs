@@ -3,6 +3,7 @@
 mod beside;
 mod compact;
 mod compact_formats;
+mod compact_options;
 mod compact_reference;
 mod expire;
 mod faults;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::LiveFile;
 use super::avro::Container;
 use super::foreign;
-use super::source::broken;
+use super::source::{broken, unreadable};
 use crate::error::{Error, Result};
 use crate::storage::{Storage, check_location};
 
@@ -50,7 +50,7 @@ pub async fn load_manifest_list(storage: &Storage, snapshot: &Snapshot) -> Resul
         )
         .with("snapshot", snapshot.snapshot_id()));
     }
-    let bytes = storage.read(location).await?;
+    let bytes = storage.read(location).await.map_err(|e| unreadable(e, location))?;
     let manifests = parse_manifest_list(&bytes)
         .map_err(|e| e.with("file", location).with("snapshot", snapshot.snapshot_id()))?;
     for manifest in &manifests {
@@ -65,7 +65,7 @@ pub async fn load_manifest_list(storage: &Storage, snapshot: &Snapshot) -> Resul
 /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
 pub async fn load_manifest(storage: &Storage, manifest: &ManifestFile) -> Result<ManifestContent> {
     let location = manifest.manifest_path.as_str();
-    let bytes = storage.read(location).await?;
+    let bytes = storage.read(location).await.map_err(|e| unreadable(e, location))?;
     parse_manifest(&bytes, manifest).map_err(|e| e.with("file", location))
 }
 
