@@ -1,6 +1,8 @@
 //! The drops of a folder: those with a manifest, by date.
 
+use std::collections::BTreeSet;
 use std::error::Error;
+use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -20,28 +22,45 @@ impl Drop {
         format!("{}/{}", self.city, self.date)
     }
 
-    /// What the folder holds now, in a few letters: others as soon as a file comes, goes or changes, which its size and time of
-    /// change tell. Another release of Rust may give others too; the drop is then written anew, the same.
-    pub(crate) fn delivery(&self) -> Result<String, Box<dyn Error>> {
+    /// What the folder holds now.
+    pub(crate) fn delivery(&self) -> Result<Delivery, Box<dyn Error>> {
         let (mut files, mut folders) = (Vec::new(), vec![self.folder.clone()]);
+        let mut names = BTreeSet::new();
         while let Some(folder) = folders.pop() {
             for path in entries(&folder)? {
                 let about = path.metadata()?;
                 if about.is_dir() {
                     folders.push(path);
-                } else {
-                    files.push((path.strip_prefix(&self.folder)?.to_owned(), about.len(), about.modified()?));
+                    continue;
+                }
+                files.push((
+                    path.strip_prefix(&self.folder)?.to_owned(),
+                    about.len(),
+                    about.modified()?,
+                    changed(&about),
+                ));
+                // Rows name the archive that they are from by its name alone.
+                if !names.insert(name(&path)) {
+                    return Err(format!("two files are called {}; rename one", name(&path)).into());
                 }
             }
         }
         files.sort();
         let mut hash = DefaultHasher::new();
         files.hash(&mut hash);
-        Ok(format!("{:016x}", hash.finish()))
+        Ok(Delivery { id: format!("{:016x}", hash.finish()), files: names })
     }
 
     /// The columns that say which drop a row is of.
     pub(crate) fn mark(&self, rows: DataFrame) -> Result<DataFrame, Box<dyn Error>> {
+        for ours in ["city", "scraped"] {
+            if rows.schema().has_column_with_unqualified_name(ours) {
+                return Err(format!(
+                    "the files have a column {ours}, which says here whose drop a row is of"
+                )
+                .into());
+            }
+        }
         Ok(rows.with_column("city", lit(self.city.as_str()))?.with_column("scraped", self.scraped())?)
     }
 
@@ -62,6 +81,27 @@ impl Drop {
         let rows = session.table(table).await?.dataframe().await?.filter(self.rows())?;
         Ok(rows.limit(0, Some(1))?.count().await? > 0)
     }
+}
+
+/// What a drop's folder holds at a moment.
+pub(crate) struct Delivery {
+    /// A few letters: others as soon as a file comes, goes or changes, which its size and times of change tell. Another release
+    /// of Rust may give others too; the drop is then written anew, the same.
+    pub(crate) id: String,
+    /// The names of the files.
+    pub(crate) files: BTreeSet<String>,
+}
+
+/// When a file was last changed in any way, in nanoseconds: also when it was put back with its old time of modification.
+#[cfg(unix)]
+fn changed(about: &Metadata) -> (i64, i64) {
+    use std::os::unix::fs::MetadataExt;
+    (about.ctime(), about.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+fn changed(_: &Metadata) -> (i64, i64) {
+    (0, 0)
 }
 
 /// Every `{city}/{date}` folder that is complete: its manifest is there.

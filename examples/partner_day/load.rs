@@ -1,8 +1,9 @@
 //! One drop into the tables: ingest, look at the report, write.
 //!
-//! A drop is a partition of every table. What is written are the rows of the files that could be read now, and those that the
-//! table has of the drop's other files: so a file that comes late adds its rows, one that comes again mended takes the place of
-//! what was taken of it, and one that can't be read any more leaves what was taken of it. Nothing is there twice.
+//! A drop is a partition of every table. What is written are the rows of the archives that could be read to their end now, and
+//! those that the table has of the drop's other archives: so an archive that comes late adds its rows, one that comes again
+//! mended takes the place of what was taken of it, and one that can't be read any more leaves what was taken of it. Nothing is
+//! there twice.
 //!
 //! Each write has a key that names the delivery, so that one that was stopped goes on where it was. The last write of a drop,
 //! of what was set aside, is its receipt: a delivery with a receipt is not looked at again.
@@ -14,13 +15,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::functions::expr_fn::split_part;
 use datafusion::prelude::ident;
 use icefield::WriteReport;
 use icefield::evolve::SortTerm;
-use icefield::ingest::{Conversion, Ingest, Ingested, IngestedTable, Reason};
+use icefield::ingest::{Conversion, Ingest, Ingested, IngestedTable, Level, Reason};
 use icefield::prelude::*;
+use icefield::storage::file_name;
 
-use crate::drops::Drop;
+use crate::drops::{Delivery, Drop};
+use crate::maintain;
 use crate::show::{self, Failures, Totals};
 
 pub(crate) const CALENDAR: &str = "rooms.calendar";
@@ -88,7 +92,7 @@ pub(crate) async fn load(
     let delivery = drop.delivery()?;
     let warehouse = warehouse.canonicalize()?;
     let staging = warehouse.join("staging").join(&drop.city).join(&drop.date);
-    let receipt = format!("{}/quarantine/{delivery}", drop.name());
+    let receipt = format!("{}/quarantine/{}", drop.name(), delivery.id);
     if session.catalog().table_exists(&parse_ident(QUARANTINE)?).await?
         && session.table(QUARANTINE).await?.has_applied(&receipt)
     {
@@ -105,23 +109,25 @@ pub(crate) async fn load(
         return Err(format!("{item}; run again").into());
     }
 
+    let read = read_to_the_end(&delivery, &ingested)?;
     let mut failed = Vec::new();
-    for table in &ingested.tables {
-        let name = format!("rooms.{}", table.name());
-        let key = format!("{}/{}/{delivery}", drop.name(), table.name());
-        let written = write(session, drop, table, &name, key).await;
+    for table in tables(session, &ingested).await? {
+        let name = format!("rooms.{table}");
+        let key = format!("{}/{table}/{}", drop.name(), delivery.id);
+        let written = write(session, drop, ingested.table(&table), &name, &read, key).await;
         match failures.note(&format!("{} to {name}", drop.name()), written) {
-            Some(written) => totals.wrote(&name, &written),
-            None => failed.push(table.name()),
+            Some(Some(written)) => totals.wrote(&name, &written),
+            Some(None) => {}
+            None => failed.push(table),
         }
     }
+    let reports = format!("file://{}/reports/{}", warehouse.display(), drop.name());
+    ingested.report.write(session.catalog().storage(), &reports).await?;
     let key = match failed.as_slice() {
         [] => receipt,
         failed => format!("{receipt} without {}", failed.join(", ")),
     };
     totals.wrote(QUARANTINE, &set_aside(session, drop, &ingested, key).await?);
-    let reports = format!("file://{}/reports/{}", warehouse.display(), drop.name());
-    ingested.report.write(session.catalog().storage(), &reports).await?;
     if failed.is_empty() { clear(&staging) } else { Ok(()) }
 }
 
@@ -153,50 +159,92 @@ async fn ingest(drop: &Drop, staging: &Path) -> Result<Ingested, Box<dyn Error>>
     Ok(ingested?)
 }
 
-/// Writes one table's part of the drop.
+/// The archives that were read to their end: what else the table has of the drop is of others.
+fn read_to_the_end(delivery: &Delivery, ingested: &Ingested) -> Result<Vec<String>, Box<dyn Error>> {
+    let quarantine = &ingested.quarantine;
+    let broken = quarantine.items().iter().filter(|item| item.level == Level::Archive);
+    let broken: Vec<&str> = broken.map(|item| file_name(&item.archive)).collect();
+    if (broken.len() as u64) < quarantine.count(Level::Archive) {
+        return Err(
+            "more archives are broken than are listed; something is wrong with the drop as a whole".into()
+        );
+    }
+    Ok(delivery.files.iter().filter(|file| !broken.contains(&file.as_str())).cloned().collect())
+}
+
+/// The tables of the drop's files, and those that there are: an archive that came again may have no file of one any more.
+async fn tables(session: &Session, ingested: &Ingested) -> Result<BTreeSet<String>, Box<dyn Error>> {
+    let known = maintain::tables(session)
+        .await?
+        .into_iter()
+        .filter(|table| *table.namespace().as_ref() == ["rooms"] && table.to_string() != QUARANTINE);
+    let known: BTreeSet<String> = known.map(|table| table.name().to_string()).collect();
+    Ok(known.into_iter().chain(ingested.tables.iter().map(|table| table.name().to_string())).collect())
+}
+
+/// Writes one table's part of the drop, unless there is none.
 async fn write(
     session: &Session,
     drop: &Drop,
-    table: &IngestedTable,
+    table: Option<&IngestedTable>,
     name: &str,
+    read: &[String],
     key: String,
-) -> Result<WriteReport, Box<dyn Error>> {
+) -> Result<Option<WriteReport>, Box<dyn Error>> {
     if name == QUARANTINE {
         return Err("what was set aside is kept under this name; name the partner's table otherwise".into());
     }
-    let taken = drop.mark(table.dataframe(session.context())?)?;
-    let rows = with_the_others(session, drop, table, name, taken).await?;
+    let taken = match table {
+        Some(table) => {
+            if table.schema().field_with_name(SOURCE).is_ok_and(|field| field.is_nullable()) {
+                return Err(
+                    format!("the files have a column {SOURCE}, which says here where a row is from").into()
+                );
+            }
+            Some(drop.mark(table.dataframe(session.context())?)?)
+        }
+        None => None,
+    };
+    let kept = match drop.is_in(session, name).await? {
+        true => Some(of_other_archives(session, drop, name, read).await?),
+        false => None,
+    };
+    let rows = match (taken, kept) {
+        (Some(taken), Some(kept)) => together(taken, kept)?,
+        (Some(rows), None) | (None, Some(rows)) => rows,
+        (None, None) => return Ok(None),
+    };
     let bar = show::Bar::counts(name);
-    let (seen, all) = (bar.clone(), table.rows());
+    let (seen, all) = (bar.clone(), table.map(IngestedTable::rows));
+    let short = name.trim_start_matches("rooms.");
     let written = rows
         .overwrite(session, name)
         .filter(drop.rows())
         .create_with(|new| {
-            new.partition_by([identity("city"), identity("scraped")]).sort_by(sorted_by(table.name()))
+            new.partition_by([identity("city"), identity("scraped")]).sort_by(sorted_by(short))
         })
         .evolve_schema()
         .idempotency_key(key)
-        .on_progress(move |at| seen.at(at.rows, Some(all)))
+        .on_progress(move |at| seen.at(at.rows, all))
         .await;
     bar.finish();
-    Ok(written?)
+    Ok(Some(written?))
 }
 
-/// The rows just taken, and those that the table has of other files of the drop. There are none of these the first time.
-async fn with_the_others(
+/// The rows that a table has of the drop's other archives.
+async fn of_other_archives(
     session: &Session,
     drop: &Drop,
-    table: &IngestedTable,
     name: &str,
-    taken: DataFrame,
+    read: &[String],
 ) -> Result<DataFrame, Box<dyn Error>> {
-    if !drop.is_in(session, name).await? {
-        return Ok(taken);
-    }
-    let files: BTreeSet<&str> = table.parts().iter().map(|part| part.source.as_str()).collect();
-    let of_these = col(SOURCE).in_list(files.into_iter().map(lit).collect(), true);
-    let kept = session.table(name).await?.dataframe().await?.filter(drop.rows().and(of_these))?;
-    // A column whose type was inferred may have come out wider.
+    let archive = split_part(col(SOURCE), lit("/"), lit(1_i64));
+    let of_others = archive.in_list(read.iter().map(|name| lit(name.as_str())).collect(), true);
+    Ok(session.table(name).await?.dataframe().await?.filter(drop.rows().and(of_others))?)
+}
+
+/// The rows just taken and those that were kept: a column whose type was inferred may have come out wider.
+fn together(taken: DataFrame, kept: DataFrame) -> Result<DataFrame, Box<dyn Error>> {
     let types = taken.schema().as_arrow().clone();
     let columns = kept.schema().as_arrow().fields().iter().map(|field| {
         let column = ident(field.name());

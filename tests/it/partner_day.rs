@@ -221,6 +221,16 @@ async fn archives_that_come_late_or_mended_are_taken_and_nothing_is_doubled() {
     run(&binary, drop.root.path(), folder.path());
     assert_eq!(rooms(folder.path()).await, whole);
     assert_eq!(set_aside(folder.path()).await, expected[..2]);
+
+    // A file that comes again without rows has none any more, of any table.
+    let without = drop.path("calendar_2024-11-05_more.csv");
+    std::fs::write(without, "listing_id,date,available,price\n").unwrap();
+    for archive in [0, 1, 2] {
+        std::fs::remove_file(drop.path(&Delivery::archive(archive))).unwrap_or_default();
+    }
+    run(&binary, drop.root.path(), folder.path());
+    let left = rooms(folder.path()).await.map(|content| content.rows);
+    assert_eq!(left, [whole[0].rows - 2, whole[1].rows], "the missing archives' rows stay");
 }
 
 #[tokio::test]

@@ -312,11 +312,28 @@ impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         match error.downcast::<object_store::Error>() {
             Ok(store) => store.into(),
-            Err(error) => match refusal(&error) {
-                Some(remedy) => Self::new(ErrorKind::Io, format!("{error}; {remedy}")),
-                None => Self::new(ErrorKind::Transient, format!("{error}; try again")),
+            Err(error) => {
+                use io::ErrorKind as Os;
+                let (kind, remedy) = match (refusal(&error), error.kind()) {
+                    (Some(remedy), _) => (ErrorKind::Io, remedy),
+                    (None, Os::NotFound) => (ErrorKind::NotFound, "check the path"),
+                    (
+                        None,
+                        Os::Interrupted
+                        | Os::TimedOut
+                        | Os::WouldBlock
+                        | Os::ConnectionRefused
+                        | Os::ConnectionReset
+                        | Os::ConnectionAborted
+                        | Os::NotConnected
+                        | Os::BrokenPipe
+                        | Os::UnexpectedEof
+                        | Os::Other,
+                    ) => (ErrorKind::Transient, "try again"),
+                    (None, _) => (ErrorKind::Io, "check the file and its folder"),
+                };
+                Self::new(kind, format!("{error}; {remedy}")).with_source(error)
             }
-            .with_source(error),
         }
     }
 }
@@ -389,6 +406,8 @@ mod tests {
         ] {
             // As a store gives it, as an upload does, and as the operating system itself.
             let upload = io::Error::other(local(kind.into()));
+            assert_eq!(Error::from(io::Error::from(Os::NotFound)).kind(), ErrorKind::NotFound);
+            assert_eq!(Error::from(io::Error::from(Os::IsADirectory)).kind(), ErrorKind::Io);
             for error in [local(kind.into()).into(), upload.into(), Error::from(io::Error::from(kind))] {
                 let expected = if remedy.is_some() { ErrorKind::Io } else { ErrorKind::Transient };
                 assert_eq!(error.kind(), expected, "{kind:?}: {error}");

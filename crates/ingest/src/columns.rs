@@ -10,7 +10,7 @@ use arrow::array::types::{
 use arrow::array::{
     Array, ArrayRef, BooleanArray, BooleanBufferBuilder, NullBufferBuilder, PrimitiveArray, StringArray,
 };
-use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use icefield_core::{Error, Result};
@@ -168,12 +168,13 @@ impl Values<'_> {
         parse: impl Fn(&[u8]) -> Option<T::Native>,
     ) -> PrimitiveArray<T> {
         let rows = self.chunk.rows.len();
-        let (mut values, mut nulls) = (Vec::with_capacity(rows), NullBufferBuilder::new(rows));
+        let (mut values, mut valid) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         self.each(parse, |value| {
-            nulls.append(value.is_some());
+            valid.push(value.is_some());
             values.push(value.unwrap_or_default());
         });
-        PrimitiveArray::new(ScalarBuffer::from(values), nulls.finish())
+        let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
+        PrimitiveArray::new(ScalarBuffer::from(values), nulls)
     }
 
     fn boolean(&mut self) -> ArrayRef {

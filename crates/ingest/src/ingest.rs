@@ -244,7 +244,8 @@ impl Ingest {
         self
     }
 
-    /// Adds a column that names each row's archive and member.
+    /// Adds a column that names each row's archive and member, never NULL. Where files have a column of this name, theirs is
+    /// taken, and may be NULL.
     pub fn source_column(mut self, name: impl Into<String>) -> Self {
         self.source_column = Some(name.into());
         self

@@ -66,15 +66,17 @@ impl Chunk<'_> {
     }
 
     /// A field's text, `None` for NULL; `scratch` holds it where doubled quotes had to be undone.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn text<'s>(&'s self, span: Span, scratch: &'s mut Vec<u8>) -> Option<&'s [u8]> {
         if span.is_null() {
             return None;
         }
         let text = &self.data[span.range()];
-        if span.end & ESCAPED == 0 {
-            return Some(text);
-        }
+        Some(if span.end & ESCAPED == 0 { text } else { self.unescaped(text, scratch) })
+    }
+
+    #[cold]
+    fn unescaped<'s>(&self, text: &[u8], scratch: &'s mut Vec<u8>) -> &'s [u8] {
         scratch.clear();
         let mut rest = text;
         while let Some(at) = memchr::memchr(self.quote, rest) {
@@ -82,7 +84,7 @@ impl Chunk<'_> {
             rest = rest.get(at + 2..).unwrap_or_default();
         }
         scratch.extend_from_slice(rest);
-        Some(scratch)
+        scratch
     }
 
     /// A row's text as it was written.

@@ -80,8 +80,9 @@ impl IngestedTable {
     /// A text that is the same whenever the same archives gave the same rows: a key under which to apply them once. An archive
     /// is the same when it is at the same place and has the same bytes in its files; a file of the same name in another folder
     /// is another one, whatever is in it. Rows of a run that lacks an archive are another batch than all of them: where the
-    /// quarantine has [`Reason::Unreadable`](crate::Reason::Unreadable), run again before they are applied. An archive that comes late, or again, makes another batch, which has the rows of the
-    /// others too: it replaces what was written of them before.
+    /// quarantine has [`Reason::Unreadable`](crate::Reason::Unreadable), run again before they are applied. An archive that comes
+    /// late, or again, makes another batch, which has the rows of the others too: write it in the place of the batch before,
+    /// not beside it.
     pub fn batch_id(&self) -> &str {
         &self.identity
     }

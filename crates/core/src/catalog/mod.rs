@@ -147,7 +147,9 @@ pub trait Catalog: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) for the table or the new namespace,
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) for the new name.
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) for the new name;
+    /// [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was lost and one of the names has other
+    /// metadata by now.
     async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()>;
 
     /// Registers a table by the location of its metadata file, if the catalog has none of this name.

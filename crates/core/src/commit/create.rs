@@ -55,8 +55,12 @@ pub(super) async fn create(
         };
         if !definite {
             return match find(base, &staged, commit_id, catalog, policy).await {
-                Some(table) => Ok(done(table)),
-                None => Err(unknown(base, error)),
+                Found::Ours(table) => Ok(done(table)),
+                Found::Anothers if error.kind() == ErrorKind::AlreadyExists => {
+                    discard(storage, written, false).await;
+                    Err(error)
+                }
+                Found::Anothers | Found::Nothing => Err(unknown(base, error)),
             };
         }
         if !error.is_retryable() || !policy.may_retry(attempts, false, clock) {
@@ -71,10 +75,15 @@ pub(super) async fn create(
 /// Refuses a name that is taken. By this very table: an earlier commit created it whose answer was lost, and the files that
 /// are to be committed now may be those that it has.
 async fn require_absent(base: &Table, catalog: &dyn Catalog) -> Result<()> {
-    match catalog.table_exists(base.ident()).await? {
-        false => Ok(()),
-        true if is_anothers(base, catalog).await => Err(exists(base.ident())),
-        true => Err(unknown(base, exists(base.ident()))),
+    if !catalog.table_exists(base.ident()).await? {
+        return Ok(());
+    }
+    match catalog.load_table(base.ident()).await {
+        Ok(table) if table.metadata().uuid() == base.metadata().uuid() => {
+            Err(unknown(base, exists(base.ident())))
+        }
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Err(exists(base.ident())),
     }
 }
 
@@ -141,24 +150,34 @@ async fn require_own_folder(base: &Table, catalog: &dyn Catalog) -> Result<()> {
     Ok(())
 }
 
-/// The table, if the catalog shows that this commit created it.
+/// What the catalog shows of a commit whose answer was lost.
+enum Found {
+    /// The table, created by this commit.
+    Ours(Table),
+    /// A table of the name that is another's.
+    Anothers,
+    Nothing,
+}
+
 async fn find(
     base: &Table,
     staged: &Written,
     commit_id: &str,
     catalog: &dyn Catalog,
     policy: &RetryPolicy,
-) -> Option<Table> {
+) -> Found {
     for check in 0..=policy.status_checks {
-        if let Ok(table) = catalog.load_table(base.ident()).await
-            && table.metadata().uuid() == base.metadata().uuid()
-            && (staged.snapshot_id.is_none() || of_commit(table.metadata(), commit_id).is_some())
-        {
-            return Some(table);
+        if let Ok(table) = catalog.load_table(base.ident()).await {
+            if table.metadata().uuid() != base.metadata().uuid() {
+                return Found::Anothers;
+            }
+            if staged.snapshot_id.is_none() || of_commit(table.metadata(), commit_id).is_some() {
+                return Found::Ours(table);
+            }
         }
         if check < policy.status_checks {
             catalog.clock().sleep(policy.status_wait(check)).await;
         }
     }
-    None
+    Found::Nothing
 }

@@ -185,7 +185,7 @@ impl Storage {
         let at = self.resolve(location)?;
         let end = range.end;
         match at.store.get_range(&at.path, range).await {
-            Err(e) if ends_before(&*at.store, &at.path, end).await => {
+            Err(e) if ends_before(&*at.store, &at.path, end, &e).await => {
                 let error = Error::data_invalid("the file is shorter than what is to be read of it");
                 Err(error.with("file", location).with_source(e))
             }
@@ -303,10 +303,16 @@ impl Storage {
     }
 }
 
-/// Whether a file ends before `end`. To be asked when a range of it can't be read: stores say so each in its own way, as of
-/// a failure in passing. One request.
-pub async fn ends_before(store: &dyn ObjectStore, path: &Path, end: u64) -> bool {
-    store.head(path).await.is_ok_and(|found| found.size < end)
+/// Whether a range up to `end` can't be read because the file ends before it: stores say so each in its own way, as of a
+/// failure in passing. One request, where the store's error leaves it open.
+pub async fn ends_before(
+    store: &dyn ObjectStore,
+    path: &Path,
+    end: u64,
+    error: &object_store::Error,
+) -> bool {
+    matches!(error, object_store::Error::Generic { .. })
+        && store.head(path).await.is_ok_and(|found| found.size < end)
 }
 
 fn about(error: object_store::Error, location: &str) -> Error {

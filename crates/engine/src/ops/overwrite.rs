@@ -83,7 +83,8 @@ use IntoFilter as FilterOf;
 
 impl Overwrite {
     pub(super) fn new(frame: DataFrame, session: Session, table: String) -> Self {
-        Self { spec: Spec::new(frame, session, table), replaced: Replaced::Matching(Box::new(Filter::True)) }
+        let spec = Spec { replaces: true, ..Spec::new(frame, session, table) };
+        Self { spec, replaced: Replaced::Matching(Box::new(Filter::True)) }
     }
 
     /// Replaces the rows that match. Files hold rows that match, or rows that do not: one that holds both is an error, so the

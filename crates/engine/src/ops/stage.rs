@@ -47,6 +47,8 @@ pub(super) struct Spec {
     pub(super) frame: DataFrame,
     pub(super) session: Session,
     pub(super) name: String,
+    /// Whether rows of the table are replaced by those that are written.
+    pub(super) replaces: bool,
     pub(super) create: Create,
     pub(super) evolve: bool,
     pub(super) key: Option<String>,
@@ -63,6 +65,7 @@ impl Spec {
             frame,
             session,
             name,
+            replaces: false,
             create: Create::Never,
             evolve: false,
             key: None,
@@ -81,7 +84,8 @@ macro_rules! write_methods {
         impl $builder {
             /// Creates the table, and its namespace, when it is absent: with the columns of these rows, all optional, and
             /// what `options` says. The table appears with its rows, in one commit. One that exists is left as it is. When
-            /// another writer creates it at the same moment, the rows are written again, to that one.
+            /// another writer creates it at the same moment, an append writes its rows again, to that one; an overwrite
+            /// conflicts, unless its isolation is [`Snapshot`](icefield_core::commit::Isolation::Snapshot).
             pub fn create_with(
                 mut self,
                 options: impl FnOnce($crate::ops::TableOptions) -> $crate::ops::TableOptions,
@@ -159,9 +163,14 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
     }
 
     let columns = spec.frame.schema().as_arrow().clone();
+    let mut lost_creation = None;
     for attempt in 1.. {
         let table = load_or_new(&spec, &ident, &columns).await?;
         let created = table.is_new();
+        // A name that is taken and is no table's is a view's.
+        if let Some(error) = lost_creation.take().filter(|_| created) {
+            return Err(error);
+        }
         if let Some(key) = &spec.key
             && let Some(applied) = is_applied(table.metadata(), branch, key)
         {
@@ -209,11 +218,21 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
                 if !error.is_commit_state_unknown() {
                     written.discard(table.storage()).await;
                 }
-                let raced = is_evolution_race(&error) || created && spec.create.lost_to_another(&error);
-                if raced && attempt < ATTEMPTS {
-                    continue;
+                let lost = created && spec.create.lost_to_another(&error);
+                if !lost && !is_evolution_race(&error) {
+                    return Err(error);
                 }
-                return Err(error);
+                // Begun anew, rows that others added meanwhile would be the base, and be replaced unseen.
+                if spec.replaces && spec.isolation == Isolation::Serializable {
+                    let message = "another commit created the table or changed its schema meanwhile; look at what it holds \
+                                   now, and write again";
+                    return Err(Error::conflict(message).with("table", &ident).with_source(error));
+                }
+                if attempt == ATTEMPTS {
+                    return Err(error);
+                }
+                lost_creation = lost.then_some(error);
+                continue;
             }
         };
         timer.commit();

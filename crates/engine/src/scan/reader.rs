@@ -157,7 +157,11 @@ impl Reader {
             let read = self.inner.get_bytes(start..self.size).await;
             let is_shorter = match &read {
                 Ok(bytes) => bytes.len() as u64 != self.size - start,
-                Err(_) => ends_before(&*self.at.store, &self.path, self.size).await,
+                Err(ParquetError::External(e)) => match e.downcast_ref() {
+                    Some(error) => ends_before(&*self.at.store, &self.path, self.size, error).await,
+                    None => false,
+                },
+                Err(_) => false,
             };
             if is_shorter {
                 return Err(ParquetError::EOF("the file is shorter than its metadata says".to_string()));

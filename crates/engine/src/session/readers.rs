@@ -79,10 +79,12 @@ impl Session {
             return Ok(form);
         }
         let url = ListingTableUrl::parse(path).map_err(from_datafusion)?;
-        let mut files = self.catalog().storage().list(url.as_str());
+        let (state, runtime) = (self.context().state(), self.context().runtime_env());
+        let store = runtime.object_store(&url).map_err(from_datafusion)?;
+        let mut files = url.list_all_files(&state, &*store, "").await.map_err(from_datafusion)?;
         let mut endings = BTreeSet::new();
-        while let Some(file) = files.try_next().await? {
-            endings.extend(ending(&file.location, kinds));
+        while let Some(file) = files.try_next().await.map_err(from_datafusion)? {
+            endings.extend(ending(file.location.as_ref(), kinds));
         }
         let mut endings = endings.into_iter();
         match (endings.next(), endings.next()) {

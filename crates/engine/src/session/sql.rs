@@ -110,6 +110,9 @@ impl Session {
             return Err(Error::unsupported("CREATE OR REPLACE TABLE is not there yet; drop the table first")
                 .with("table", ident));
         }
+        if create.if_not_exists && self.catalog().table_exists(ident).await? {
+            return Ok(());
+        }
         if ident.name().contains('.') {
             return Err(Error::invalid_input(
                 "a new table's name has no dots; its namespace stands before it",

@@ -12,7 +12,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
-use icefield_core::{Error, ErrorKind};
+use icefield_core::Error;
 
 pub(crate) use download::{Download, Ranges, RunCounts, Watch};
 
@@ -69,7 +69,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.downcast::<Failure>() {
             Ok(failure) => failure,
-            Err(error) => Self::Storage(Error::new(ErrorKind::Io, error.to_string()).with_source(error)),
+            Err(error) => Self::Storage(error.into()),
         }
     }
 }
