@@ -45,6 +45,7 @@ pub use icefield_ingest as ingest;
 pub use icefield_maintenance as maintenance;
 
 /// Catalogs kept in databases.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub mod catalog {
     pub use icefield_catalog::sql;
 }

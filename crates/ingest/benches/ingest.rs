@@ -2,7 +2,7 @@
 //!
 //! `cargo bench -p icefield-ingest --bench ingest -- [DROP]`: DROP is a folder of `.tar.gz` archives with
 //! `{table}_{date}_{batch}.csv` members, such as `../shared/data/cut-drops` cuts; by default one is made up. CSV is parsed with
-//! given types and written as zstd Parquet, two archives at a time.
+//! given types and written as zstd Parquet, by a runtime of two threads.
 
 use std::error::Error;
 use std::io::Write;
@@ -84,7 +84,6 @@ async fn ingest(drop: &Path) -> icefield_core::Result<icefield_ingest::Ingested>
         .convert("calendar", "price", money())
         .convert("calendar", "adjusted_price", money())
         .convert("listings", "price", money())
-        .parallelism(2)
         .await
 }
 

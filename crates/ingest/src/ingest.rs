@@ -232,7 +232,7 @@ impl Ingest {
         self
     }
 
-    /// Archives read at a time, a thread each. By default as many as there are processors.
+    /// Archives read at a time, a thread each. By default twice as many as there are processors.
     pub fn parallelism(mut self, archives: usize) -> Self {
         self.parallelism = Some(archives.max(1));
         self
@@ -291,8 +291,9 @@ impl Ingest {
             counts: counts.clone(),
             staging: staging.clone(),
         });
-        let processors = || std::thread::available_parallelism().map_or(2, NonZero::get);
-        let parallelism = self.parallelism.unwrap_or_else(processors);
+        // An archive waits for its store now and then: twice as many as processors keep these busy.
+        let twice = || 2 * std::thread::available_parallelism().map_or(2, NonZero::get);
+        let parallelism = self.parallelism.unwrap_or_else(twice);
         let mut jobs = Vec::with_capacity(found.archives.len());
         for (at, (archive, folder)) in found.archives.iter().zip(&folders).enumerate() {
             let (worker, archive, folder) = (worker.clone(), archive.clone(), folder.clone());
