@@ -140,6 +140,8 @@ async fn require_own_folder(base: &Table, catalog: &dyn Catalog) -> Result<()> {
     let now = catalog.new_location(base.ident()).await?;
     let id = now.strip_prefix(chosen).and_then(|rest| rest.strip_prefix('-'));
     if id.is_some_and(|id| Uuid::parse_str(id).is_ok()) {
+        // It may have the name still, and have come between the two looks.
+        require_absent(base, catalog).await?;
         return Err(Error::conflict(
             "another table was created under this name meanwhile, and renamed: its files lie where this table's would; \
              run the operation again",
