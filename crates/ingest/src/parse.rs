@@ -452,6 +452,20 @@ mod tests {
         }
     }
 
+    /// Eighteen digits are the most that are read into the shorter integer.
+    #[test]
+    fn numbers_are_read_to_the_last_of_38_digits() {
+        for digits in 1..=39_usize {
+            let text = "9876543210".repeat(4)[..digits].to_string();
+            let expected = text.parse::<i128>().ok().filter(|_| digits <= 38);
+            assert_eq!(decimal(text.as_bytes(), 38, 0), expected, "{text}");
+            assert_eq!(money(format!("${text}").as_bytes(), 38, 0), expected, "{text}");
+            let cents = expected.filter(|_| digits <= 36).map(|value| value * 100 + 5);
+            assert_eq!(money(format!("${text}.05").as_bytes(), 38, 2), cents, "{text}.05");
+            assert_eq!(money(format!("{text}.0500 USD").as_bytes(), 38, 2), cents, "{text}.0500");
+        }
+    }
+
     #[test]
     fn decimals_are_never_rounded() {
         assert_eq!(decimal(b"12.3", 5, 2), Some(1230));
