@@ -40,9 +40,11 @@ pub struct Overwrite {
     pub delete: DeleteBy,
     /// What comes.
     pub add: Vec<ContentFile>,
-    /// For [`DeleteBy::Files`]: the rows that the operation read to find its result. Under
-    /// [`Isolation::Serializable`] a file added meanwhile that may match is a conflict. The other kinds have read what
-    /// they delete.
+    /// The rows that the operation read to find its result. Under [`Isolation::Serializable`] a file added meanwhile that
+    /// may match is a conflict.
+    ///
+    /// The other kinds than [`DeleteBy::Files`] have read what they delete; with this they have read these rows as well, of
+    /// which then none may have been removed or deleted meanwhile.
     pub reads: Option<Filter>,
 }
 
@@ -81,11 +83,20 @@ pub(super) enum DataAction {
     RemoveDanglingDeletes,
 }
 
+/// The snapshot that an action was computed from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start {
+    /// The branch's head, as the transaction's table has it.
+    Table,
+    /// This one; `None` where the branch had none.
+    Snapshot(Option<i64>),
+}
+
 pub(super) type Replayed<T> = Arc<dyn Fn(&TableMetadata) -> Result<T> + Send + Sync>;
 
 #[derive(Clone)]
 pub(super) enum Action {
-    Data { branch: String, isolation: Isolation, action: DataAction },
+    Data { branch: String, isolation: Isolation, start: Start, action: DataAction },
     Expire(Replayed<Expiry>),
     SetRef(Replayed<(String, SnapshotReference)>),
     RemoveRef(String),
@@ -95,10 +106,11 @@ pub(super) enum Action {
 impl fmt::Debug for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Data { branch, isolation, action } => f
+            Self::Data { branch, isolation, start, action } => f
                 .debug_struct("Data")
                 .field("branch", branch)
                 .field("isolation", isolation)
+                .field("start", start)
                 .field("action", action)
                 .finish(),
             Self::Expire(_) => f.write_str("Expire"),

@@ -45,7 +45,7 @@ pub use action::{DeleteBy, Expiry, Isolation, Overwrite, Rewrite};
 pub use history::{COMMIT_ID, IDEMPOTENCY_KEY, is_applied};
 pub use validate::{Change, Footprint, Reads, validate};
 
-use action::{Action, DataAction};
+use action::{Action, DataAction, Start};
 
 /// What a commit did.
 #[derive(Debug, Clone)]
@@ -69,6 +69,7 @@ pub struct Transaction {
     base: Table,
     branch: String,
     isolation: Isolation,
+    start: Start,
     summary: Vec<(String, String)>,
     idempotency_key: Option<String>,
     actions: Vec<Action>,
@@ -91,6 +92,7 @@ impl Transaction {
             base: table.clone(),
             branch: MAIN_BRANCH.to_string(),
             isolation: Isolation::default(),
+            start: Start::Table,
             summary: Vec::new(),
             idempotency_key: None,
             actions: Vec::new(),
@@ -106,6 +108,17 @@ impl Transaction {
     /// What concurrent commits later actions tolerate. Default: [`Isolation::Serializable`].
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
+        self
+    }
+
+    /// Says which snapshot of the branch the input of later actions was read from; `None` for a branch that had none. By
+    /// default it is the branch's head as the transaction's table has it. What was committed after that snapshot is checked
+    /// against the actions, so that none of it is lost to rows that were made without it.
+    ///
+    /// A snapshot that is no ancestor of the branch's head when the transaction is committed (it expired, was rolled back, or
+    /// is another branch's) is a [`Conflict`](crate::ErrorKind::Conflict), for actions of every kind.
+    pub fn based_on(mut self, snapshot_id: impl Into<Option<i64>>) -> Self {
+        self.start = Start::Snapshot(snapshot_id.into());
         self
     }
 
@@ -229,8 +242,8 @@ impl Transaction {
     }
 
     fn data(self, action: DataAction) -> Self {
-        let (branch, isolation) = (self.branch.clone(), self.isolation);
-        self.action(Action::Data { branch, isolation, action })
+        let (branch, isolation, start) = (self.branch.clone(), self.isolation, self.start);
+        self.action(Action::Data { branch, isolation, start, action })
     }
 
     fn action(mut self, action: Action) -> Self {

@@ -9,7 +9,7 @@ use iceberg::spec::{
 };
 use iceberg::{TableUpdate, spec::MAIN_BRANCH};
 
-use super::action::{DataAction, DeleteBy, Isolation};
+use super::action::{DataAction, DeleteBy, Isolation, Start};
 use super::branch::{branch_retention, since};
 use super::dangling;
 use super::manifests::{Entry, ManifestStore, check_added, load_all, load_each};
@@ -25,7 +25,9 @@ pub(super) struct Context<'a> {
     /// The table as the actions before this one leave it.
     pub(super) metadata: &'a TableMetadata,
     /// The table that the transaction was computed from.
-    pub(super) start: &'a TableMetadata,
+    pub(super) base: &'a TableMetadata,
+    /// The snapshot that the action was computed from.
+    pub(super) start: Start,
     pub(super) branch: &'a str,
     pub(super) isolation: Isolation,
     pub(super) summary: &'a [(String, String)],
@@ -73,9 +75,15 @@ pub(super) async fn produce(
     let retention = branch_retention(metadata, context.branch)?;
     let work = plan(&context, action)?;
     check_added(metadata, &work.add)?;
+    let (start, stated) = match context.start {
+        Start::Table => (context.base.snapshot_for_ref(context.branch).map(|s| s.snapshot_id()), false),
+        Start::Snapshot(id) => (id, true),
+    };
+    let newer = match work.footprint.is_some() || stated {
+        true => since(metadata, context.branch, start)?,
+        false => Vec::new(),
+    };
     if let Some(footprint) = &work.footprint {
-        let start = context.start.snapshot_for_ref(context.branch).map(|s| s.snapshot_id());
-        let newer = since(metadata, context.branch, start)?;
         // Snapshots that earlier actions of this transaction added are this writer's own.
         let known = |id: i64| {
             context.summary.iter().any(|(key, value)| {
@@ -170,6 +178,7 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
     let footprint = |reads, replaces: &[LiveFile], add: &[ContentFile], keeps_sequence_number| {
         Some(Footprint {
             reads,
+            input: None,
             replaces: replaces.to_vec(),
             adds: add.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
             keeps_sequence_number,
@@ -188,7 +197,7 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
         },
         DataAction::Overwrite(overwrite) => {
             let footprint = |reads, replaces| footprint(reads, replaces, &overwrite.add, false);
-            let (remove, footprint) = match &overwrite.delete {
+            let (remove, mut footprint) = match &overwrite.delete {
                 DeleteBy::Files(files) => {
                     let reads = overwrite.reads.clone().map_or(Reads::Nothing, Reads::Matching);
                     (paths(files), footprint(reads, files))
@@ -201,6 +210,11 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
                     (Removal::Matching(filter.clone()), footprint(Reads::Replaced(filter.clone()), &[]))
                 }
             };
+            if let (Some(footprint), DeleteBy::Partitions(_) | DeleteBy::Filter(_)) =
+                (&mut footprint, &overwrite.delete)
+            {
+                footprint.input = overwrite.reads.clone();
+            }
             let operation = if overwrite.add.is_empty() { Operation::Delete } else { Operation::Overwrite };
             Work {
                 operation,

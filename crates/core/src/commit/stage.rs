@@ -41,11 +41,12 @@ pub(super) async fn stage(
     };
     for action in &transaction.actions {
         let updates = match action {
-            Action::Data { branch, isolation, action } => {
+            Action::Data { branch, isolation, start, action } => {
                 require_ref(&mut staged.requirements, current.metadata(), branch);
                 let context = snapshot::Context {
                     metadata: &metadata,
-                    start: transaction.base.metadata(),
+                    base: transaction.base.metadata(),
+                    start: *start,
                     branch,
                     isolation: *isolation,
                     summary: &transaction.summary,

@@ -15,6 +15,8 @@ use crate::format::partition::PartitionKey;
 pub struct Footprint {
     /// The rows that it read or replaces.
     pub reads: Reads,
+    /// The rows that its new ones were made of, beyond `reads`: none of them may have been removed or deleted.
+    pub input: Option<Filter>,
     /// The data files that it replaces: each must still be there.
     pub replaces: Vec<LiveFile>,
     /// The partitions that its new files are in: spec ids and partition values.
@@ -61,6 +63,9 @@ pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetad
         Reads::Matching(filter) | Reads::Replaced(filter) => Some(FileMatcher::new(filter, metadata)?),
         Reads::Nothing | Reads::Partitions(_) => None,
     };
+    let input = footprint.input.as_ref().map(|filter| FileMatcher::new(filter, metadata)).transpose()?;
+    let made_of =
+        |file: &LiveFile| input.as_ref().is_some_and(|matcher| matcher.might_match(file.spec_id, &file.file));
     let read = match &footprint.reads {
         Reads::Partitions(partitions) => keys(partitions),
         _ => HashSet::new(),
@@ -85,6 +90,8 @@ pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetad
                 .with("snapshot", change.snapshot_id)
                 .with("operation", change.operation.as_str())
         };
+        // What is rewritten is the same rows still.
+        let changes_rows = change.operation != Operation::Replace;
         for file in &change.removed {
             if replaced.contains_key(file.path()) {
                 return Err(conflict(
@@ -95,6 +102,12 @@ pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetad
             if replaces_what_it_reads && file.is_data() && touches(file) {
                 return Err(conflict(
                     "a file was removed by another commit from what this operation replaces",
+                    file,
+                ));
+            }
+            if changes_rows && file.is_data() && made_of(file) {
+                return Err(conflict(
+                    "a file was removed by another commit from what this operation read",
                     file,
                 ));
             }
@@ -118,11 +131,15 @@ pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetad
                         file,
                     ));
                 }
+                if changes_rows && (made_of(file) || (input.is_some() && is_global(file, metadata))) {
+                    return Err(conflict("another commit deleted rows of what this operation read", file));
+                }
                 continue;
             }
             // A rewrite moves rows, it adds none.
             let adds_rows = matches!(change.operation, Operation::Append | Operation::Overwrite);
-            if footprint.isolation == Isolation::Serializable && adds_rows && touches(file) {
+            if footprint.isolation == Isolation::Serializable && adds_rows && (touches(file) || made_of(file))
+            {
                 return Err(conflict("another commit added rows where this operation read", file));
             }
         }

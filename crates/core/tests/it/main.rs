@@ -1,5 +1,6 @@
 //! Tests of the crate through its public face.
 
+mod based_on;
 mod branches;
 mod conflicts;
 mod creation;
