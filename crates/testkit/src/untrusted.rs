@@ -94,8 +94,14 @@ pub fn puffin(bytes: &[u8]) {
         .content_size_in_bytes(Some(number(8)))
         .build()
         .expect("an entry");
-    let delete =
-        LiveFile { spec_id: 0, file: entry, snapshot_id: 1, sequence_number: 1, file_sequence_number: 1 };
+    let delete = LiveFile {
+        spec_id: 0,
+        file: entry,
+        snapshot_id: 1,
+        sequence_number: 1,
+        file_sequence_number: 1,
+        exact: false,
+    };
     block_on(async {
         storage.write(LOCATION, file.to_vec()).await.expect("memory takes it");
         let _ = load_deletion_vector(&storage, &delete).await;

@@ -24,7 +24,7 @@ pub(super) async fn create(
     let (base, clock, storage) = (&transaction.base, &**catalog.clock(), catalog.storage());
     require_absent(base, catalog).await?;
     require_own_folder(base, catalog).await?;
-    let mut store = ManifestStore::new(storage, base.metadata(), format!("{commit_id}-1"));
+    let mut store = ManifestStore::new(storage, base.metadata(), format!("{commit_id}-1"), transaction.exact);
     let staged = write(transaction, catalog, &mut store).await;
     let mut written = store.into_written();
     let staged = match staged {

@@ -13,8 +13,8 @@ use iceberg::spec::{
 use crate::config::Properties;
 use crate::error::{Error, Result};
 use crate::format::{
-    ContentFile, LiveFile, ManifestContent, first_foreign, foreign_kind, load_manifest, primitive_text,
-    show_foreign_types,
+    ContentFile, LiveFile, ManifestContent, Places, finished, first_foreign, foreign_kind, load_manifest,
+    primitive_text,
 };
 use crate::storage::{Storage, join};
 
@@ -27,11 +27,20 @@ const MAX_ENTRIES: usize = 10_000;
 /// An entry to write.
 pub(super) enum Entry {
     /// A new file, with its data sequence number unless that is the commit's.
-    Added(ContentFile, Option<i64>),
+    Added { file: ContentFile, sequence_number: Option<i64>, exact: bool },
     /// A file that stays.
     Existing(LiveFile),
     /// A file that goes.
     Deleted(LiveFile),
+}
+
+impl Entry {
+    fn is_exact(&self) -> bool {
+        match self {
+            Self::Added { exact, .. } => *exact,
+            Self::Existing(file) | Self::Deleted(file) => file.exact,
+        }
+    }
 }
 
 /// Writes one commit's manifests and remembers their locations, so that a failed try can take them back.
@@ -40,16 +49,20 @@ pub(super) struct ManifestStore<'a> {
     folder: String,
     /// Names this try's files: unique among all tries of all commits.
     prefix: String,
+    /// Whether the entries of new files are exact.
+    exact: bool,
     written: Vec<String>,
 }
 
 impl<'a> ManifestStore<'a> {
-    pub(super) fn new(storage: &'a Storage, metadata: &TableMetadata, prefix: String) -> Self {
+    /// A store for the manifests of a try. `exact` tells whether the entries of new files are
+    /// [exact](crate::format::LiveFile::exact).
+    pub(super) fn new(storage: &'a Storage, metadata: &TableMetadata, prefix: String, exact: bool) -> Self {
         let folder = match Properties::new(metadata.properties()).text("write.metadata.path") {
             Some(path) => path.trim_end_matches('/').to_string(),
             None => join(metadata.location(), "metadata"),
         };
-        Self { storage, folder, prefix, written: Vec::new() }
+        Self { storage, folder, prefix, exact, written: Vec::new() }
     }
 
     pub(super) fn storage(&self) -> &'a Storage {
@@ -85,12 +98,13 @@ impl<'a> ManifestStore<'a> {
             by_spec.entry(file.spec_id).or_default().push(file);
         }
         let mut manifests = Vec::new();
+        let exact = self.exact;
         for (spec_id, files) in by_spec {
             let (schema, spec) = spec_and_schema(metadata, spec_id)?;
             let mut files = files.into_iter().peekable();
             while files.peek().is_some() {
-                let entries =
-                    files.by_ref().take(MAX_ENTRIES).map(|file| Entry::Added(file, sequence_number));
+                let entries = files.by_ref().take(MAX_ENTRIES);
+                let entries = entries.map(|file| Entry::Added { file, sequence_number, exact });
                 let content = ManifestContentType::Data;
                 manifests.push(
                     self.write(metadata, snapshot_id, &schema, &spec, content, entries.collect()).await?,
@@ -110,9 +124,14 @@ impl<'a> ManifestStore<'a> {
         entries: Vec<Entry>,
     ) -> Result<ManifestFile> {
         let location = self.next_location(|prefix, n| format!("{prefix}-m{n}.avro"));
-        // What stands in for types that `iceberg` does not know must not come into the file: it is made in memory first.
+        let mut exact = Places::default();
+        let places = (0..).zip(&entries).filter(|(_, entry)| entry.is_exact());
+        places.for_each(|(place, _)| exact.push(place));
+        // What stands in for types that `iceberg` does not know must not come into the file, and it writes no entries into the
+        // header but its own: the file is made in memory first.
         let foreign = first_foreign(schema).is_some();
-        let io = if foreign { FileIO::new_with_memory() } else { self.storage.file_io() };
+        let in_memory = foreign || !exact.is_empty();
+        let io = if in_memory { FileIO::new_with_memory() } else { self.storage.file_io() };
         if foreign {
             check_partition_types(schema, spec)?;
         }
@@ -131,8 +150,8 @@ impl<'a> ManifestStore<'a> {
             add(&mut writer, entry, arity)?;
         }
         let mut manifest = writer.write_manifest_file().await?;
-        if foreign {
-            let bytes = show_foreign_types(&io.new_input(&location)?.read().await?)?;
+        if in_memory {
+            let bytes = finished(&io.new_input(&location)?.read().await?, foreign, &exact)?;
             manifest.manifest_length = bytes.len() as i64;
             self.storage.write(&location, bytes).await?;
         }
@@ -245,8 +264,8 @@ fn merged_entries(group: Vec<(ManifestFile, ManifestContent)>, snapshot_id: i64)
             entries.push(match own && added {
                 // Its sequence number is this commit's, not known to the manifest yet, or was set by a rewrite.
                 true => {
-                    let number = (file.sequence_number >= 0).then_some(file.sequence_number);
-                    Entry::Added(file.content_file(), number)
+                    let sequence_number = (file.sequence_number >= 0).then_some(file.sequence_number);
+                    Entry::Added { file: file.content_file(), sequence_number, exact: file.exact }
                 }
                 false => Entry::Existing(file),
             });
@@ -381,7 +400,7 @@ fn add(writer: &mut ManifestWriter, entry: Entry, arity: usize) -> Result<()> {
             .with("found", found))
     };
     match entry {
-        Entry::Added(file, sequence_number) => {
+        Entry::Added { file, sequence_number, .. } => {
             check(&file.file)?;
             writer.add_file(file.file, sequence_number.unwrap_or(-1))?;
         }

@@ -72,6 +72,7 @@ pub struct Transaction {
     start: Start,
     summary: Vec<(String, String)>,
     idempotency_key: Option<String>,
+    exact: bool,
     actions: Vec<Action>,
 }
 
@@ -95,6 +96,7 @@ impl Transaction {
             start: Start::Table,
             summary: Vec::new(),
             idempotency_key: None,
+            exact: false,
             actions: Vec::new(),
         }
     }
@@ -132,6 +134,15 @@ impl Transaction {
     /// to which the actions add snapshots counts as applied to all of them.
     pub fn idempotency_key(mut self, key: impl Into<String>) -> Self {
         self.idempotency_key = Some(key.into());
+        self
+    }
+
+    /// Says that all files which the actions add were made by this library's writer, with what their entries say of them: that
+    /// whole bounds are values of the files, and that rows are in the sort order that a file names. Manifests keep that
+    /// ([`LiveFile::exact`](crate::format::LiveFile::exact)), and queries take least and greatest values from bounds, and
+    /// orders from files, where it is so. Of other files it may not be said, whoever's footers their bounds were taken from.
+    pub fn exact_files(mut self) -> Self {
+        self.exact = true;
         self
     }
 

@@ -139,7 +139,7 @@ async fn attempt(
     }
 
     let prefix = format!("{commit_id}-{attempt}");
-    let mut store = ManifestStore::new(catalog.storage(), metadata, prefix);
+    let mut store = ManifestStore::new(catalog.storage(), metadata, prefix, transaction.exact);
     let staged = stage(transaction, &current, catalog, &mut store).await;
     let written = store.into_written();
     let staged = match staged {

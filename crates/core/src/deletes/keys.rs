@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use iceberg::spec::{DataFile, PrimitiveType};
 
+use crate::format::claims;
 use crate::format::value::compare;
 
 /// Whether a delete file may hold a key that a row of the data file has: false only if it holds none. NULL is a key.
@@ -20,7 +21,7 @@ fn might_share_value(delete: &DataFile, data: &DataFile, id: i32) -> bool {
         _ => return true,
     }
     let apart = |below: &DataFile, above: &DataFile| {
-        let bounds = (below.upper_bounds().get(&id), above.lower_bounds().get(&id));
+        let bounds = (claims::bounds(below, id).1, claims::bounds(above, id).0);
         let (Some(upper), Some(lower)) = bounds else { return false };
         // NaN is a key too, and in no bounds.
         !matches!(upper.data_type(), PrimitiveType::Float | PrimitiveType::Double)
@@ -39,11 +40,9 @@ enum Nulls {
 
 impl Nulls {
     fn of(file: &DataFile, id: i32) -> Self {
-        match (file.value_counts().get(&id), file.null_value_counts().get(&id)) {
-            // What is counted per value of a list says nothing of rows.
-            (Some(values), _) if *values != file.record_count() => Self::Unknown,
-            (_, Some(0)) => Self::None,
-            (Some(values), Some(nulls)) if nulls >= values => Self::All,
+        match claims::null_count(file, id) {
+            Some(0) => Self::None,
+            Some(nulls) if nulls == file.record_count() => Self::All,
             _ => Self::Unknown,
         }
     }

@@ -7,6 +7,7 @@ use iceberg::spec::{
 };
 
 use crate::format::LiveFile;
+use crate::format::claims::is_contradiction;
 use crate::format::value::{compare, datum};
 
 /// Whether a manifest may list a data file that the delete file applies to: false only if it lists none. Goes by sequence
@@ -49,6 +50,9 @@ fn might_hold(
     let bound = |bytes: &[u8]| Datum::try_from_bytes(bytes, of.clone()).ok();
     let lower = summary.lower_bound.as_ref().and_then(|bytes| bound(bytes));
     let upper = summary.upper_bound.as_ref().and_then(|bytes| bound(bytes));
+    if lower.as_ref().zip(upper.as_ref()).is_some_and(|(lower, upper)| is_contradiction(lower, upper)) {
+        return true;
+    }
     lower.and_then(|lower| compare(&value, &lower)) != Some(Ordering::Less)
         && upper.and_then(|upper| compare(&value, &upper)) != Some(Ordering::Greater)
 }

@@ -6,19 +6,20 @@
 //! - an **equality delete file** is of the same spec and partition, or of an unpartitioned spec, and is newer.
 //!
 //! "Older" and "newer" go by data sequence number. Deletes of which bounds say that they name no row of a file are left out.
+//! Bounds of paths that contradict themselves say nothing, and an upper one may be a path that was cut short and not raised.
 
 mod keys;
 mod manifests;
 mod vector;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 
 use iceberg::spec::{DataContentType, DataFile, DataFileFormat, Datum, PrimitiveLiteral, TableMetadata};
 
 use crate::error::{Error, Result};
-use crate::format::LiveFile;
 use crate::format::partition::PartitionKey;
+use crate::format::{LiveFile, claims};
 
 use keys::might_share_key;
 pub use manifests::might_apply_to_manifest;
@@ -37,6 +38,8 @@ pub struct DeleteIndex<F> {
     vectors: HashMap<String, usize>,
     /// Position deletes of one data file each.
     by_path: HashMap<String, Vec<usize>>,
+    /// How long the paths among these are that only bounds tell: each may be the beginning of one.
+    cut_at: BTreeSet<usize>,
     positions: HashMap<(i32, PartitionKey), Vec<usize>>,
     equality: HashMap<(i32, PartitionKey), Vec<usize>>,
     global: Vec<usize>,
@@ -71,6 +74,7 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
             files: deletes.into_iter().collect(),
             vectors: HashMap::new(),
             by_path: HashMap::new(),
+            cut_at: BTreeSet::new(),
             positions: HashMap::new(),
             equality: HashMap::new(),
             global: Vec::new(),
@@ -94,7 +98,12 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
                     }
                 }
                 DataContentType::PositionDeletes => match only_path(file) {
-                    Some(path) => index.by_path.entry(path).or_default().push(at),
+                    Some(path) => {
+                        if file.referenced_data_file().is_none() {
+                            index.cut_at.insert(path.len());
+                        }
+                        index.by_path.entry(path).or_default().push(at);
+                    }
                     None => index.positions.entry(partition()).or_default().push(at),
                 },
                 DataContentType::EqualityDeletes => {
@@ -129,7 +138,9 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
         let vector = self.vectors.get(data.path()).and_then(get);
         found.vector = vector.filter(|delete| delete.sequence_number >= data.sequence_number);
         if found.vector.is_none() {
-            let by_path = self.by_path.get(data.path()).into_iter().flatten();
+            let path = data.path();
+            let cut = self.cut_at.range(..path.len()).filter_map(|length| path.get(..*length));
+            let by_path = cut.chain([path]).filter_map(|path| self.by_path.get(path)).flatten();
             let by_partition = self.positions.get(&key).into_iter().flatten();
             let positions = by_path.chain(by_partition).filter_map(get);
             found.positions =
@@ -149,18 +160,18 @@ pub fn is_vector(file: &DataFile) -> bool {
     file.file_format() == DataFileFormat::Puffin
 }
 
-/// The one data file that a position delete file is of, when its metadata tells.
+/// The one data file that a position delete file is of, when its metadata tells. Where bounds alone tell it may be just the
+/// beginning of the path: some writers cut bounds and leave the upper one as it is then.
 pub fn only_path(file: &DataFile) -> Option<String> {
     if let Some(path) = file.referenced_data_file() {
         return Some(path);
     }
-    // Bounds that were cut short are not equal: an upper one is then above what it bounds.
     let (lower, upper) = path_bounds(file)?;
     (lower == upper).then(|| lower.to_string())
 }
 
 fn may_hold_path(file: &DataFile, path: &str) -> bool {
-    path_bounds(file).is_none_or(|(lower, upper)| lower <= path && path <= upper)
+    path_bounds(file).is_none_or(|(lower, upper)| lower <= path && (path <= upper || path.starts_with(upper)))
 }
 
 fn path_bounds(file: &DataFile) -> Option<(&str, &str)> {
@@ -170,9 +181,8 @@ fn path_bounds(file: &DataFile) -> Option<(&str, &str)> {
             _ => None,
         }
     }
-    let lower = file.lower_bounds().get(&DELETE_FILE_PATH_ID).and_then(text)?;
-    let upper = file.upper_bounds().get(&DELETE_FILE_PATH_ID).and_then(text)?;
-    Some((lower, upper))
+    let (lower, upper) = claims::bounds(file, DELETE_FILE_PATH_ID);
+    Some((text(lower?)?, text(upper?)?))
 }
 
 #[cfg(test)]

@@ -78,6 +78,7 @@ fn live(entry: Entry, puffin: bool) -> Arc<LiveFile> {
         snapshot_id: 1,
         sequence_number: entry.number,
         file_sequence_number: entry.number,
+        exact: false,
     })
 }
 
@@ -173,10 +174,37 @@ fn keys_are_looked_for_only_where_bounds_and_counts_let_them_be() {
         ((None, Some(10)), (Some((1, 5)), Some(1)), true),
         ((Some((1, 5)), Some(0)), (None, Some(10)), false),
         ((None, None), (Some((1, 5)), Some(0)), true),
+        // Bounds that contradict themselves, and more NULLs than rows, say nothing.
+        ((Some((5, 1)), Some(0)), (Some((6, 9)), Some(0)), true),
+        ((Some((1, 5)), Some(0)), (Some((9, 6)), Some(0)), true),
+        ((None, Some(11)), (Some((1, 5)), Some(0)), true),
     ] {
         let (delete, data) =
             (file(DataContentType::EqualityDeletes, delete), file(DataContentType::Data, data));
         assert_eq!(keys::might_share_key(&delete, &data), expected, "{delete:?} in {data:?}");
+    }
+}
+
+#[test]
+fn bounds_of_paths_are_believed_no_further_than_they_hold() {
+    let of = |bounds| {
+        let content = DataContentType::PositionDeletes;
+        live(Entry { content, path: "p", number: 5, bounds: Some(bounds), ..NONE }, false)
+    };
+    for (bounds, applies) in [
+        (("memory://w/t/b", "memory://w/t/b"), true),
+        (("memory://w/t/a", "memory://w/t/c"), true),
+        (("memory://w/t/c", "memory://w/t/d"), false),
+        (("memory://w/t/a", "memory://w/t/a"), false),
+        // Upside down.
+        (("memory://w/t/d", "memory://w/t/c"), true),
+        // Cut short, and the upper one not raised.
+        (("memory://w", "memory://w"), true),
+        (("memory://v", "memory://w"), true),
+    ] {
+        let index = index(vec![of(bounds)]);
+        let found = index.of(&data("memory://w/t/b", 0, None, 1)).positions.len();
+        assert_eq!(found, usize::from(applies), "{bounds:?}");
     }
 }
 

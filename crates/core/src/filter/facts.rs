@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use iceberg::spec::{DataFile, DataFileFormat, Datum, PrimitiveLiteral, PrimitiveType, Transform};
+use iceberg::spec::{DataFile, Datum, PrimitiveLiteral, PrimitiveType, Transform};
 
 use super::Test;
+use crate::format::claims;
 use crate::format::partition::transform::transform_value;
 use crate::format::value::compare;
 
@@ -38,37 +39,27 @@ pub(super) struct Facts<'a> {
 impl<'a> Facts<'a> {
     /// What a data file's counts and bounds say of a column.
     pub(super) fn of_file(file: &'a DataFile, id: i32, of: &PrimitiveType) -> Self {
-        let values = file.value_counts().get(&id).copied();
-        let nulls = file.null_value_counts().get(&id).copied();
-        let nans = file.nan_value_counts().get(&id).copied();
-        let mut facts = Self {
-            lower: file.lower_bounds().get(&id).map(Cow::Borrowed),
-            upper: file.upper_bounds().get(&id).map(Cow::Borrowed),
-            nulls: match (values, nulls) {
-                (_, Some(0)) => Share::None,
-                (Some(values), Some(nulls)) if nulls >= values => Share::All,
+        let rows = file.record_count();
+        let (nulls, nans) = (claims::null_count(file, id), claims::nan_count(file, id));
+        let (lower, upper) = claims::bounds(file, id);
+        Self {
+            lower: lower.map(Cow::Borrowed),
+            upper: upper.map(Cow::Borrowed),
+            nulls: match nulls {
+                Some(0) => Share::None,
+                Some(nulls) if nulls == rows => Share::All,
                 _ => Share::Unknown,
             },
-            nans: match (values, nulls, nans) {
+            nans: match (nulls, nans) {
                 _ if !is_float(of) => Share::None,
-                (_, _, Some(0)) => Share::None,
-                (Some(values), Some(nulls), Some(nans)) if nans + nulls >= values => Share::All,
+                (_, Some(0)) => Share::None,
+                (nulls, Some(nans)) if nulls.unwrap_or_default().checked_add(nans) == Some(rows) => {
+                    Share::All
+                }
                 _ => Share::Unknown,
             },
             ..Self::default()
-        };
-        // Iceberg Java (1.10) gives those of nanoseconds in ORC files in microseconds.
-        let is_nanos = matches!(of, PrimitiveType::TimestampNs | PrimitiveType::TimestamptzNs);
-        if is_nanos && file.file_format() == DataFileFormat::Orc {
-            facts.lower = None;
-            facts.upper = None;
         }
-        // Some writers let NaN into bounds, and then neither of the two is of use.
-        if [&facts.lower, &facts.upper].into_iter().flatten().any(|bound| bound.is_nan()) {
-            facts.lower = None;
-            facts.upper = None;
-        }
-        facts
     }
 
     /// Whether a row may pass the test: false only if none can.

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use iceberg::spec::{Datum, FieldSummary, Literal, PrimitiveLiteral, PrimitiveType, Transform};
 
 use super::facts::{Facts, Share, is_float};
+use crate::format::claims::is_contradiction;
 use crate::format::partition::transform::{days_from_civil, next_string};
 use crate::format::value::datum;
 
@@ -67,7 +68,8 @@ impl PartitionColumn {
             _ => Share::Unknown,
         };
         let is_nan = |bound: &Option<Datum>| bound.as_ref().is_some_and(Datum::is_nan);
-        let range = if is_nan(&lower) || is_nan(&upper) {
+        let contradicts = lower.as_ref().zip(upper.as_ref()).is_some_and(|(l, u)| is_contradiction(l, u));
+        let range = if is_nan(&lower) || is_nan(&upper) || contradicts {
             Facts::default()
         } else {
             self.range(lower.as_ref(), upper.as_ref())

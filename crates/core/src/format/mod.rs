@@ -1,6 +1,7 @@
 //! The files of a table: metadata, manifest lists, manifests and what they name.
 
 mod avro;
+pub mod claims;
 mod content;
 pub(crate) mod foreign;
 mod manifest;
@@ -19,8 +20,8 @@ pub use content::ContentReader;
 pub use foreign::{
     ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields,
 };
-pub(crate) use manifest::show_foreign_types;
 pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest, parse_manifest_list};
+pub(crate) use manifest::{Places, finished};
 pub(crate) use metadata::metadata_file;
 pub use metadata::{load_metadata, parse_format_version, parse_metadata};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
@@ -51,6 +52,10 @@ pub struct LiveFile {
     pub sequence_number: i64,
     /// The sequence number of the snapshot that added the file.
     pub file_sequence_number: i64,
+    /// Whether the entry is known to say what the file holds, and not only what the file keeps to: its whole bounds are values
+    /// of the file, and the file's rows are in the sort order that it names. This library's manifests say so of files that
+    /// its own writer made ([`Transaction::exact_files`](crate::commit::Transaction::exact_files)); others' say nothing.
+    pub exact: bool,
 }
 
 impl LiveFile {

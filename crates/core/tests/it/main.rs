@@ -6,6 +6,7 @@ mod conflicts;
 mod creation;
 mod dangling;
 mod evolved;
+mod exact;
 mod faults;
 mod odd_tables;
 mod properties;

@@ -190,7 +190,7 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
         let written = write_data_files(target, plan, context, &options).await?;
         timer.write();
 
-        let mut transaction = Transaction::new(&table).isolation(spec.isolation);
+        let mut transaction = Transaction::new(&table).isolation(spec.isolation).exact_files();
         if let Some(branch) = &spec.branch {
             transaction = transaction.on_branch(branch);
         }

@@ -116,7 +116,7 @@ async fn write(
     if written.files.is_empty() && !replaces {
         return Ok(0);
     }
-    let transaction = Transaction::new(&table).on_branch(branch);
+    let transaction = Transaction::new(&table).on_branch(branch).exact_files();
     let transaction = if replaces {
         let delete = DeleteBy::Filter(Filter::True);
         transaction.overwrite(Overwrite { delete, add: written.files.clone(), reads: None })

@@ -265,7 +265,14 @@ mod tests {
                 .file_size_in_bytes(1)
                 .build()
                 .unwrap();
-            LiveFile { snapshot_id: 1, sequence_number: 1, file_sequence_number: 1, spec_id: 0, file }
+            LiveFile {
+                snapshot_id: 1,
+                sequence_number: 1,
+                file_sequence_number: 1,
+                spec_id: 0,
+                exact: false,
+                file,
+            }
         });
         Arc::new(CachedManifest::new(live.collect()))
     }

@@ -224,7 +224,8 @@ impl<'a> Job<'a> {
             add: ready.iter().flat_map(|done| done.written.files.iter().cloned()).collect(),
             sequence_number: self.sequence_number,
         };
-        let transaction = Transaction::new(&self.base).on_branch(&self.compact.branch).rewrite_files(rewrite);
+        let transaction = Transaction::new(&self.base).on_branch(&self.compact.branch).exact_files();
+        let transaction = transaction.rewrite_files(rewrite);
         let committed = transaction.commit(&**self.compact.table.session().catalog()).await?;
         report.attempts += committed.attempts;
         report.snapshot_ids.extend(committed.snapshot_id);

@@ -3,8 +3,8 @@ mod random;
 use std::collections::HashMap;
 
 use iceberg::spec::{
-    FormatVersion, Literal, NestedField, NestedFieldRef, SortOrder, Struct, TableMetadataBuilder, Transform,
-    UnboundPartitionSpec,
+    FieldSummary, FormatVersion, Literal, ManifestContentType, NestedField, NestedFieldRef, SortOrder,
+    Struct, TableMetadataBuilder, Transform, UnboundPartitionSpec,
 };
 
 use super::*;
@@ -55,6 +55,27 @@ fn bounded(nulls: u64, nans: Option<u64>, bounds: Option<(Datum, Datum)>) -> Dat
         metrics.upper_bounds.insert(1, upper);
     }
     file(Struct::empty(), metrics)
+}
+
+fn manifest(partitions: Vec<FieldSummary>) -> ManifestFile {
+    ManifestFile {
+        manifest_path: String::new(),
+        manifest_length: 1,
+        partition_spec_id: 0,
+        content: ManifestContentType::Data,
+        sequence_number: 1,
+        min_sequence_number: 1,
+        added_snapshot_id: 1,
+        added_files_count: Some(1),
+        existing_files_count: Some(0),
+        deleted_files_count: Some(0),
+        added_rows_count: Some(1),
+        existing_rows_count: Some(0),
+        deleted_rows_count: Some(0),
+        partitions: Some(partitions),
+        key_metadata: None,
+        first_row_id: None,
+    }
 }
 
 fn is(test: Test) -> Filter {
@@ -186,6 +207,68 @@ fn strings_by_their_start() {
             opposite,
             "not {start} in {lower}..{upper}"
         );
+    }
+}
+
+#[test]
+fn bounds_that_contradict_themselves_say_nothing() {
+    let table = metadata(&[PrimitiveType::Long], &[(1, Transform::Identity)]);
+    let upside_down = bounded(0, None, Some((Datum::long(30_i64), Datum::long(10_i64))));
+    let value = || Datum::long(20_i64);
+    for test in [Test::Eq(value()), Test::Gt(value()), Test::Lt(value()), Test::In(vec![value()])] {
+        assert_eq!(says(&table, &is(test.clone()), &upside_down), SOME, "{test:?}");
+    }
+    for test in [Test::NotEq(value()), Test::NotIn(vec![value()]), Test::GtEq(Datum::long(10_i64))] {
+        assert_eq!(says(&table, &is(test.clone()), &upside_down), SOME, "{test:?}");
+    }
+    // So do a manifest's summaries of partition values.
+    let bound = |value: i64| Some(Datum::long(value).to_bytes().unwrap());
+    let matcher = FileMatcher::new(&is(Test::Eq(value())), &table).unwrap();
+    let might_match = |least, greatest| {
+        let summary = FieldSummary {
+            contains_null: false,
+            contains_nan: None,
+            lower_bound: bound(least),
+            upper_bound: bound(greatest),
+        };
+        matcher.might_match_manifest(&manifest(vec![summary]))
+    };
+    assert!(might_match(30, 10) && might_match(10, 30));
+    assert!(!might_match(21, 30));
+}
+
+#[test]
+fn counts_are_held_against_the_rows_and_never_each_other() {
+    let table = metadata(&[PrimitiveType::Double], &[]);
+    // NULLs, NaNs and values that are counted, of 10 rows; what IS NULL, IS NOT NULL and IS NAN say then.
+    let cases = [
+        ((Some(10), None, Some(10)), ALL, NONE, NONE),
+        ((Some(10), None, Some(0)), ALL, NONE, NONE),
+        ((Some(7), None, Some(3)), SOME, SOME, SOME),
+        ((Some(7), Some(3), Some(3)), SOME, SOME, SOME),
+        ((Some(7), Some(2), Some(9)), SOME, SOME, SOME),
+        ((Some(0), Some(10), Some(10)), NONE, ALL, ALL),
+        ((None, Some(10), None), SOME, SOME, SOME),
+        ((None, Some(0), None), SOME, SOME, NONE),
+        // More than there are rows, or as negative as they came.
+        ((Some(11), Some(11), Some(11)), SOME, SOME, SOME),
+        ((Some(u64::MAX), Some(u64::MAX), Some(0)), SOME, SOME, SOME),
+        ((Some(0), None, Some(0)), NONE, ALL, SOME),
+    ];
+    for ((nulls, nans, values), is_null, not_null, is_nan) in cases {
+        let of = |count: Option<u64>| count.map(|count| (1, count)).into_iter().collect();
+        let metrics = FileMetrics {
+            record_count: 10,
+            value_counts: of(values),
+            null_value_counts: of(nulls),
+            nan_value_counts: of(nans),
+            ..FileMetrics::default()
+        };
+        let file = file(Struct::empty(), metrics);
+        for (test, expected) in [(Test::IsNull, is_null), (Test::NotNull, not_null), (Test::IsNan, is_nan)] {
+            let found = says(&table, &is(test.clone()), &file);
+            assert_eq!(found, expected, "{test:?} with {nulls:?} NULLs, {nans:?} NaNs, {values:?} values");
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Reading manifest lists and manifests, with everything that entries inherit filled in.
 
 mod entry;
+mod exact;
 mod list;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use iceberg::spec::{ManifestContentType, ManifestFile, PartitionSpec, Schema, SchemaRef, Snapshot};
@@ -16,12 +18,15 @@ use crate::error::{Error, Result};
 use crate::storage::{Storage, check_location};
 
 use entry::{Entry, Types};
+pub(crate) use exact::Places;
 pub use list::parse_manifest_list;
 
 /// An entry's status: the manifest's snapshot added the file.
 const ADDED: i32 = 1;
 /// The manifest's snapshot took the file away.
 const DELETED: i32 = 2;
+/// The header's entry with the places of the entries that are [exact](LiveFile::exact).
+const EXACT_ENTRIES: &str = "icefield.exact-entries";
 
 /// A manifest's content. Entries are split by status; [`LiveFile`]s of both kinds have their inherited values.
 #[derive(Debug, Clone)]
@@ -86,6 +91,9 @@ pub fn parse_manifest(file: &[u8], manifest: &ManifestFile) -> Result<ManifestCo
         added: Vec::new(),
         deleted: Vec::new(),
     };
+    let exact =
+        container.metadata.get(EXACT_ENTRIES.as_bytes()).copied().map(Places::parse).unwrap_or_default();
+    let mut place = 0;
     let mut next_row_id = manifest.first_row_id.and_then(|id| i64::try_from(id).ok());
     container.records(|reader, avro| {
         let mut entry = Entry::read(reader, avro, &types)?;
@@ -118,8 +126,10 @@ pub fn parse_manifest(file: &[u8], manifest: &ManifestFile) -> Result<ManifestCo
             snapshot_id: entry.snapshot_id.unwrap_or(manifest.added_snapshot_id),
             sequence_number,
             file_sequence_number,
+            exact: exact.contains(place),
             file: entry.file.build(manifest.partition_spec_id, &spec)?,
         };
+        place += 1;
         if alive {
             content.live.push(live);
             content.added.push(added);
@@ -159,18 +169,27 @@ fn header(container: &Container<'_>, spec_id: i32) -> Result<(SchemaRef, Partiti
     Ok((Arc::new(schema), spec))
 }
 
-/// A manifest's file as it is to be, of one whose schema has stand-ins for types that `iceberg` does not know.
+/// A manifest's file as it is to be, of one that `iceberg` wrote: without the stand-ins in its schema for types that `iceberg`
+/// does not know, and with the places of its exact entries.
 ///
 /// # Errors
 /// [`DataInvalid`](crate::ErrorKind::DataInvalid) when it is no manifest.
-pub(crate) fn show_foreign_types(file: &[u8]) -> Result<Vec<u8>> {
-    let container = Container::open(file)?;
-    let text =
-        container.metadata.get(b"schema".as_slice()).ok_or_else(|| broken("its header has no schema"))?;
-    let mut schema = serde_json::from_slice::<Value>(text)
-        .map_err(|e| broken("its header's schema is no JSON").with_source(e))?;
-    foreign::show(&mut schema);
-    Ok(container.with_entry(b"schema", schema.to_string().as_bytes()))
+pub(crate) fn finished(file: &[u8], foreign_types: bool, exact: &Places) -> Result<Vec<u8>> {
+    let mut file = Cow::Borrowed(file);
+    if foreign_types {
+        let container = Container::open(&file)?;
+        let text =
+            container.metadata.get(b"schema".as_slice()).ok_or_else(|| broken("its header has no schema"))?;
+        let mut schema = serde_json::from_slice::<Value>(text)
+            .map_err(|e| broken("its header's schema is no JSON").with_source(e))?;
+        foreign::show(&mut schema);
+        file = Cow::Owned(container.with_entry(b"schema", schema.to_string().as_bytes()));
+    }
+    if !exact.is_empty() {
+        let places = exact.to_string();
+        file = Cow::Owned(Container::open(&file)?.with_entry(EXACT_ENTRIES.as_bytes(), places.as_bytes()));
+    }
+    Ok(file.into_owned())
 }
 
 /// The error of a file that names another by what is no location.

@@ -16,7 +16,8 @@ fn input(mb: u64, spec_id: i32, partition: Option<i32>) -> Input {
         .partition_spec_id(spec_id)
         .build()
         .unwrap();
-    let file = LiveFile { spec_id, file, snapshot_id: 1, sequence_number: 1, file_sequence_number: 1 };
+    let file =
+        LiveFile { spec_id, file, snapshot_id: 1, sequence_number: 1, file_sequence_number: 1, exact: false };
     Input { file, delete_files: 0, deleted_rows: 0 }
 }
 
