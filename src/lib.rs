@@ -36,7 +36,7 @@ pub use icefield_core::catalog::{
 pub use icefield_core::{AsOf, Clock, Error, ErrorKind, Result, SystemClock};
 pub use icefield_engine::ops::{DataFrameExt, WriteReport};
 pub use icefield_engine::{
-    IntoAsOf, MetadataTable, Session, SessionBuilder, Table, from_datafusion, to_datafusion,
+    IntoAsOf, MetadataTable, Session, SessionBuilder, SharedMemoryPool, Table, from_datafusion, to_datafusion,
 };
 
 pub use icefield_core::storage;

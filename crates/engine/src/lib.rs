@@ -16,6 +16,7 @@ mod variant;
 pub mod write;
 
 pub use error::{from_datafusion, to_datafusion};
+pub use memory::SharedMemoryPool;
 pub use metadata_tables::MetadataTable;
 pub use session::{Session, SessionBuilder};
 pub use table::{IntoAsOf, Table};

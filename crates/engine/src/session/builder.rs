@@ -1,12 +1,11 @@
 //! [`SessionBuilder`]: the components and limits of a session.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -17,14 +16,14 @@ use icefield_core::{Clock, Result, SystemClock};
 use super::stores::StorageRegistry;
 use super::{Inner, Session, sql_catalog};
 use crate::error::from_datafusion;
-use crate::memory::with_room_to_merge;
+use crate::memory::{SharedMemoryPool, default_budget, with_room_to_merge};
 use crate::scan::{ScanCaches, with_ordered_scans};
 use crate::variant;
 
-/// What queries may hold in memory unless another budget is given, in bytes.
-const DEFAULT_MEMORY_BUDGET: usize = 1 << 30;
 /// How much of the memory budget the caches of manifests and footers may take.
 pub(super) const CACHE_SHARE: usize = 8;
+/// What they may take of a pool that other sessions share, whose caches are beside it too, in bytes.
+const CACHE_OF_SHARED_POOL: usize = 128 << 20;
 /// The schema in which tables registered by hand are found without a prefix.
 pub(super) const DEFAULT_SCHEMA: &str = "public";
 
@@ -35,6 +34,7 @@ pub struct SessionBuilder {
     pub(super) warehouse: Option<String>,
     pub(super) storage: Option<Storage>,
     memory_budget: Option<usize>,
+    memory_pool: Option<Arc<dyn MemoryPool>>,
     spill_folder: Option<PathBuf>,
     max_spill_bytes: Option<u64>,
     parallelism: Option<usize>,
@@ -61,11 +61,31 @@ impl SessionBuilder {
         self
     }
 
-    /// The most that queries and writes may hold in memory together, in bytes (default 1 GiB). Sorts, aggregates and
-    /// joins that pass it spill; what can't spill fails with
-    /// [`ResourceExhausted`](icefield_core::ErrorKind::ResourceExhausted).
+    /// The most that queries and writes may hold in memory together, in bytes. By default 60 % of the memory that the process
+    /// may use, the machine's or its control group's, whichever is less, and 128 MiB at least; 1 GiB where the system does
+    /// not tell. Sorts, aggregates and joins that pass it spill; what can't spill fails with
+    /// [`ResourceExhausted`](icefield_core::ErrorKind::ResourceExhausted). Caches of manifests and footers take up to an
+    /// eighth of it, beside it.
     pub fn memory_budget(mut self, bytes: usize) -> Self {
         self.memory_budget = Some(bytes);
+        self
+    }
+
+    /// The memory pool of queries and writes, instead of one of the session's own: given to several sessions, it is one
+    /// budget for all of them. [`memory_budget`](Self::memory_budget) then says nothing.
+    ///
+    /// ```
+    /// use icefield_engine::{Session, SharedMemoryPool};
+    ///
+    /// # fn main() -> icefield_core::Result<()> {
+    /// let pool = SharedMemoryPool::new(8 << 30);
+    /// let tenants = ["a", "b"].map(|_| Session::builder().memory_pool(pool.clone()).build());
+    /// # for tenant in tenants { assert_eq!(tenant?.memory_budget(), 8 << 30); }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn memory_pool(mut self, pool: Arc<dyn MemoryPool>) -> Self {
+        self.memory_pool = Some(pool);
         self
     }
 
@@ -110,9 +130,16 @@ impl SessionBuilder {
             let clock = self.clock.unwrap_or_else(SystemClock::shared);
             Arc::new(MemoryCatalog::with_clock(warehouse, self.storage.unwrap_or_default(), clock))
         });
-        let memory_budget = self.memory_budget.unwrap_or(DEFAULT_MEMORY_BUDGET);
-        let top = NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN);
-        let pool = TrackConsumersPool::new(FairSpillPool::new(memory_budget), top);
+        let shared = self.memory_pool.is_some();
+        let own = self.memory_budget;
+        let pool =
+            self.memory_pool.unwrap_or_else(|| SharedMemoryPool::new(own.unwrap_or_else(default_budget)));
+        let memory_budget = match pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes,
+            MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+        };
+        let cache = memory_budget / CACHE_SHARE;
+        let cache = if shared { cache.min(CACHE_OF_SHARED_POOL) } else { cache };
         let mode = match self.spill_folder {
             Some(folder) => DiskManagerMode::Directories(vec![folder]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -122,7 +149,7 @@ impl SessionBuilder {
             disk.set_max_temp_directory_size(bytes);
         }
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(pool))
+            .with_memory_pool(pool)
             .with_disk_manager_builder(disk)
             .with_object_store_registry(Arc::new(StorageRegistry::new(catalog.storage().clone())))
             .build_arc()
@@ -147,7 +174,7 @@ impl SessionBuilder {
             .build();
         let context = SessionContext::new_with_state(state);
         variant::functions().into_iter().for_each(|function| context.register_udf(function));
-        let caches = Arc::new(ScanCaches::new(memory_budget / CACHE_SHARE).with_view_types(views));
+        let caches = Arc::new(ScanCaches::new(cache).with_view_types(views));
         let names = Arc::<sql_catalog::Names>::default();
         let inner = Arc::new_cyclic(|session| {
             let provider = sql_catalog::SqlCatalog::new(session.clone(), names.clone());

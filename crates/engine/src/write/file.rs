@@ -1,30 +1,26 @@
 //! One data file while it is written: rows in, encoded columns in memory, row groups out to the store.
 //!
 //! A row group leaves column by column, so that its bytes are never in memory twice. The file becomes visible when it is
-//! closed, whole; dropped before, it leaves nothing that a reader could see. Where there are fewer files to write than
-//! cores to write them, the columns of a batch are encoded on several.
+//! closed, whole; dropped before, it leaves nothing that a reader could see, and its upload is aborted.
 
 use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use bytes::Bytes;
 use icefield_core::storage::Storage;
 use icefield_core::{Error, Result};
-use object_store::buffered::BufWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory};
 use parquet::file::metadata::ParquetMetaData;
 use parquet::file::properties::WriterPropertiesPtr;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescriptor;
-use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
 
 use super::encode::ColumnEncoders;
 use super::nan::NanCounter;
-
-/// What an upload holds back in memory at most, in bytes, before it sends a part.
-const UPLOAD_BUFFER: u64 = 8 << 20;
+use super::upload::{Upload, Uploads};
 
 /// What all files of one write have in common.
 #[derive(Debug)]
@@ -38,6 +34,8 @@ pub(crate) struct FileFormat {
     /// Rows at which a row group is closed.
     pub(crate) row_group_rows: usize,
     pub(crate) nans: NanCounter,
+    /// One permit for each core that encodes.
+    pub(crate) cores: Arc<Semaphore>,
 }
 
 /// A data file that is being written.
@@ -49,12 +47,12 @@ pub(crate) struct OpenFile {
     factory: ArrowRowGroupWriterFactory,
     /// The columns of the row group in progress.
     columns: ColumnEncoders,
-    /// How many tasks encode the columns of one batch.
-    encoders: usize,
     rows_in_group: usize,
-    upload: BufWriter,
-    sent: u64,
+    upload: Upload,
     nans: NanCounter,
+    /// Bytes of memory of the columns, and of the row group that they would make, when they were last looked at.
+    columns_memory: usize,
+    in_progress: usize,
 }
 
 /// A data file that was written.
@@ -66,14 +64,14 @@ pub(crate) struct ClosedFile {
 }
 
 impl OpenFile {
-    /// Begins a file, each of whose batches is encoded on so many tasks. Makes no request.
+    /// Begins a file. Makes no request.
     pub(crate) fn create(
         storage: &Storage,
         location: String,
         format: Arc<FileFormat>,
-        encoders: usize,
+        uploads: &Uploads,
     ) -> Result<Self> {
-        let upload = storage.writer(&location)?;
+        let upload = Upload::new(storage, &location, uploads.clone())?;
         let sink = Sink::default();
         let root = format.parquet.root_schema_ptr();
         let begun = SerializedFileWriter::new(sink.clone(), root, format.properties.clone());
@@ -87,11 +85,11 @@ impl OpenFile {
             parquet,
             factory,
             columns: ColumnEncoders::default(),
-            encoders,
             rows_in_group: 0,
             upload,
-            sent: 0,
             nans,
+            columns_memory: 0,
+            in_progress: 0,
         })
     }
 
@@ -103,12 +101,12 @@ impl OpenFile {
             let writers = writers.map_err(|e| self.about(e.into()))?;
             self.columns = ColumnEncoders::new(self.format.arrow.clone(), writers);
         }
-        let encoded = self.columns.encode(batch, self.encoders).await;
+        let encoded = self.columns.encode(batch, &self.format.cores).await;
         encoded.map_err(|e| self.about(e))?;
+        self.look();
         self.nans.add(batch);
         self.rows_in_group += batch.num_rows();
-        if self.rows_in_group >= self.format.row_group_rows
-            || self.in_progress_bytes() >= self.format.row_group_bytes
+        if self.rows_in_group >= self.format.row_group_rows || self.in_progress >= self.format.row_group_bytes
         {
             self.flush_row_group().await?;
         }
@@ -121,55 +119,66 @@ impl OpenFile {
             return Ok(());
         }
         let about = |e: Error| e.with("file", &self.location);
+        let chunks = std::mem::take(&mut self.columns).close(&self.format.cores).await.map_err(about)?;
         let mut group = self.parquet.next_row_group().map_err(|e| about(e.into()))?;
-        for column in std::mem::take(&mut self.columns).into_writers() {
-            let chunk = column.close().map_err(|e| about(e.into()))?;
+        for chunk in chunks {
             chunk.append_to_row_group(&mut group).map_err(|e| about(e.into()))?;
-            send(&mut self.upload, &self.sink, &mut self.sent).await.map_err(about)?;
+            for bytes in self.sink.take_full() {
+                self.upload.put(bytes).await.map_err(about)?;
+            }
         }
         group.close().map_err(|e| about(e.into()))?;
         self.rows_in_group = 0;
+        self.look();
         Ok(())
+    }
+
+    /// Waits until the store has what was sent to it.
+    pub(crate) async fn drain(&mut self) -> Result<()> {
+        self.upload.drain().await.map_err(|e| e.with("file", &self.location))
     }
 
     /// Writes what is left, and makes the file visible.
     pub(crate) async fn close(mut self) -> Result<ClosedFile> {
         self.flush_row_group().await?;
         let metadata = self.parquet.finish().map_err(|e| self.about(e.into()))?;
-        let sent = send(&mut self.upload, &self.sink, &mut self.sent).await;
-        sent.map_err(|e| self.about(e))?;
-        let closed = self.upload.shutdown().await;
-        closed.map_err(|e| self.about(e.into()))?;
-        Ok(ClosedFile { location: self.location, size: self.sent, metadata, nans: self.nans })
+        let about = |e: Error| e.with("file", &self.location);
+        for bytes in self.sink.take_all() {
+            self.upload.put(bytes).await.map_err(about)?;
+        }
+        self.upload.finish().await.map_err(about)?;
+        Ok(ClosedFile { location: self.location, size: self.sink.written(), metadata, nans: self.nans })
     }
 
     /// Gives the file up, and what was sent of it to the store.
-    pub(crate) async fn abort(mut self) {
-        if self.sent >= UPLOAD_BUFFER
-            && let Err(error) = self.upload.abort().await
-        {
-            tracing::debug!(file = self.location, %error, "an unfinished upload was not taken back");
-        }
+    pub(crate) async fn abort(self) {
+        self.upload.abort().await;
     }
 
     pub(crate) fn location(&self) -> &str {
         &self.location
     }
 
-    /// Bytes of memory that the file holds: encoded columns, and what the upload has not sent.
+    /// Bytes of memory that the file holds: encoded columns, and what waits to be sent. Not what is on its way
+    /// ([`Uploads::in_flight`]).
     pub(crate) fn memory(&self) -> usize {
-        let columns: usize = self.columns.writers().map(ArrowColumnWriter::memory_size).sum();
-        columns + self.sent.min(UPLOAD_BUFFER) as usize
+        self.columns_memory + self.sink.waiting() + self.upload.buffered()
     }
 
     /// Bytes of memory that [`OpenFile::flush_row_group`] would free.
     pub(crate) fn in_progress_bytes(&self) -> usize {
-        self.columns.writers().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
+        self.in_progress
     }
 
     /// The size in bytes that the file would have, closed now, without its footer.
     pub(crate) fn size(&self) -> u64 {
-        self.sent + self.in_progress_bytes() as u64
+        self.sink.written() + self.in_progress as u64
+    }
+
+    /// Looks once at each column: there may be hundreds.
+    fn look(&mut self) {
+        self.columns_memory = self.columns.writers().map(ArrowColumnWriter::memory_size).sum();
+        self.in_progress = self.columns.writers().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
     }
 
     fn about(&self, error: Error) -> Error {
@@ -177,34 +186,85 @@ impl OpenFile {
     }
 }
 
-/// Hands to the store what the Parquet writer put into the sink.
-async fn send(upload: &mut BufWriter, sink: &Sink, sent: &mut u64) -> Result<()> {
-    let bytes = sink.take();
-    if bytes.is_empty() {
-        return Ok(());
-    }
-    *sent += bytes.len() as u64;
-    Ok(upload.put(bytes).await?)
+/// The size of the pieces in which bytes go from the Parquet writer to the upload.
+const PIECE: usize = 1 << 20;
+
+/// Bytes between the Parquet writer, which is synchronous, and the upload, which is not: pieces, so that nothing grows by
+/// being copied.
+#[derive(Debug, Clone, Default)]
+struct Sink(Arc<Mutex<Pieces>>);
+
+#[derive(Debug, Default)]
+struct Pieces {
+    full: Vec<Bytes>,
+    last: Vec<u8>,
+    written: u64,
 }
 
-/// Bytes between the Parquet writer, which is synchronous, and the upload, which is not.
-#[derive(Debug, Clone, Default)]
-struct Sink(Arc<Mutex<Vec<u8>>>);
-
 impl Sink {
-    fn take(&self) -> Bytes {
-        let mut buffer = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Bytes::from(std::mem::take(&mut *buffer))
+    fn pieces(&self) -> MutexGuard<'_, Pieces> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_full(&self) -> Vec<Bytes> {
+        std::mem::take(&mut self.pieces().full)
+    }
+
+    fn take_all(&self) -> Vec<Bytes> {
+        let mut pieces = self.pieces();
+        let last = Bytes::from(std::mem::take(&mut pieces.last));
+        let mut all = std::mem::take(&mut pieces.full);
+        all.push(last);
+        all
+    }
+
+    /// All bytes that ever went through.
+    fn written(&self) -> u64 {
+        self.pieces().written
+    }
+
+    /// Bytes of memory that are here.
+    fn waiting(&self) -> usize {
+        let pieces = self.pieces();
+        pieces.full.iter().map(Bytes::len).sum::<usize>() + pieces.last.capacity()
     }
 }
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
+        let mut pieces = self.pieces();
+        let taken = bytes.get(..PIECE - pieces.last.len().min(PIECE)).unwrap_or(bytes);
+        pieces.last.extend_from_slice(taken);
+        pieces.written += taken.len() as u64;
+        if pieces.last.len() >= PIECE {
+            let full = std::mem::take(&mut pieces.last);
+            pieces.full.push(full.into());
+        }
+        Ok(taken.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_any_sizes_come_out_in_order_in_pieces() {
+        let mut sink = Sink::default();
+        let bytes: Vec<u8> = (0..3 * PIECE + 5).map(|n| (n % 251) as u8).collect();
+        let mut out = Vec::new();
+        for (at, some) in bytes.chunks(PIECE * 2 / 3 + 1).enumerate() {
+            sink.write_all(some).unwrap();
+            if at % 2 == 0 {
+                out.extend(sink.take_full());
+            }
+        }
+        assert!(out.iter().all(|piece| piece.len() == PIECE));
+        out.extend(sink.take_all());
+        assert_eq!((out.concat(), sink.written(), sink.waiting()), (bytes.clone(), bytes.len() as u64, 0));
     }
 }

@@ -5,25 +5,33 @@
 //! removal finds; after a commit whose outcome is unknown nothing may be deleted, so [`WrittenFiles::discard`] is for
 //! definite failures only.
 //!
+//! Files of 8 MiB and more are uploaded in parts. Parts of a file that is never finished are in no listing, so orphan removal
+//! can't find them: a write that fails or is dropped aborts its uploads, on the runtime that it ran on. When the process or
+//! its runtime ends before that, parts stay in the store until a lifecycle rule of the bucket ends them.
+//!
 //! Rows are matched by name to the table's schema, dealt to writers by the table's distribution mode, sorted by its sort
-//! order, routed to partitions, and encoded with the table's Parquet properties, as many writers at once as the plan has
-//! partitions. All of it is in the session's memory pool.
+//! order, routed to partitions, and encoded with the table's Parquet properties. There are as many writers as there are rows
+//! for, and no more than the plan has partitions; all cores encode for whoever has rows. What the writers hold is in the
+//! session's memory pool, where they are one consumer, rows and parts on their way included.
 
 mod conform;
 mod encode;
 mod file;
 mod keys;
+mod lanes;
 mod literal;
 mod location;
 mod nan;
 mod plan;
 mod settings;
 mod task;
+mod upload;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::FieldRef;
+use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::StreamExt;
@@ -32,16 +40,17 @@ use iceberg::spec::{FormatVersion, NestedField, PrimitiveType, Schema, Type};
 use icefield_core::format::{ContentFile, MetricsConfig, first_foreign, parquet_schema, primitive_text};
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, Result, SystemClock, Table};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use conform::Conform;
 use file::FileFormat;
 use keys::Partitioning;
 use location::Locations;
-use plan::Layout;
+use plan::{Layout, Shares};
 use settings::Settings;
 use task::{Shared, TaskWriter};
+use upload::PART;
 
 /// The names and field ids of a row's id and of the sequence number at which it was last updated (Iceberg spec, "Reserved
 /// Field IDs"): columns of rows that are moved, not of new ones.
@@ -74,6 +83,7 @@ pub struct WriteOptions {
     max_open_files: usize,
     target_file_size: Option<u64>,
     spec_id: Option<i32>,
+    writer_per_stream: bool,
 }
 
 impl Default for WriteOptions {
@@ -84,6 +94,7 @@ impl Default for WriteOptions {
             max_open_files: 100,
             target_file_size: None,
             spec_id: None,
+            writer_per_stream: false,
         }
     }
 }
@@ -94,6 +105,7 @@ impl fmt::Debug for WriteOptions {
             .field("max_open_files", &self.max_open_files)
             .field("target_file_size", &self.target_file_size)
             .field("spec_id", &self.spec_id)
+            .field("writer_per_stream", &self.writer_per_stream)
             .finish_non_exhaustive()
     }
 }
@@ -133,6 +145,15 @@ impl WriteOptions {
         self.spec_id = Some(id);
         self
     }
+
+    /// Whether the input's streams are of even sizes, each meant for files of its own, as those of a compaction (false). Each
+    /// has a writer from the start then, and under the distribution mode `hash` one writer fills file after file of a
+    /// partition. Without, writers are added while there is a file's worth of rows for them, to partitions of more than one
+    /// file too.
+    pub fn writer_per_stream(mut self, each: bool) -> Self {
+        self.writer_per_stream = each;
+        self
+    }
 }
 
 /// The files of one write, not yet part of any table.
@@ -164,7 +185,8 @@ async fn delete(storage: &Storage, locations: Vec<String>) {
     }
 }
 
-/// Writes all rows of a plan as data files of a table, with as many writers as the plan has partitions.
+/// Writes all rows of a plan as data files of a table: few rows by one writer, many by as many as the plan has partitions.
+/// Every partition of the plan is read from the beginning.
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) naming the column that does not fit, before anything is written
@@ -172,7 +194,8 @@ async fn delete(storage: &Storage, locations: Vec<String>) {
 /// variant, geometry or geography. After any error, the files written are deleted.
 ///
 /// # Cancel safety
-/// Dropped, it leaves at most unreachable files.
+/// Dropped, it leaves at most unreachable files. Uploads in parts that have begun are aborted by tasks that are left to the
+/// runtime.
 pub async fn write_data_files(
     table: &Table,
     plan: Arc<dyn ExecutionPlan>,
@@ -184,8 +207,7 @@ pub async fn write_data_files(
     writer.write(input).await
 }
 
-/// Writes all rows of some streams of one schema as data files of a table, with a writer for each. Otherwise as
-/// [`write_data_files`].
+/// Writes all rows of some streams of one schema as data files of a table, as [`write_data_files`] does.
 pub async fn write_streams(
     table: &Table,
     input: Vec<SendableRecordBatchStream>,
@@ -249,11 +271,17 @@ fn file_schema(table: &Table, input: &arrow::datatypes::Schema) -> Result<Schema
     Ok(Schema::builder().with_schema_id(schema.schema_id()).with_fields(fields).build()?)
 }
 
+/// How many parts of files may be on their way to the store at once: an eighth of the memory pool, 8 for each writer at most.
+fn parts_at_once(context: &TaskContext, writers: usize) -> usize {
+    plan::share_of(context, 8 * writers * PART, 2 * PART, 1) / PART
+}
+
 /// A write, planned.
 struct Writer {
     shared: Arc<Shared>,
     conform: Conform,
     settings: Settings,
+    writer_per_stream: bool,
 }
 
 impl Writer {
@@ -276,6 +304,7 @@ impl Writer {
         let partitioning = Arc::new(Partitioning::new(spec, &schema)?);
         let order = metadata.default_sort_order();
         let layout = Layout::new(conform.schema(), &schema, &partitioning, order)?;
+        let tasks = context.session_config().target_partitions().max(1);
         let format = FileFormat {
             arrow: conform.schema().clone(),
             parquet: parquet_schema(&schema)?,
@@ -283,6 +312,7 @@ impl Writer {
             row_group_bytes: settings.row_group_bytes,
             row_group_rows: ROW_GROUP_ROWS,
             nans: nan::NanCounter::new(schema.as_struct().fields()),
+            cores: Arc::new(Semaphore::new(tasks)),
         };
         let shared = Shared {
             storage: table.storage().clone(),
@@ -300,24 +330,35 @@ impl Writer {
             progress: options.progress.clone(),
             so_far: Mutex::default(),
             closed: Mutex::default(),
+            encoded: Arc::default(),
+            parts: Arc::new(Semaphore::new(parts_at_once(context, tasks))),
+            reservation: MemoryConsumer::new("data file writers")
+                .with_can_spill(true)
+                .register(context.memory_pool()),
         };
-        Ok(Self { shared: Arc::new(shared), conform, settings })
+        let writer_per_stream = options.writer_per_stream;
+        Ok(Self { shared: Arc::new(shared), conform, settings, writer_per_stream })
     }
 
     async fn write(self, input: Vec<SendableRecordBatchStream>) -> Result<WrittenFiles> {
-        let Self { shared, conform, settings } = self;
-        let dealt = plan::deal(input, conform, &shared.layout, settings.distribution, &shared.context)?;
+        let Self { shared, conform, settings, writer_per_stream } = self;
+        let shares = Shares {
+            distribution: settings.distribution,
+            target_file_size: shared.target_file_size,
+            row_group_bytes: settings.row_group_bytes,
+            writer_per_stream,
+            encoded: shared.encoded.clone(),
+            reservation: &shared.reservation,
+        };
+        let dealt = plan::deal(input, conform, &shared.layout, shares, &shared.context)?;
         if !dealt.sorted && shared.sort_order_id.is_some() {
             return Err(Error::internal("the rows of a sorted table were not sorted"));
         }
-        // With fewer streams than cores, each is read ahead of its writer, and its writer shares out the columns.
-        let cores = shared.context.session_config().target_partitions();
-        let encoders = cores.div_ceil(dealt.streams.len().max(1));
+        let writers = dealt.streams.len();
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         for (task, stream) in dealt.streams.into_iter().enumerate() {
-            let writer = TaskWriter::new(shared.clone(), task, encoders)?;
-            let stream = if encoders > 1 { plan::read_ahead(stream) } else { stream };
+            let writer = TaskWriter::new(shared.clone(), task, writers)?;
             let (stopped, clustered) = (stopped.clone(), dealt.clustered);
             tasks.spawn(async move { (task, writer.run(stream, clustered, stopped).await) });
         }

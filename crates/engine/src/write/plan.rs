@@ -7,13 +7,11 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use datafusion::execution::memory_pool::MemoryLimit;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{
-    LexOrdering, Partitioning as PlanPartitioning, PhysicalExpr, PhysicalSortExpr,
-};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::sorts::sort::SortExec;
 use datafusion::physical_plan::sorts::sort_preserving_merge::SortPreservingMergeExec;
 use datafusion::physical_plan::stream::{RecordBatchReceiverStream, RecordBatchStreamAdapter};
@@ -22,13 +20,16 @@ use futures::StreamExt;
 use iceberg::spec::{NullOrder, Schema, SortDirection, SortOrder, Transform};
 use icefield_core::{Error, Result};
 
+use super::ROW_GROUP_ROWS;
 use super::conform::Conform;
 use super::keys::{KeyColumn, Partitioning, path_of};
+use super::lanes::{Deal, Encoded, Lanes, Worth};
 use super::settings::Distribution;
+use super::upload::PART;
 use crate::error::{from_datafusion, to_datafusion};
 use crate::memory::with_room_to_merge;
 
-/// How many batches a producer may be ahead of its writer.
+/// How many sorted batches may be ahead of their writer.
 const BATCHES_AHEAD: usize = 2;
 
 /// How prepared batches are laid out: the file's columns first, then keys that are no columns of the file.
@@ -147,13 +148,34 @@ pub(crate) struct Dealt {
     pub(crate) sorted: bool,
 }
 
+/// How much of an input each writer gets.
+pub(crate) struct Shares<'a> {
+    pub(crate) distribution: Distribution,
+    /// Encoded bytes at which a data file is closed.
+    pub(crate) target_file_size: u64,
+    /// Encoded bytes of a row group.
+    pub(crate) row_group_bytes: usize,
+    /// See [`WriteOptions`](super::WriteOptions::writer_per_stream).
+    pub(crate) writer_per_stream: bool,
+    /// What was encoded so far.
+    pub(crate) encoded: Arc<Encoded>,
+    /// Counts the rows on their way to the writers.
+    pub(crate) reservation: &'a MemoryReservation,
+}
+
+/// Encoded bytes that are worth a file of their own, where another writer would be idle.
+const WORTH_A_FILE: u64 = 32 << 20;
+/// Bytes of rows that wait for a writer, at most, and at least.
+const WAITING: usize = 16 << 20;
+const WAITING_LEAST: usize = 256 << 10;
+
 /// Prepares an input and deals it out as the table's distribution mode says. Sorting spills to disk when the session's
 /// memory does not suffice.
 pub(crate) fn deal(
     input: Vec<SendableRecordBatchStream>,
     conform: Conform,
     layout: &Arc<Layout>,
-    distribution: Distribution,
+    shares: Shares<'_>,
     context: &Arc<TaskContext>,
 ) -> Result<Dealt> {
     let conform = Arc::new(conform);
@@ -167,28 +189,77 @@ pub(crate) fn deal(
         })
         .collect();
     let sorted = layout.is_sorted();
-    let order = if sorted || distribution == Distribution::Range { layout.order() } else { None };
-    let tasks = context.session_config().target_partitions();
-    let hash = distribution == Distribution::Hash && !layout.partition_keys.is_empty() && tasks > 1;
-    if order.is_none() && !hash {
-        return Ok(Dealt { streams: prepared, clustered: false, sorted: false });
+    let range = shares.distribution == Distribution::Range;
+    let order = if sorted || range { layout.order() } else { None };
+    let Some(order) = order else {
+        return Ok(Dealt {
+            streams: shares.lanes(prepared, layout, context),
+            clustered: false,
+            sorted: false,
+        });
+    };
+    let mut plan = match range {
+        // One order for all of the rows: every stream is sorted, and all are merged.
+        true => source(&layout.schema, prepared)?,
+        false => source(&layout.schema, shares.lanes(prepared, layout, context))?,
+    };
+    plan = Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(true));
+    if range && plan.properties().output_partitioning().partition_count() > 1 {
+        plan = Arc::new(SortPreservingMergeExec::new(order, plan));
     }
-    let mut plan = source(&layout.schema, prepared)?;
-    if hash {
-        let keys = layout.partition_keys.iter().map(|at| layout.column(*at)).collect();
-        let by = PlanPartitioning::Hash(keys, tasks);
-        plan = Arc::new(RepartitionExec::try_new(plan, by).map_err(from_datafusion)?);
+    let mut streams = execute(&plan, &sorting(context))?;
+    if streams.len() < context.session_config().target_partitions() {
+        // What merges and what encodes are two tasks.
+        streams = streams.into_iter().map(read_ahead).collect();
     }
-    let clustered = order.is_some();
-    if let Some(order) = order {
-        plan = Arc::new(SortExec::new(order.clone(), plan).with_preserve_partitioning(true));
-        if distribution == Distribution::Range
-            && plan.properties().output_partitioning().partition_count() > 1
-        {
-            plan = Arc::new(SortPreservingMergeExec::new(order, plan));
+    Ok(Dealt { streams, clustered: true, sorted })
+}
+
+impl Shares<'_> {
+    fn lanes(
+        &self,
+        input: Vec<SendableRecordBatchStream>,
+        layout: &Layout,
+        context: &TaskContext,
+    ) -> Vec<SendableRecordBatchStream> {
+        let tasks = context.session_config().target_partitions().max(1);
+        let encoded = self.encoded.clone();
+        let by_key = self.distribution == Distribution::Hash && !layout.partition_keys.is_empty();
+        let (most, how, worth) = match by_key {
+            true => {
+                // Not even one file is whole of which nothing is known.
+                let bytes = if self.writer_per_stream { u64::MAX } else { self.target_file_size };
+                (tasks, Deal::ByKey(layout.partition_keys.clone()), Worth { bytes, rows: None, encoded })
+            }
+            false => {
+                let bytes = self.target_file_size.min(WORTH_A_FILE);
+                let rows = Some(ROW_GROUP_ROWS as u64);
+                let full =
+                    if self.writer_per_stream { usize::MAX } else { self.full_row_groups(context).max(2) };
+                (tasks.min(input.len()).min(full), Deal::AsTheyCome, Worth { bytes, rows, encoded })
+            }
+        };
+        let first = if self.writer_per_stream { most } else { 1 };
+        let room = share_of(context, WAITING, WAITING_LEAST, most);
+        let schema = &layout.schema;
+        Lanes { schema, first, most, room, how, worth, reservation: self.reservation }.deal(input)
+    }
+
+    /// How many writers fill a row group each in the memory that there is: fewer writers encode on as many cores.
+    fn full_row_groups(&self, context: &TaskContext) -> usize {
+        match context.memory_pool().memory_limit() {
+            MemoryLimit::Finite(limit) => limit / 4 * 3 / self.row_group_bytes.saturating_add(2 * PART),
+            _ => usize::MAX,
         }
     }
-    Ok(Dealt { streams: execute(&plan, &sorting(context))?, clustered, sorted })
+}
+
+/// An eighth of the memory pool, by so many: `most` bytes at most, `least` at least.
+pub(crate) fn share_of(context: &TaskContext, most: usize, least: usize, by: usize) -> usize {
+    match context.memory_pool().memory_limit() {
+        MemoryLimit::Finite(limit) => (limit / 8 / by.max(1)).clamp(least.min(most), most),
+        _ => most,
+    }
 }
 
 /// A context in which a small memory pool does not refuse to sort: the rows may come from another session than ours.

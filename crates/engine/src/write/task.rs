@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{interleave_record_batch, take_record_batch};
 use arrow::datatypes::DataType;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
@@ -18,23 +18,31 @@ use iceberg::spec::Schema;
 use icefield_core::format::{ContentFile, MetricsConfig, data_file, data_file_metrics};
 use icefield_core::storage::Storage;
 use icefield_core::{Error, Result};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::file::{FileFormat, OpenFile};
 use super::keys::{PartitionIndex, Partitioning};
+use super::lanes::{Encoded, bytes_of};
 use super::location::Locations;
-use super::plan::{Layout, cluster};
+use super::plan::{Layout, cluster, share_of};
+use super::upload::Uploads;
 use super::{Progress, WriteProgress};
 use crate::error::from_datafusion;
 
 /// Rows that are gathered before they are dealt to partitions: slices of fewer rows would cost more than they hold.
 const GATHER_ROWS: usize = 64 << 10;
-/// The same in bytes.
+/// The same in bytes, at most and at least.
 const GATHER_BYTES: usize = 16 << 20;
+const GATHER_LEAST: usize = 256 << 10;
+/// A batch of one partition of as many rows is not gathered.
+const WHOLE_ROWS: usize = 4 << 10;
 /// Rows that are encoded at once, between two looks at sizes.
 const ENCODE_ROWS: usize = 16 << 10;
 /// A row group of fewer bytes is not worth closing early.
 const SMALL_ROW_GROUP: usize = 64 << 10;
+/// What each writer may hold however little memory others leave, in bytes, at most and at least.
+const FLOOR: usize = 64 << 20;
+const FLOOR_LEAST: usize = 64 << 10;
 
 /// What all writers of one write share.
 pub(crate) struct Shared {
@@ -53,27 +61,38 @@ pub(crate) struct Shared {
     pub(crate) so_far: Mutex<WriteProgress>,
     /// Every file that was closed: what a failure has to delete.
     pub(crate) closed: Mutex<Vec<String>>,
+    /// What rows became.
+    pub(crate) encoded: Arc<Encoded>,
+    /// One permit for each part of a file that may be on its way to the store at once.
+    pub(crate) parts: Arc<Semaphore>,
+    /// All writers are one consumer of memory, whose reservations they share.
+    pub(crate) reservation: MemoryReservation,
 }
 
 pub(crate) struct TaskWriter {
     shared: Arc<Shared>,
     task: usize,
-    encoders: usize,
     begun: usize,
     index: Option<PartitionIndex>,
-    /// Open files by the number of their partition.
-    open: BTreeMap<u32, OpenFile>,
+    open: OpenFiles,
     gathered: Vec<(RecordBatch, Vec<u32>)>,
+    gathered_rows: usize,
     gathered_bytes: usize,
+    gather_bytes: usize,
+    uploads: Uploads,
+    /// What the writer may hold whatever the pool says.
+    floor: usize,
     reservation: MemoryReservation,
     files: Vec<ContentFile>,
 }
 
 impl TaskWriter {
-    /// A writer, by its number, that encodes each batch on at most so many tasks.
-    pub(crate) fn new(shared: Arc<Shared>, task: usize, encoders: usize) -> Result<Self> {
-        let consumer = MemoryConsumer::new(format!("data file writer {task}")).with_can_spill(true);
-        let reservation = consumer.register(shared.context.memory_pool());
+    /// A writer, by its number, of so many.
+    pub(crate) fn new(shared: Arc<Shared>, task: usize, writers: usize) -> Result<Self> {
+        let reservation = shared.reservation.new_empty();
+        let uploads = Uploads::new(shared.parts.clone());
+        let floor = share_of(&shared.context, FLOOR, FLOOR_LEAST, writers);
+        let gather_bytes = share_of(&shared.context, GATHER_BYTES, GATHER_LEAST, 2 * writers);
         let keys = &shared.layout.partition_keys;
         let index = if keys.is_empty() {
             None
@@ -85,12 +104,15 @@ impl TaskWriter {
         Ok(Self {
             shared,
             task,
-            encoders,
             begun: 0,
             index,
-            open: BTreeMap::new(),
+            open: OpenFiles::default(),
             gathered: Vec::new(),
+            gathered_rows: 0,
             gathered_bytes: 0,
+            gather_bytes,
+            uploads,
+            floor,
             reservation,
             files: Vec::new(),
         })
@@ -109,7 +131,7 @@ impl TaskWriter {
             _ = stop.wait_for(|stop| *stop) => Err(Error::internal("the write was stopped")),
         };
         if let Err(error) = outcome {
-            for (_, file) in std::mem::take(&mut self.open) {
+            while let Some((_, file)) = self.open.pop() {
                 file.abort().await;
             }
             return Err(error);
@@ -142,7 +164,7 @@ impl TaskWriter {
             }
         }
         self.deal_gathered().await?;
-        while let Some((number, file)) = self.open.pop_first() {
+        while let Some((number, file)) = self.open.pop() {
             self.close(number, file).await?;
         }
         Ok(())
@@ -154,13 +176,14 @@ impl TaskWriter {
         batch: RecordBatch,
         rest: SendableRecordBatchStream,
     ) -> Result<SendableRecordBatchStream> {
-        while let Some((number, file)) = self.open.pop_first() {
+        while let Some((number, file)) = self.open.pop() {
             self.close(number, file).await?;
         }
         let mut held: Vec<_> =
             std::mem::take(&mut self.gathered).into_iter().map(|(batch, _)| Ok(batch)).collect();
         held.push(Ok(batch));
-        self.gathered_bytes = 0;
+        (self.gathered_rows, self.gathered_bytes) = (0, 0);
+        // A sort reads them: it counts them from here on.
         self.reservation.free();
         let schema = self.shared.layout.schema.clone();
         let rest = futures::stream::iter(held).chain(rest);
@@ -172,7 +195,7 @@ impl TaskWriter {
         let mut start = 0;
         for run in numbers.chunk_by(|a, b| a == b) {
             let Some(number) = run.first().copied() else { continue };
-            while let Some((other, file)) = self.take_other(number) {
+            while let Some((other, file)) = self.open.take_other(number) {
                 self.close(other, file).await?;
             }
             self.write(number, &batch.slice(start, run.len())).await?;
@@ -181,17 +204,19 @@ impl TaskWriter {
         Ok(())
     }
 
-    /// An open file of another partition.
-    fn take_other(&mut self, number: u32) -> Option<(u32, OpenFile)> {
-        let other = self.open.keys().copied().find(|other| *other != number)?;
-        self.open.remove_entry(&other)
-    }
-
     async fn gather(&mut self, batch: RecordBatch, numbers: Vec<u32>) -> Result<()> {
-        self.gathered_bytes += batch.get_array_memory_size();
+        // Rows of one partition need no copy: in a batch of a day there are no others.
+        if self.gathered.is_empty()
+            && numbers.len() >= WHOLE_ROWS
+            && let Some(number) = numbers.first()
+            && numbers.iter().all(|other| other == number)
+        {
+            return self.write(*number, &batch).await;
+        }
+        self.gathered_rows += batch.num_rows();
+        self.gathered_bytes += bytes_of(&batch);
         self.gathered.push((batch, numbers));
-        let rows: usize = self.gathered.iter().map(|(batch, _)| batch.num_rows()).sum();
-        if rows >= GATHER_ROWS || self.gathered_bytes >= GATHER_BYTES {
+        if self.gathered_rows >= GATHER_ROWS || self.gathered_bytes >= self.gather_bytes {
             return self.deal_gathered().await;
         }
         self.settle().await
@@ -200,7 +225,7 @@ impl TaskWriter {
     /// Deals the gathered rows to their partitions: one copy of each, in the order of partitions.
     async fn deal_gathered(&mut self) -> Result<()> {
         let gathered = std::mem::take(&mut self.gathered);
-        self.gathered_bytes = 0;
+        (self.gathered_rows, self.gathered_bytes) = (0, 0);
         let Some(partitions) = self.index.as_ref().map(PartitionIndex::len) else { return Ok(()) };
         let mut ends = vec![0_usize; partitions + 1];
         for number in gathered.iter().flat_map(|(_, numbers)| numbers) {
@@ -254,15 +279,17 @@ impl TaskWriter {
         let mut start = 0;
         while start < data.num_rows() {
             let rows = (data.num_rows() - start).min(ENCODE_ROWS);
-            let mut file = match self.open.remove(&number) {
+            let mut file = match self.open.take(number) {
                 Some(file) => file,
                 None => self.create(number)?,
             };
+            let before = file.size();
             let written = file.write(&data.slice(start, rows)).await;
+            shared.encoded.add(rows as u64, file.size().saturating_sub(before));
             if written.is_ok() && file.size() >= shared.target_file_size {
                 self.close(number, file).await?;
             } else {
-                self.open.insert(number, file);
+                self.open.put(number, file);
                 written?;
             }
             start += rows;
@@ -278,7 +305,7 @@ impl TaskWriter {
         };
         let location = self.shared.locations.file(self.task, self.begun, folder);
         self.begun += 1;
-        OpenFile::create(&self.shared.storage, location, self.shared.format.clone(), self.encoders)
+        OpenFile::create(&self.shared.storage, location, self.shared.format.clone(), &self.uploads)
     }
 
     async fn close(&mut self, number: u32, file: OpenFile) -> Result<()> {
@@ -303,18 +330,32 @@ impl TaskWriter {
         Ok(())
     }
 
-    /// Tells the memory pool what is held, and sheds until it agrees.
+    /// Tells the memory pool what is held, and sheds until it agrees or little is left.
     async fn settle(&mut self) -> Result<()> {
         loop {
-            let held = self.gathered_bytes + self.open.values().map(OpenFile::memory).sum::<usize>();
+            let held = self.gathered_bytes + self.open.memory() + self.uploads.in_flight();
             if self.reservation.try_resize(held).is_ok() {
                 return Ok(());
             }
-            let largest = self.open.iter().map(|(number, file)| (file.in_progress_bytes(), *number)).max();
+            if held <= self.floor {
+                self.reservation.resize(held);
+                return Ok(());
+            }
+            // The store is behind: what it was sent leaves memory by waiting.
+            let in_flight = self.uploads.in_flight();
+            if in_flight > held / 4 {
+                self.open.drain().await?;
+                if self.uploads.in_flight() < in_flight {
+                    continue;
+                }
+            }
+            let largest = self.open.largest(OpenFile::in_progress_bytes);
             match largest {
                 Some((bytes, number)) if bytes >= SMALL_ROW_GROUP => {
-                    if let Some(file) = self.open.get_mut(&number) {
-                        file.flush_row_group().await?;
+                    if let Some(mut file) = self.open.take(number) {
+                        let flushed = file.flush_row_group().await;
+                        self.open.put(number, file);
+                        flushed?;
                     }
                 }
                 _ if !self.gathered.is_empty() => {
@@ -322,13 +363,13 @@ impl TaskWriter {
                     Box::pin(self.deal_gathered()).await?;
                 }
                 _ => {
-                    let most = self.open.iter().map(|(number, file)| (file.memory(), *number)).max();
-                    let Some((_, number)) = most.filter(|_| self.open.len() > 1) else {
+                    let most = self.open.largest(OpenFile::memory).filter(|_| self.open.len() > 1);
+                    let Some((_, number)) = most else {
                         // One file with little in it is the least that a writer can hold.
                         self.reservation.resize(held);
                         return Ok(());
                     };
-                    if let Some(file) = self.open.remove(&number) {
+                    if let Some(file) = self.open.take(number) {
                         self.close(number, file).await?;
                     }
                 }
@@ -342,5 +383,57 @@ impl TaskWriter {
         if let Some(progress) = &self.shared.progress {
             progress(&so_far);
         }
+    }
+}
+
+/// A writer's open files by the number of their partition, and what they hold together.
+#[derive(Default)]
+struct OpenFiles {
+    files: BTreeMap<u32, OpenFile>,
+    memory: usize,
+}
+
+impl OpenFiles {
+    fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Bytes of memory, without a look at each file.
+    fn memory(&self) -> usize {
+        self.memory
+    }
+
+    fn put(&mut self, number: u32, file: OpenFile) {
+        self.memory += file.memory();
+        self.files.insert(number, file);
+    }
+
+    fn take(&mut self, number: u32) -> Option<OpenFile> {
+        let file = self.files.remove(&number)?;
+        self.memory = self.memory.saturating_sub(file.memory());
+        Some(file)
+    }
+
+    fn pop(&mut self) -> Option<(u32, OpenFile)> {
+        let number = *self.files.keys().next()?;
+        self.take(number).map(|file| (number, file))
+    }
+
+    /// A file of another partition.
+    fn take_other(&mut self, number: u32) -> Option<(u32, OpenFile)> {
+        let other = self.files.keys().copied().find(|other| *other != number)?;
+        self.take(other).map(|file| (other, file))
+    }
+
+    fn largest(&self, by: impl Fn(&OpenFile) -> usize) -> Option<(usize, u32)> {
+        self.files.iter().map(|(number, file)| (by(file), *number)).max()
+    }
+
+    /// Waits until the store has what was sent to it.
+    async fn drain(&mut self) -> Result<()> {
+        for file in self.files.values_mut() {
+            file.drain().await?;
+        }
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use icefield_core::format::iceberg_schema;
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, ErrorKind, SystemClock};
 use icefield_engine::Session;
-use icefield_engine::ops::DataFrameExt;
+use icefield_engine::ops::{DataFrameExt, TableOptions};
 use icefield_engine::write::{WriteOptions, write_data_files};
 use icefield_testkit::{
     CommitFault, Engine, FakeClock, Fault, FaultyCatalog, FaultyStore, OpKind, Pick, Referee, content_hash,
@@ -129,7 +129,7 @@ fn files_in(folder: &Path) -> Vec<String> {
 async fn a_query_that_fails_leaves_no_table_and_no_file() {
     let lake = Lake::open().await;
     let world = World::new().await;
-    // The row that can't be cast is the last of many, when another writer has closed its file.
+    // The row that can't be cast is the last of many, when the writer has begun.
     let query = "CREATE TABLE db.made AS SELECT 0 AS x UNION ALL SELECT CAST(CASE WHEN value = 300000 THEN 'a' ELSE \
                  CAST(value AS VARCHAR) END AS INT) AS x FROM generate_series(1, 300000)";
     for session in [&lake.session, &world.session] {
@@ -138,7 +138,6 @@ async fn a_query_that_fails_leaves_no_table_and_no_file() {
         assert_eq!(session.table("db.made").await.unwrap_err().kind(), ErrorKind::NotFound);
     }
     assert_eq!(files_in(lake.folder.path()), Vec::<String>::new());
-    assert!(world.store.count_of(OpKind::Put, ".parquet") > 0, "{:?}", world.store.ops());
     assert_eq!(world.files().await, BTreeSet::new());
     let error = lake.session.sql("CREATE TABLE db.half AS SELECT NULL AS x").await.unwrap_err();
     assert_eq!(lake.session.table("db.half").await.unwrap_err().kind(), ErrorKind::NotFound, "{error}");
@@ -174,11 +173,15 @@ async fn a_write_that_creates_its_table_and_fails_leaves_none() {
     let query = "SELECT CAST(CASE WHEN value = 300000 THEN 'a' ELSE CAST(value AS VARCHAR) END AS INT) AS x \
                  FROM generate_series(1, 300000)";
     let frame = || async { world.session.sql(query).await.unwrap() };
-    frame().await.append_to(&world.session, "db.made").create_with(|t| t).await.unwrap_err();
-    frame().await.overwrite(&world.session, "db.made").create_with(|t| t).await.unwrap_err();
-    let missing = frame().await.append_to(&world.session, "db.made").create_with(|t| t).branch("b").await;
+    // Files are small, so that some are closed before the row that can't be cast.
+    let small = |t: TableOptions| t.property("write.target-file-size-bytes", "65536");
+    frame().await.append_to(&world.session, "db.made").create_with(small).await.unwrap_err();
+    let closed = world.store.count_of(OpKind::Put, ".parquet");
+    assert!(closed > 1, "{:?}", world.store.ops());
+    frame().await.overwrite(&world.session, "db.made").create_with(small).await.unwrap_err();
+    assert!(world.store.count_of(OpKind::Put, ".parquet") > closed, "{:?}", world.store.ops());
+    let missing = frame().await.append_to(&world.session, "db.made").create_with(small).branch("b").await;
     assert!(missing.unwrap_err().to_string().contains("no such branch"));
-    assert!(world.store.count_of(OpKind::Put, ".parquet") > 0, "{:?}", world.store.ops());
     assert!(!world.is_there().await);
     assert_eq!(world.files().await, BTreeSet::new());
 }

@@ -20,5 +20,6 @@ mod transform;
 mod write_input;
 mod write_ops;
 mod write_partitions;
+mod write_sharing;
 mod write_support;
 mod write_types;

@@ -202,7 +202,9 @@ impl<'a> Job<'a> {
     }
 
     fn options(&self, clock: Arc<dyn icefield_core::Clock>, group: &FileGroup) -> WriteOptions {
-        let options = WriteOptions::new().clock(clock).target_file_size(self.limits.roll_at(group.bytes));
+        // Files of even sizes, one after the other: the last ones of more writers would be small again.
+        let options = WriteOptions::new().clock(clock).writer_per_stream(true);
+        let options = options.target_file_size(self.limits.roll_at(group.bytes));
         let options = match self.compact.output_spec_id {
             Some(id) => options.spec_id(id),
             None => options,
