@@ -35,7 +35,7 @@ pub(crate) struct Column {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Flaw {
     pub(crate) row: usize,
-    /// The column, after [`Reason::NotUtf8`], which concerns the row.
+    /// The column, after [`Reason::NotUtf8`] and [`Reason::NotText`], which concern the row.
     pub(crate) column: usize,
     pub(crate) reason: Reason,
 }
@@ -47,8 +47,9 @@ pub(crate) fn arrays(
     flaws: &mut Vec<Flaw>,
 ) -> Result<Vec<ArrayRef>> {
     flaws.clear();
-    let not_text = rows_not_utf8(chunk);
-    flaws.extend(not_text.iter().map(|&row| Flaw { row, column: 0, reason: Reason::NotUtf8 }));
+    let not_text = rows_not_text(chunk);
+    flaws.extend(not_text.iter().map(|&(row, reason)| Flaw { row, column: 0, reason }));
+    let not_text: Vec<usize> = not_text.into_iter().map(|(row, _)| row).collect();
     let mut arrays = Vec::with_capacity(columns.len());
     for (at, column) in columns.iter().enumerate() {
         let array = array(chunk, at, column, &not_text, flaws)?;
@@ -63,7 +64,8 @@ pub(crate) fn arrays(
     let mut keep = None;
     if !flaws.is_empty() {
         // A value that does not parse leaves a NULL behind: the first reason of a column is the true one.
-        flaws.sort_by_key(|f| (f.row, f.reason != Reason::NotUtf8, f.column, f.reason));
+        let is_value = |reason| !matches!(reason, Reason::NotUtf8 | Reason::NotText);
+        flaws.sort_by_key(|f| (f.row, is_value(f.reason), f.column, f.reason));
         flaws.dedup_by_key(|f| f.row);
         let mut mask = BooleanBufferBuilder::new(chunk.rows.len());
         mask.append_n(chunk.rows.len(), true);
@@ -96,13 +98,21 @@ fn observe(chunk: &Chunk<'_>, at: usize, keep: Option<&BooleanArray>, candidates
     }
 }
 
-/// The rows with bytes that are no UTF-8 text. All of the chunk is looked at once: nearly always there are none.
-fn rows_not_utf8(chunk: &Chunk<'_>) -> Vec<usize> {
+/// The rows with bytes that are no UTF-8 text, or with NUL bytes, which no text has: holes that a crash left in a file, another
+/// encoding. All of the chunk is looked at once: nearly always there are none.
+fn rows_not_text(chunk: &Chunk<'_>) -> Vec<(usize, Reason)> {
     let (Some(first), Some(last)) = (chunk.rows.first(), chunk.rows.last()) else { return Vec::new() };
-    if std::str::from_utf8(&chunk.data[first.start as usize..last.end as usize]).is_ok() {
+    let flaw = |bytes: &[u8]| {
+        if std::str::from_utf8(bytes).is_err() {
+            Some(Reason::NotUtf8)
+        } else {
+            memchr::memchr(0, bytes).map(|_| Reason::NotText)
+        }
+    };
+    if flaw(&chunk.data[first.start as usize..last.end as usize]).is_none() {
         return Vec::new();
     }
-    (0..chunk.rows.len()).filter(|&row| std::str::from_utf8(chunk.raw(row)).is_err()).collect()
+    (0..chunk.rows.len()).filter_map(|row| Some((row, flaw(chunk.raw(row))?))).collect()
 }
 
 fn array(

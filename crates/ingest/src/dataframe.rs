@@ -3,10 +3,12 @@
 //! A table's parts are scanned as they are staged, text where a type was inferred, and a projection over the scan casts what
 //! is to be cast; so filters and column choices reach the Parquet files, and each part is read only as far as it is asked for.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
 use datafusion::common::{DataFusionError, Result as PlanResult, ScalarValue, Statistics};
@@ -24,9 +26,14 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion::prelude::{DataFrame, SessionContext, ident, lit};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use icefield_core::storage::Storage;
 use icefield_core::{Error, Result};
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use crate::quarantine::Quarantine;
 use crate::read::{Part, Projected};
@@ -178,9 +185,54 @@ impl ParquetFileReaderFactory for PartReader {
             .ok_or_else(|| DataFusionError::Internal("a staged file without its part".into()))?;
         let at = self.storage.resolve(&part.location).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let reader = ParquetObjectReader::new(at.store, at.path).with_file_size(part.size);
-        // A small part's footer and all come in one request.
-        let hint =
-            metadata_size_hint.unwrap_or(64 << 10).min(usize::try_from(part.size).unwrap_or(usize::MAX));
-        Ok(Box::new(reader.with_footer_size_hint(hint)))
+        if part.size <= WHOLE_BYTES {
+            return Ok(Box::new(SmallPart { reader, size: part.size, bytes: None }));
+        }
+        Ok(Box::new(reader.with_footer_size_hint(metadata_size_hint.unwrap_or(64 << 10))))
+    }
+}
+
+/// Parts of so many bytes are read whole, footer and rows in one request.
+const WHOLE_BYTES: u64 = 512 << 10;
+
+/// A part that is read whole at the first request.
+struct SmallPart {
+    reader: ParquetObjectReader,
+    size: u64,
+    bytes: Option<Bytes>,
+}
+
+impl SmallPart {
+    async fn whole(&mut self) -> ParquetResult<Bytes> {
+        if let Some(bytes) = &self.bytes {
+            return Ok(bytes.clone());
+        }
+        let bytes = self.reader.get_bytes(0..self.size).await?;
+        Ok(self.bytes.insert(bytes).clone())
+    }
+}
+
+impl AsyncFileReader for SmallPart {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        async move {
+            let whole = self.whole().await?;
+            let end = usize::try_from(range.end).unwrap_or(usize::MAX);
+            if range.start > range.end || end > whole.len() {
+                return Err(ParquetError::EOF(format!("a staged file ends before byte {end}")));
+            }
+            Ok(whole.slice(range.start as usize..end))
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        async move {
+            // Staged files have no page indexes.
+            Ok(Arc::new(ParquetMetaDataReader::new().parse_and_finish(&self.whole().await?)?))
+        }
+        .boxed()
     }
 }

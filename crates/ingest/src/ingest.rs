@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use icefield_core::storage::{Storage, join};
 use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
+use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
 use crate::Pattern;
@@ -67,7 +68,8 @@ type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 /// # Memory
 ///
 /// For each archive that is read at a time, at most about one row group (16 MiB), one row of the largest size
-/// ([`Limits::row_bytes`], where there is such a row), and the store's write buffer (8 MiB).
+/// ([`Limits::row_bytes`], where there is such a row), and the store's write buffer (8 MiB). For the whole run, what is known of each
+/// archive and staged file (some hundred bytes), and at most 16 MiB of what was set aside, however much that is.
 ///
 /// # Cancel safety
 ///
@@ -449,8 +451,23 @@ impl Worker {
         let outcome = tokio::task::spawn_blocking(move || job.run()).await;
         let outcome =
             outcome.map_err(|e| Error::internal("reading the archive panicked").with_source(e))??;
+        if !archive.format.has_checksums() || outcome.broken.is_some() {
+            self.check_unchanged(archive).await?;
+        }
         stage::mark(&self.storage, folder, &outcome).await?;
         Ok((outcome, false))
+    }
+
+    /// Fails when the archive is another one by now: what was read may be the beginning of one and the end of the other.
+    async fn check_unchanged(&self, archive: &Archive) -> Result<()> {
+        let location = &archive.entry.location;
+        let at = self.storage.resolve(location)?;
+        let now = at.store.head(&at.path).await?;
+        if (now.size, now.last_modified.timestamp_millis()) == (archive.entry.size, archive.entry.modified_ms)
+        {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Io, "the file changed while it was read; run again").with("file", location))
     }
 
     /// Writes entries of the quarantine that belong to no archive that was read.

@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 
 use crate::options::Limits;
 use crate::quarantine::Reason;
-use crate::rows::{BadRow, Chunk, RowAt, Span, shown};
+use crate::rows::{BadRow, Chunk, RowAt, Span, shortened, shown};
 
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNK_ROWS: usize = 8192;
@@ -73,10 +73,14 @@ impl<'a> Objects<'a> {
         self.fields.clear();
         self.rows.clear();
         let bad_before = bad.len();
+        let (mut counted, mut bad_bytes) = (bad_before, 0);
         while self.rows.len() < CHUNK_ROWS
             && self.data.len() < CHUNK_BYTES
             && bad.len() - bad_before < CHUNK_ROWS
+            && bad_bytes < CHUNK_BYTES
         {
+            bad_bytes += bad[counted..].iter().map(|row| row.detail.len() + row.raw.len()).sum::<usize>();
+            counted = bad.len();
             let (line, text) = match self.kept.take() {
                 Some(kept) => kept,
                 None => match self.lines.next(self.limits, bad)? {
@@ -191,6 +195,12 @@ impl<'a> Objects<'a> {
         members.iter().find_map(|(key, value)| {
             if !known.insert(key) {
                 Some(occurs_twice(key))
+            } else if key.contains('\0') {
+                let key = shortened(key);
+                Some((
+                    Reason::BadJson,
+                    format!("the key {key:?} has a NUL character, which no column's name may have"),
+                ))
             } else if value.len() > self.limits.field_bytes {
                 Some(too_large(self.limits))
             } else if value.starts_with('"') {
@@ -207,7 +217,7 @@ impl<'a> Objects<'a> {
 }
 
 fn occurs_twice(key: &str) -> (Reason, String) {
-    (Reason::BadJson, format!("the key {key:?} occurs twice"))
+    (Reason::BadJson, format!("the key {:?} occurs twice", shortened(key)))
 }
 
 fn too_large(limits: &Limits) -> (Reason, String) {

@@ -20,6 +20,7 @@ mod dataframe;
 mod infer;
 mod ingest;
 mod json;
+mod listed;
 mod manifest;
 mod merge;
 mod options;
@@ -33,6 +34,7 @@ mod source;
 mod stage;
 mod staging;
 mod table;
+mod text;
 
 pub use ingest::{Ingest, Progress};
 pub use options::{BrokenArchive, Conversion, Csv, Limits, ManifestUse};

@@ -8,18 +8,20 @@ use icefield_core::Error;
 use icefield_core::storage::{Storage, file_name};
 
 use crate::infer::Candidates;
+use crate::listed::{Errors, Listed};
 use crate::manifest::Promised;
 use crate::options::{Settings, TableOptions};
 use crate::quarantine::{Level, Quarantine, Quarantined, Reason};
 use crate::read::{Part, Projected, Projection};
 use crate::report::{ColumnReport, HEADER_FILES, HeaderReport, Report, TableReport};
+use crate::rows::cut;
 use crate::source::Archive;
 use crate::stage::{Outcome, StagedFile};
 use crate::staging::Staging;
 use crate::table::{Identity, IngestedTable, identity};
 
-/// Entries of the quarantine that are kept in memory.
-const LISTED: usize = 10_000;
+/// Bytes of a failure's words that are kept.
+const DETAIL_BYTES: usize = 1024;
 
 /// What is known so far, in whatever order archives end.
 #[derive(Default)]
@@ -30,13 +32,17 @@ pub(crate) struct Merge {
     /// Entries that no archive's own quarantine file holds.
     pub(crate) own: Vec<Quarantined>,
     quarantine_parts: BTreeMap<usize, Part>,
-    listed: BTreeMap<usize, Vec<Quarantined>>,
-    errors: BTreeMap<usize, Vec<(BTreeSet<String>, String)>>,
+    listed: Listed,
+    /// Of no table that is known.
+    errors: Errors,
+    /// Errors so far: those of one archive come one after the other.
+    errors_seen: usize,
 }
 
 #[derive(Default)]
 struct Table {
     report: TableReport,
+    errors: Errors,
     headers: HashMap<Vec<String>, Header>,
     columns: HashMap<String, Column>,
     /// By archive: the parts in their order.
@@ -83,8 +89,10 @@ impl Merge {
     fn expect(&mut self, promised: &Promised) {
         for (table, rows) in &promised.rows {
             let report = &mut self.table(table).report;
-            *report.rows_expected.get_or_insert(0) += rows;
-            *report.files_expected.get_or_insert(0) += promised.files_of_a_table();
+            let rows_expected = report.rows_expected.get_or_insert(0);
+            *rows_expected = rows_expected.saturating_add(*rows);
+            let files_expected = report.files_expected.get_or_insert(0);
+            *files_expected = files_expected.saturating_add(promised.files_of_a_table());
         }
     }
 
@@ -100,26 +108,27 @@ impl Merge {
         for (level, reason, n) in &outcome.counts {
             self.quarantine.count_up(*level, *reason, *n);
         }
-        for item in &outcome.listed {
-            let tables = match &item.table {
-                Some(table) => BTreeSet::from([table.clone()]),
-                None => seen.clone(),
-            };
-            match item.level {
-                Level::Row => continue,
-                Level::Member => {
-                    if item.table.is_none() && tables.len() == 1 {
-                        for table in &tables {
-                            self.table(table).report.files_quarantined += 1;
-                        }
-                    }
-                }
-                Level::Archive => {}
+        let of_no_table = |item: &&Quarantined| item.level == Level::Member && item.table.is_none();
+        let listed = outcome.listed.iter().filter(of_no_table).count() as u64;
+        let unlisted = outcome.refused.saturating_sub(listed);
+        if let [table] = Vec::from_iter(&seen)[..] {
+            self.table(table).report.files_quarantined += outcome.refused;
+        }
+        if unlisted > 0 {
+            self.errors_of(&seen, |errors| errors.put_more(unlisted));
+        }
+        if outcome.broken.is_none() {
+            self.unlisted_files(&outcome);
+        }
+        for item in outcome.listed.iter().filter(|item| item.level != Level::Row) {
+            match &item.table {
+                Some(table) => self.error(at, &BTreeSet::from([table.clone()]), item.to_string()),
+                None => self.error(at, &seen, item.to_string()),
             }
-            self.errors.entry(at).or_default().push((tables, item.to_string()));
         }
         self.report.archives_received += 1;
         self.report.members_ignored += outcome.ignored;
+        self.report.members_skipped += outcome.skipped;
         if reused {
             self.report.archives_reused += 1;
         }
@@ -143,11 +152,42 @@ impl Merge {
         if let Some(part) = outcome.quarantine {
             self.quarantine_parts.insert(at, part);
         }
-        if !outcome.listed.is_empty() {
-            self.listed.insert(at, outcome.listed);
+        for (number, item) in outcome.listed.into_iter().enumerate() {
+            self.listed.put(at, number, item);
         }
         for (number, file) in outcome.files.into_iter().enumerate() {
             self.file(at, archive, number, &name, file);
+        }
+    }
+
+    /// Counts the files of each table that were set aside and that the archive's list has no room for.
+    fn unlisted_files(&mut self, outcome: &Outcome) {
+        let mut unlisted: BTreeMap<&str, u64> = BTreeMap::new();
+        for file in outcome.files.iter().filter(|file| !file.taken) {
+            *unlisted.entry(&file.table).or_default() += 1;
+        }
+        let listed = outcome.listed.iter().filter(|item| item.level == Level::Member);
+        for table in listed.filter_map(|item| item.table.as_deref()) {
+            unlisted.entry(table).and_modify(|n| *n = n.saturating_sub(1));
+        }
+        for (table, n) in unlisted {
+            self.table(table).errors.put_more(n);
+        }
+    }
+
+    fn error(&mut self, at: usize, tables: &BTreeSet<String>, error: String) {
+        self.errors_seen += 1;
+        let number = self.errors_seen;
+        self.errors_of(tables, |errors| errors.put(at, number, error.clone()));
+    }
+
+    /// The errors of each of some tables; without any, those of no table.
+    fn errors_of(&mut self, tables: &BTreeSet<String>, mut put: impl FnMut(&mut Errors)) {
+        if tables.is_empty() {
+            put(&mut self.errors);
+        }
+        for table in tables {
+            put(&mut self.table(table).errors);
         }
     }
 
@@ -187,7 +227,6 @@ impl Merge {
     /// Holds what came against what was promised.
     fn compare(&mut self, at: usize, name: &str, promised: Option<&Promised>, outcome: &Outcome) {
         let Some(promised) = promised else { return };
-        let errors = self.errors.entry(at).or_default();
         let members =
             outcome.counts.iter().filter(|(level, ..)| *level == Level::Member).map(|(.., n)| n).sum::<u64>();
         let taken = outcome.files.iter().filter(|f| f.taken).count() as u64;
@@ -196,7 +235,7 @@ impl Merge {
         {
             let tables = promised.rows.keys().cloned().collect();
             let error = format!("archive {name}: {files} files promised, {} received", taken + members);
-            errors.push((tables, error));
+            self.error(at, &tables, error);
         }
         for (table, promised) in &promised.rows {
             let files = || outcome.files.iter().filter(|f| f.table == *table);
@@ -205,7 +244,7 @@ impl Merge {
             if *promised != taken && *promised != taken + bad && files().all(|f| f.taken) {
                 let error =
                     format!("archive {name}: {promised} rows promised, {taken} received, {bad} quarantined");
-                errors.push((BTreeSet::from([table.clone()]), error));
+                self.error(at, &BTreeSet::from([table.clone()]), error);
             }
         }
     }
@@ -217,8 +256,9 @@ impl Merge {
         location: &str,
         promised: Option<&Promised>,
         reason: Reason,
-        detail: String,
+        mut detail: String,
     ) {
+        cut(&mut detail, DETAIL_BYTES);
         let mut tables = BTreeSet::new();
         if let Some(promised) = promised {
             self.expect(promised);
@@ -241,8 +281,8 @@ impl Merge {
             raw: None,
         };
         self.quarantine.count_up(Level::Archive, reason, 1);
-        self.errors.entry(at).or_default().push((tables, item.to_string()));
-        self.listed.entry(at).or_default().push(item.clone());
+        self.error(at, &tables, item.to_string());
+        self.listed.put(at, 0, item.clone());
         self.own.push(item);
     }
 
@@ -254,24 +294,18 @@ impl Merge {
         storage: &Storage,
         staging: &Arc<Staging>,
     ) -> (Vec<IngestedTable>, Quarantine, Report) {
-        for (tables, error) in std::mem::take(&mut self.errors).into_values().flatten() {
-            if tables.is_empty() {
-                self.report.errors.push(error);
-            } else {
-                for table in tables {
-                    self.table(&table).report.error(error.clone());
-                }
-            }
-        }
+        let (errors, more) = self.errors.into_parts();
+        self.report.errors.extend(errors);
+        self.report.errors_more += more;
         self.quarantine.storage = storage.clone();
         self.quarantine.staging = Some(staging.clone());
         self.quarantine.parts.extend(self.quarantine_parts.into_values());
-        self.quarantine.listed = self.listed.into_values().flatten().collect();
-        // Archives and members before rows: a flood of bad rows does not push them out.
-        self.quarantine.listed.sort_by_key(|q| q.level);
-        self.quarantine.listed.truncate(LISTED);
+        self.quarantine.listed = self.listed.into_items();
+        self.report.set_aside = self.quarantine.counts.values().sum();
+        self.report.set_aside_listed = self.quarantine.listed.len() as u64;
         let mut tables = Vec::new();
-        for (name, table) in self.tables {
+        for (name, mut table) in self.tables {
+            (table.report.errors, table.report.errors_more) = std::mem::take(&mut table.errors).into_parts();
             let unset = TableOptions::default();
             let options = settings.tables.get(&name).unwrap_or(&unset);
             let had_files = table.report.files > 0;

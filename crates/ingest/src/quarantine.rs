@@ -82,6 +82,8 @@ reasons! {
     MissingColumn = "missing column",
     /// Bytes that are not UTF-8 text.
     NotUtf8 = "not utf-8",
+    /// NUL bytes, which no text has: a damaged file, a binary one, or text in an encoding that the file does not tell.
+    NotText = "not text",
     /// A row has more fields than the header.
     TooManyFields = "too many fields",
     /// A row has fewer fields than the header.
@@ -132,6 +134,15 @@ pub struct Quarantined {
     pub raw: Option<String>,
 }
 
+impl Quarantined {
+    /// Bytes that it takes in memory, about.
+    pub(crate) fn bytes(&self) -> usize {
+        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+        let texts = text(&self.member) + text(&self.table) + text(&self.raw);
+        size_of::<Self>() + self.archive.len() + self.detail.len() + texts
+    }
+}
+
 impl fmt::Display for Quarantined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let archive = icefield_core::storage::file_name(&self.archive);
@@ -158,8 +169,8 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    /// Archives, then members, then rows: of each archive the first 1,000 members and rows, and 10,000 in all. The rest is
-    /// in [`Quarantine::read`].
+    /// Archives, then members, then rows, each in the order of the archives: of each archive the first 1,000 members and 100
+    /// rows, and of all of these the first 10,000, or as many as take 16 MiB. The rest is in [`Quarantine::read`].
     pub fn items(&self) -> &[Quarantined] {
         &self.listed
     }

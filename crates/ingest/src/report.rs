@@ -32,14 +32,28 @@ pub struct Report {
     pub incomplete_folders: Vec<String>,
     /// Members passed over by [`crate::Ingest::ignore`].
     pub members_ignored: u64,
+    /// Members passed over because they hold nothing of a table: what systems leave in archives beside the files, such as
+    /// `._x.csv` and `__MACOSX/` of macOS, `.DS_Store`, `Thumbs.db`.
+    #[serde(default)]
+    pub members_skipped: u64,
+    /// Archives, members and rows that were set aside. All of them are in [`Quarantine::read`](crate::Quarantine::read).
+    #[serde(default)]
+    pub set_aside: u64,
+    /// Those of them that [`Quarantine::items`](crate::Quarantine::items) lists: the first of each archive, and of all archives
+    /// the first 10,000.
+    #[serde(default)]
+    pub set_aside_listed: u64,
     /// Compressed bytes of the archives that were taken.
     pub bytes: u64,
     /// Their bytes, decompressed.
     pub bytes_decompressed: u64,
     /// Milliseconds that the run took.
     pub elapsed_ms: u64,
-    /// What went wrong and belongs to no table that is known.
+    /// What went wrong and belongs to no table that is known, the first 100 in words.
     pub errors: Vec<String>,
+    /// How much more went wrong of that kind.
+    #[serde(default)]
+    pub errors_more: u64,
 }
 
 /// The report of one table.
@@ -161,14 +175,6 @@ impl TableReport {
         // Sums of exact shares may fall short of a whole number by rounding.
         (score + 1e-9).floor().clamp(0.0, 100.0) as u8
     }
-
-    pub(crate) fn error(&mut self, error: String) {
-        if self.errors.len() < ERRORS {
-            self.errors.push(error);
-        } else {
-            self.errors_more += 1;
-        }
-    }
 }
 
 fn share(part: u64, whole: u64, of_nothing: f64) -> f64 {
@@ -177,7 +183,7 @@ fn share(part: u64, whole: u64, of_nothing: f64) -> f64 {
 
 impl fmt::Display for TableReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Table: {}", self.table)?;
+        writeln!(f, "Table: {}", one_line(&self.table))?;
         writeln!(f, "- Total files: {}", self.files_received())?;
         writeln!(f, "- Merged rows: {}", self.rows)?;
         writeln!(f, "- Header consistent: {}", if self.header_consistent() { "YES" } else { "NO" })?;
@@ -242,11 +248,22 @@ impl fmt::Display for Report {
             }
             write!(f, "{table}")?;
         }
-        if !self.errors.is_empty() {
-            writeln!(f, "{}Of no table:", if self.tables.is_empty() { "" } else { "\n" })?;
+        let apart = if self.tables.is_empty() { "" } else { "\n" };
+        if !self.errors.is_empty() || self.errors_more > 0 {
+            writeln!(f, "{apart}Of no table:")?;
             for error in &self.errors {
                 writeln!(f, "- Error: {}", one_line(error))?;
             }
+            if self.errors_more > 0 {
+                writeln!(f, "- Error: and {} more", self.errors_more)?;
+            }
+        }
+        let (all, listed) = (self.set_aside, self.set_aside_listed);
+        if listed < all {
+            writeln!(
+                f,
+                "{apart}Set aside: {all}, of which {listed} are listed; the quarantine's table has all"
+            )?;
         }
         Ok(())
     }

@@ -1,5 +1,8 @@
 //! Rows as they were split, before they have types: spans of one buffer.
 
+/// Bytes of a column's name in a message.
+const NAME_BYTES: usize = 256;
+
 /// Where a field's text is in its chunk's buffer, and how it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -101,6 +104,22 @@ pub(crate) struct BadRow {
     pub(crate) reason: crate::Reason,
     pub(crate) detail: String,
     pub(crate) raw: String,
+}
+
+/// Cuts a text to at most `limit` bytes, between characters.
+pub(crate) fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
+}
+
+/// A column's name as messages have it: partners' names may be of any length.
+pub(crate) fn shortened(name: &str) -> String {
+    let mut name = shown(name.as_bytes(), NAME_BYTES + 4);
+    cut(&mut name, NAME_BYTES);
+    name
 }
 
 /// At most `limit` bytes as text, what is not UTF-8 replaced.

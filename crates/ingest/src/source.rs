@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use icefield_core::storage::{FileEntry, Storage, file_name, join};
 use icefield_core::{Error, ErrorKind, Result};
 
-use crate::archive::Format;
+use crate::archive::{Format, is_system_name};
 use crate::manifest::{Manifest, Promised};
 use crate::options::ManifestUse;
 
@@ -77,7 +77,7 @@ pub(crate) async fn find(
     let mut incomplete = BTreeSet::new();
     for (location, entry) in &files {
         let (folder, name) = (folder_of(location), file_name(location));
-        if name == manifest_name || name.starts_with(['_', '.']) {
+        if name == manifest_name || name.starts_with(['_', '.']) || is_system_name(name) {
             continue;
         }
         let manifest = manifests.get(folder).and_then(Option::as_ref);
@@ -89,7 +89,7 @@ pub(crate) async fn find(
             found.unknown.push(entry.clone());
             continue;
         };
-        let promised = manifest.and_then(|m| m.archives.iter().find(|a| a.name == name).cloned());
+        let promised = manifest.and_then(|m| m.promised(name)).cloned();
         if manifest.is_some() && promised.is_none() {
             found.unlisted.push(location.clone());
         }
@@ -99,7 +99,7 @@ pub(crate) async fn find(
         if single.contains(folder) {
             continue;
         }
-        for promised in manifest.iter().flat_map(|m| &m.archives) {
+        for promised in manifest.iter().flat_map(Manifest::archives) {
             let location = join(folder, &promised.name);
             if !files.contains_key(&location) {
                 found.missing.push((location, promised.clone()));

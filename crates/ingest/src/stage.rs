@@ -5,9 +5,10 @@
 //! fixed names below a folder that the archive's name, size, time of change and the settings decide; a run that was cut off
 //! is simply run again and writes the same files.
 
+mod aside;
 mod part;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::hash::Hasher;
 use std::io::{BufReader, Read};
 
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 use twox_hash::XxHash64;
 
-use crate::archive::{self, Codec, Failure, Members, Metered, Watch, decoded, split_codec};
+use crate::archive::{self, Codec, Failure, Members, Metered, Watch, decoded, is_litter, split_codec};
 use crate::columns::{Column, Flaw, arrays};
 use crate::csv::Splitter;
 use crate::infer::Candidates;
@@ -26,14 +27,10 @@ use crate::json::Objects;
 use crate::options::{Settings, TableOptions};
 use crate::quarantine::{self, Level, Quarantine, Quarantined, Reason};
 use crate::read::Part;
-use crate::rows::{BadRow, Chunk, shown};
+use crate::rows::{BadRow, Chunk, shortened, shown};
+use crate::text::Text;
+use aside::{Aside, Place};
 use part::PartWriter;
-
-/// Entries that a marker lists itself, beside the quarantine's file.
-const LISTED: usize = 1000;
-/// Entries of the quarantine that wait in memory, and their bytes.
-const WAITING: usize = 1024;
-const WAITING_BYTES: usize = 1 << 20;
 
 /// What became of one archive: its marker's content.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -44,6 +41,10 @@ pub(crate) struct Outcome {
     pub(crate) files: Vec<StagedFile>,
     /// Members that were passed over because the settings say so.
     pub(crate) ignored: u64,
+    /// Members that a system left beside the files: attributes, views of folders.
+    pub(crate) skipped: u64,
+    /// Members that were set aside before a table was known.
+    pub(crate) refused: u64,
     pub(crate) counts: Vec<(Level, Reason, u64)>,
     pub(crate) listed: Vec<Quarantined>,
     pub(crate) quarantine: Option<Part>,
@@ -78,13 +79,9 @@ pub(crate) struct Stager<'a> {
     archive_name: &'a str,
     watch: Watch,
     outcome: Outcome,
-    counts: BTreeMap<(Level, Reason), u64>,
-    listed: BTreeMap<Level, usize>,
+    aside: Aside,
     paths: HashSet<String>,
     parts: usize,
-    waiting: Vec<Quarantined>,
-    waiting_bytes: usize,
-    quarantine: Option<PartWriter>,
     /// The rows that the member being read lost.
     bad_rows: u64,
 }
@@ -106,21 +103,19 @@ impl<'a> Stager<'a> {
             archive_name: icefield_core::storage::file_name(archive),
             watch,
             outcome: Outcome { archive: archive.to_string(), ..Outcome::default() },
-            counts: BTreeMap::new(),
-            listed: BTreeMap::new(),
+            aside: Aside::default(),
             paths: HashSet::new(),
             parts: 0,
-            waiting: Vec::new(),
-            waiting_bytes: 0,
-            quarantine: None,
             bad_rows: 0,
         }
     }
 
     /// The outcome of an archive that was read to its end.
     pub(crate) fn complete(mut self) -> Result<Outcome, Failure> {
-        self.close_quarantine()?;
-        self.outcome.counts = self.counts.into_iter().map(|((l, r), n)| (l, r, n)).collect();
+        let written = self.aside.close(&place(self.storage, self.handle, self.folder), self.archive_name)?;
+        self.outcome.counts = written.counts;
+        self.outcome.listed = written.listed;
+        self.outcome.quarantine = written.part;
         self.outcome.bytes = self.watch.bytes_out();
         Ok(self.outcome)
     }
@@ -128,11 +123,8 @@ impl<'a> Stager<'a> {
     /// The outcome of an archive that could not be read to its end, for a fault of its own.
     pub(crate) fn broken(mut self, reason: Reason, detail: String) -> Result<Outcome, Failure> {
         if self.settings.broken == crate::BrokenArchive::Reject {
-            self.waiting.clear();
-            self.quarantine = None;
-            self.counts.clear();
-            self.outcome.listed.clear();
-            self.listed.clear();
+            self.aside = Aside::default();
+            self.outcome.refused = 0;
             for file in &mut self.outcome.files {
                 let parts = std::mem::take(&mut file.parts);
                 for part in parts {
@@ -168,46 +160,7 @@ impl<'a> Stager<'a> {
             detail,
             raw,
         };
-        *self.counts.entry((level, reason)).or_default() += 1;
-        // A flood of bad rows does not keep members out of the list.
-        let listed = self.listed.entry(level).or_default();
-        if level == Level::Archive || *listed < LISTED {
-            *listed += 1;
-            self.outcome.listed.push(item.clone());
-        }
-        self.waiting_bytes += 128 + item.raw.as_ref().map_or(0, String::len);
-        self.waiting.push(item);
-        if self.waiting.len() >= WAITING || self.waiting_bytes >= WAITING_BYTES {
-            self.flush_quarantine()?;
-        }
-        Ok(())
-    }
-
-    fn flush_quarantine(&mut self) -> Result<(), Failure> {
-        if self.waiting.is_empty() {
-            return Ok(());
-        }
-        let batch = quarantine::batch(&self.waiting)?;
-        self.waiting.clear();
-        self.waiting_bytes = 0;
-        let writer = match &mut self.quarantine {
-            Some(writer) => writer,
-            None => {
-                let location = join(self.folder, "quarantine.parquet");
-                let writer = PartWriter::open(self.storage, self.handle, location, Quarantine::schema())?;
-                self.quarantine.insert(writer)
-            }
-        };
-        writer.write(&batch)?;
-        Ok(())
-    }
-
-    fn close_quarantine(&mut self) -> Result<(), Failure> {
-        self.flush_quarantine()?;
-        if let Some(writer) = self.quarantine.take() {
-            self.outcome.quarantine = Some(writer.close(self.archive_name.to_string())?);
-        }
-        Ok(())
+        self.aside.put(&place(self.storage, self.handle, self.folder), item)
     }
 
     /// Reads a file of a table. What was staged of it goes when it fails.
@@ -240,12 +193,13 @@ impl<'a> Stager<'a> {
             };
             let most = settings.limits.member_bytes;
             let mut data = Content { inner, out: 0, most, hash: XxHash64::with_seed(0) };
+            let mut text = Text::new(&mut data)?;
             let lower = split_codec(path).0.to_ascii_lowercase();
             if lower.ends_with(".jsonl") || lower.ends_with(".ndjson") {
-                self.json(&mut file, options, &mut data)?;
+                self.json(&mut file, options, &mut text)?;
             } else {
                 let delimiter = if lower.ends_with(".tsv") { b'\t' } else { settings.csv.delimiter };
-                self.csv(&mut file, options, &mut data, delimiter)?;
+                self.csv(&mut file, options, &mut text, delimiter)?;
             }
             file.content = format!("{:016x}", data.hash.finish());
             Ok(())
@@ -325,7 +279,8 @@ impl<'a> Stager<'a> {
                 let names: Vec<String> = fresh.map(|(at, name)| named(name, at, options)).collect();
                 for mut column in columns_of(&names, options) {
                     if known.iter().any(|c| c.field.name() == column.field.name()) {
-                        let detail = format!("the column {:?} occurs twice", column.field.name());
+                        let name = shortened(column.field.name());
+                        let detail = format!("the column {name:?} occurs twice");
                         return Err(Failure::Member(Reason::BadHeader, detail));
                     }
                     column.nulls = file.rows;
@@ -412,6 +367,21 @@ impl<'a> Stager<'a> {
         Ok(())
     }
 
+    /// Passes over a member that a system left beside the files, unless it may be a file of the drop all the same.
+    fn litter(&mut self, path: &str, data: &mut dyn Read) -> Result<(), Failure> {
+        let mut head = Vec::new();
+        let could_be_a_table = matches!(archive::Format::of(path), Some(archive::Format::Plain(_)));
+        if could_be_a_table {
+            data.take(4).read_to_end(&mut head)?;
+        }
+        if archive::holds_nothing_of_a_table(&head) {
+            self.outcome.skipped += 1;
+            return Ok(());
+        }
+        let detail = "the name is one that a system gives to a file of its own, and the content is none";
+        self.refused(path.to_string(), Reason::NoPattern, detail.into())
+    }
+
     fn close_part(&mut self, file: &mut StagedFile, writer: Option<PartWriter>) -> Result<(), Failure> {
         if let Some(writer) = writer {
             let source = if self.archive_name.starts_with(&file.member) {
@@ -427,6 +397,9 @@ impl<'a> Stager<'a> {
 
 impl Members for Stager<'_> {
     fn member(&mut self, path: &str, data: &mut dyn Read) -> Result<(), Failure> {
+        if is_litter(path) {
+            return self.litter(path, data);
+        }
         if !self.paths.insert(path.to_string()) {
             return self.refused(
                 path.to_string(),
@@ -458,8 +431,13 @@ impl Members for Stager<'_> {
     }
 
     fn refused(&mut self, path: String, reason: Reason, detail: String) -> Result<(), Failure> {
+        self.outcome.refused += 1;
         self.put_aside(Level::Member, Some(&path), None, None, reason, detail, None)
     }
+}
+
+fn place<'a>(storage: &'a Storage, handle: &'a Handle, folder: &'a str) -> Place<'a> {
+    Place { storage, handle, folder }
 }
 
 /// The header's names, as the table knows them.
@@ -474,9 +452,14 @@ fn header(chunk: &Chunk<'_>, options: &TableOptions) -> Result<Vec<String>, Fail
         let Ok(text) = std::str::from_utf8(text) else {
             return Err(Failure::Member(Reason::NotUtf8, "the header is not UTF-8 text".into()));
         };
+        if text.contains('\0') {
+            let detail =
+                "the header has NUL bytes: the file is no text, or text in an encoding that it does not tell";
+            return Err(Failure::Member(Reason::NotText, detail.into()));
+        }
         let name = named(text.trim(), at, options);
         if !known.insert(name.clone()) {
-            return Err(bad(format!("the column {name:?} occurs twice")));
+            return Err(bad(format!("the column {:?} occurs twice", shortened(&name))));
         }
         names.push(name);
     }
@@ -514,18 +497,19 @@ fn columns_of(names: &[String], options: &TableOptions) -> Vec<Column> {
 }
 
 fn required_is_empty(column: &str) -> String {
-    format!("the required column {column:?} is empty")
+    format!("the required column {:?} is empty", shortened(column))
 }
 
 fn described(chunk: &Chunk<'_>, columns: &[Column], flaw: &Flaw, scratch: &mut Vec<u8>) -> String {
     let field = &columns[flaw.column].field;
     match flaw.reason {
         Reason::NotUtf8 => "the row is not UTF-8 text".to_string(),
+        Reason::NotText => "the row has NUL bytes: it is damaged, or no text".to_string(),
         Reason::NullValue => required_is_empty(field.name()),
         _ => {
             let span = chunk.fields[flaw.row * chunk.width + flaw.column];
             let text = shown(chunk.text(span, scratch).unwrap_or_default(), 64);
-            format!("{text:?} in column {:?} is no {}", field.name(), field.data_type())
+            format!("{text:?} in column {:?} is no {}", shortened(field.name()), field.data_type())
         }
     }
 }

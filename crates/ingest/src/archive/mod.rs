@@ -5,6 +5,7 @@
 //! its end, checksums included. Nothing is held but one decoder's window. `zip` alone is read by its directory, at its end.
 
 mod download;
+mod litter;
 mod tar;
 mod zip;
 
@@ -15,6 +16,7 @@ use flate2::bufread::GzDecoder;
 use icefield_core::Error;
 
 pub(crate) use download::{Download, Ranges, RunCounts, Watch};
+pub(crate) use litter::{holds_nothing_of_a_table, is_litter, is_system_name};
 
 use crate::options::Limits;
 use crate::quarantine::Reason;
@@ -106,6 +108,14 @@ impl Format {
         } else {
             name.ends_with(".zip").then_some(Self::Zip)
         }
+    }
+}
+
+impl Format {
+    /// Whether reading to the end finds out that bytes are not those that were written.
+    pub(crate) fn has_checksums(self) -> bool {
+        // Zstandard's are optional.
+        matches!(self, Self::Zip | Self::Tar(Codec::Gzip) | Self::Plain(Codec::Gzip))
     }
 }
 

@@ -15,6 +15,9 @@ const KIND: usize = 156;
 /// Where the header of a sparse file in GNU's old form, and each further block of its map, says that another one follows.
 const OLD_SPARSE_MORE: usize = 482;
 const SPARSE_BLOCK_MORE: usize = 504;
+const SUN_EXTENSION: u8 = b'X';
+/// Entries that are no members: an archive's label, GNU's lists of a folder's files, Sun's lists of who may read a file.
+const NO_MEMBERS: [u8; 3] = [b'V', b'D', b'A'];
 /// Bytes of a long name or an extended header, at most.
 const EXTENSION_BYTES: u64 = 1 << 20;
 
@@ -51,6 +54,17 @@ pub(super) fn walk(data: &mut dyn Read, limits: &Limits, members: &mut dyn Membe
             }
             EntryType::GNULongLink | EntryType::XGlobalHeader => {
                 extension(data, size)?;
+                continue;
+            }
+            // Sun's extended headers have the standard's form.
+            _ if block[KIND] == SUN_EXTENSION => {
+                pax = Some(extension(data, size)?);
+                continue;
+            }
+            _ if NO_MEMBERS.contains(&block[KIND]) => {
+                (long_name, pax) = (None, None);
+                skip(data, size)?;
+                skip(data, (BLOCK - size % BLOCK) % BLOCK)?;
                 continue;
             }
             _ => {}

@@ -1,6 +1,10 @@
 //! Ingested tables as DataFrames: the same rows as reading gives.
 
+use std::sync::Arc;
+
 use datafusion::prelude::{SessionConfig, SessionContext, col, ident, lit};
+use icefield_core::storage::Storage;
+use icefield_testkit::FaultyStore;
 
 use crate::support::{Drop, rows, shown, tar_gz};
 
@@ -66,4 +70,19 @@ async fn a_temporary_staging_folder_lives_as_long_as_the_dataframe() {
     let frame = ingested.table("calendar").unwrap().dataframe(&SessionContext::new()).unwrap();
     std::mem::drop(ingested);
     assert_eq!(frame.collect().await.unwrap().iter().map(|b| b.num_rows()).sum::<usize>(), 4);
+}
+
+#[tokio::test]
+async fn a_small_part_is_one_request_footer_and_rows_together() {
+    let store = FaultyStore::in_memory();
+    let storage = Storage::new().with_store("memory://drop", Arc::new(store.clone())).unwrap();
+    let drop = Drop { storage };
+    for i in 0..3 {
+        drop.put(&format!("calendar_2024-01-01_{i}.csv"), "id,price\n1,10\n2,20\n").await;
+    }
+    let ingested = drop.ingest().await.unwrap();
+    let frame = ingested.table("calendar").unwrap().dataframe(&SessionContext::new()).unwrap();
+    store.reset();
+    assert_eq!(frame.collect().await.unwrap().iter().map(|b| b.num_rows()).sum::<usize>(), 6);
+    assert_eq!(store.total(), 3, "{:?}", store.ops());
 }

@@ -5,6 +5,9 @@ mod bad_input;
 #[cfg(feature = "dataframe")]
 mod dataframes;
 mod drops;
+mod encodings;
+mod floods;
+mod litter;
 mod options;
 mod reports;
 mod support;

@@ -1,10 +1,12 @@
 //! Settings that decide what is read, and how often it is tried.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use icefield_core::storage::Storage;
 use icefield_ingest::{Csv, Ingest, Level, ManifestUse, Reason};
 use icefield_testkit::{FakeClock, Fault, FaultyStore, OpKind};
+use object_store::ObjectStoreExt;
 
 use crate::support::{Drop, PATTERN, rows, set_aside, tar_gz};
 
@@ -86,4 +88,31 @@ async fn a_last_row_without_a_line_end_is_cut_where_one_is_required() {
     let [cut] = ingested.quarantine.items() else { panic!("{:?}", ingested.quarantine) };
     assert_eq!((cut.level, cut.line, cut.reason), (Level::Row, Some(3), Reason::CutRow));
     assert_eq!(cut.raw.as_deref(), Some("2,20"));
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_it_is_read_is_left_to_the_next_run() {
+    let store = FaultyStore::in_memory();
+    let storage = Storage::new().with_store("memory://drop", Arc::new(store.clone())).unwrap();
+    let name = "calendar_2024-06-22_1.csv";
+    storage.write(&format!("memory://drop/in/{name}"), &b"id,price\n1,10\n"[..]).await.unwrap();
+    let ingest = Ingest::from_url("memory://drop/in")
+        .storage(storage)
+        .staging("memory://drop/staged")
+        .pattern(PATTERN);
+    let (inner, mut is_new) = (store.inner().clone(), false);
+    store.arm_when(move |op| {
+        if op.kind == OpKind::Get && op.path.ends_with(".csv") && !std::mem::replace(&mut is_new, true) {
+            // As many bytes as before, a moment later.
+            std::thread::sleep(Duration::from_millis(5));
+            let put = inner.put(&op.path.as_str().into(), "id,price\n2,20\n".into());
+            futures::executor::block_on(put).unwrap();
+        }
+        None
+    });
+    let ingested = ingest.clone().await.unwrap();
+    store.disarm();
+    assert!(ingested.tables.is_empty());
+    assert_eq!(set_aside(&ingested), [(Level::Archive, name.to_string(), None, None, Reason::Unreadable)]);
+    assert_eq!(rows(&ingest.await.unwrap(), "calendar").await, ["2|20"]);
 }
