@@ -117,14 +117,38 @@ pub(crate) fn elapsed(clock: &dyn Clock, since_ms: i64) -> Duration {
 pub struct FileCount {
     /// Files.
     pub files: u64,
-    /// Bytes, as far as metadata tells: the sizes of manifest lists are in no metadata and count as 0.
+    /// Bytes of the files whose size is known.
     pub bytes: u64,
+    /// Files whose size is not known: no metadata tells that of manifest lists and metadata files.
+    pub unknown_sizes: u64,
 }
 
 impl FileCount {
     pub(crate) fn add(&mut self, bytes: u64) {
+        self.add_if_known(Some(bytes));
+    }
+
+    pub(crate) fn add_if_known(&mut self, bytes: Option<u64>) {
         self.files += 1;
-        self.bytes += bytes;
+        match bytes {
+            Some(bytes) => self.bytes += bytes,
+            None => self.unknown_sizes += 1,
+        }
+    }
+
+    fn add_all(&mut self, other: &Self) {
+        self.files += other.files;
+        self.bytes += other.bytes;
+        self.unknown_sizes += other.unknown_sizes;
+    }
+
+    /// The size in words, without a number where none is known.
+    pub(crate) fn size(&self) -> String {
+        match self.unknown_sizes {
+            0 => Bytes(self.bytes).to_string(),
+            unknown if unknown == self.files => "size unknown".to_string(),
+            unknown => format!("{} and {unknown} of unknown size", Bytes(self.bytes)),
+        }
     }
 }
 
@@ -133,10 +157,7 @@ pub type FileCounts = BTreeMap<FileKind, FileCount>;
 
 pub(crate) fn total(counts: &FileCounts) -> FileCount {
     let mut total = FileCount::default();
-    for count in counts.values() {
-        total.files += count.files;
-        total.bytes += count.bytes;
-    }
+    counts.values().for_each(|count| total.add_all(count));
     total
 }
 
@@ -149,30 +170,38 @@ pub struct DeleteFailure {
     pub error: Error,
 }
 
-/// Deletes files and tells which could not be deleted.
+/// Locations that are held at once while files are deleted.
+const DELETED_TOGETHER: usize = 4096;
+
+/// Deletes files, in order as far as several are deleted at once, and tells which could not be deleted.
 pub(crate) async fn delete_files(
     storage: &Storage,
-    locations: Vec<String>,
+    mut locations: impl ExactSizeIterator<Item = String> + Send,
     concurrency: usize,
     progress: &Option<OnProgress>,
-    mut deleted: impl FnMut(&str),
+    mut deleted: impl FnMut(&str) + Send,
 ) -> Vec<DeleteFailure> {
     let total = Some(locations.len() as u64);
     let mut failures = Vec::new();
-    let mut outcomes = storage.delete_all(locations, concurrency);
     let mut done = 0;
-    while let Some((location, outcome)) = outcomes.next().await {
-        done += 1;
-        match outcome {
-            Ok(()) => deleted(&location),
-            Err(error) => {
-                tracing::warn!(file = %location, %error, "a file was not deleted");
-                failures.push(DeleteFailure { location, error });
-            }
+    loop {
+        let some: Vec<String> = locations.by_ref().take(DELETED_TOGETHER).collect();
+        if some.is_empty() {
+            return failures;
         }
-        tell(progress, Phase::Deleting, done, total);
+        let mut outcomes = storage.delete_all(some, concurrency);
+        while let Some((location, outcome)) = outcomes.next().await {
+            done += 1;
+            match outcome {
+                Ok(()) => deleted(&location),
+                Err(error) => {
+                    tracing::warn!(file = %location, %error, "a file was not deleted");
+                    failures.push(DeleteFailure { location, error });
+                }
+            }
+            tell(progress, Phase::Deleting, done, total);
+        }
     }
-    failures
 }
 
 /// Bytes in the unit that suits them.
@@ -214,3 +243,22 @@ pub const KIB: u64 = 1 << 10;
 pub const MIB: u64 = 1 << 20;
 /// 1024 MiB, in bytes.
 pub const GIB: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_nobody_knows_are_not_called_zero() {
+        let count = |known: &[u64], unknown| {
+            let mut count = FileCount::default();
+            known.iter().for_each(|bytes| count.add(*bytes));
+            (0..unknown).for_each(|_| count.add_if_known(None));
+            count.size()
+        };
+        assert_eq!(count(&[], 29), "size unknown");
+        assert_eq!(count(&[1024, 512], 0), "1.5 KiB");
+        assert_eq!(count(&[2], 3), "2 B and 3 of unknown size");
+        assert_eq!(count(&[], 0), "0 B");
+    }
+}

@@ -5,7 +5,8 @@
 //! - [`compact`] rewrites small files, and too large ones, to files of the target size;
 //! - [`expire_snapshots`] removes old snapshots and deletes the files that only they held;
 //! - [`remove_orphan_files`] deletes files in a table's folders that nothing names;
-//! - [`purge_table`] takes a table out of its catalog and deletes all that it names.
+//! - [`purge_table`] takes a table out of its catalog and deletes all that it names;
+//! - [`upkeep`] compacts and expires after small writes, when that is due.
 //!
 //! Options, defaults and rules are Iceberg's own. This crate is the only one that deletes published files, and each module
 //! says what it may delete and why that is safe.
@@ -15,8 +16,10 @@ mod compact;
 mod expire;
 mod identity;
 mod orphans;
+mod paths;
 mod purge;
 mod reach;
+mod upkeep;
 
 pub use common::{
     DeleteFailure, FileCount, FileCounts, GIB, KIB, MIB, Phase, Progress, days, hours, minutes,
@@ -30,3 +33,4 @@ pub use orphans::{
 };
 pub use purge::{Purge, PurgeReport, iceberg_catalog, purge_table};
 pub use reach::FileKind;
+pub use upkeep::{Upkeep, UpkeepReport, upkeep};

@@ -4,7 +4,7 @@
 //! unreachable. Data files go before the metadata that names them, the current metadata file last, so that a purge that
 //! was cut short can be done again from it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -13,13 +13,15 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use icefield_core::catalog::{Catalog, IcebergCatalog};
 use icefield_core::format::load_metadata;
-use icefield_core::{Result, Table};
+use icefield_core::{Error, Result, Table};
 
 use crate::common::{
     DELETE_CONCURRENCY, DeleteFailure, FileCount, FileCounts, OnProgress, Phase, Progress, SHOWN, Target,
     delete_files, require_gc, tell, total,
 };
-use crate::identity::key;
+use crate::identity::Equal;
+use crate::orphans::{Neighbours, own_roots};
+use crate::paths::{Folders, KeyHash, Path};
 use crate::reach::{FileKind, Manifests, Missing, present, statistics};
 
 /// Takes a table out of its catalog and deletes its files; see [`Purge`].
@@ -41,11 +43,14 @@ pub fn iceberg_catalog(catalog: Arc<dyn Catalog>) -> IcebergCatalog {
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) where `gc.enabled` is false: other tables may share the files.
-/// A snapshot whose manifests can't be read stops it before anything happens. Once the catalog has dropped the table,
-/// nothing is an error any more: what could not be deleted is in the report.
+/// A snapshot whose manifests can't be read stops it before anything happens, and so does a folder that another table of the
+/// catalog has too: the same table registered under two names is one of them.
+/// [`Conflict`](icefield_core::ErrorKind::Conflict) where another table has come to have the name meanwhile. Once the catalog
+/// has dropped the table, nothing is an error any more: what could not be deleted is in the report.
 #[must_use = "nothing happens until it is awaited"]
 pub struct Purge {
     target: Target,
+    check_other_tables: bool,
     progress: Option<OnProgress>,
 }
 
@@ -58,7 +63,13 @@ impl fmt::Debug for Purge {
 impl Purge {
     /// A purge of a table without a session.
     pub fn new(table: Table, catalog: Arc<dyn Catalog>) -> Self {
-        Self { target: Target { table, catalog }, progress: None }
+        Self { target: Target { table, catalog }, check_other_tables: true, progress: None }
+    }
+
+    /// Whether the catalog's other tables are loaded, to see that none has the same folder. Default: on.
+    pub fn check_other_tables(mut self, check: bool) -> Self {
+        self.check_other_tables = check;
+        self
     }
 
     /// Told how far it has come, from the task that awaits the purge: it must not block.
@@ -89,7 +100,8 @@ pub struct PurgeReport {
 
 impl fmt::Display for PurgeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "purged {} files", total(&self.files).files)?;
+        let all = total(&self.files);
+        write!(f, "purged {} files ({})", all.files, all.size())?;
         for failure in self.failures.iter().take(SHOWN) {
             write!(f, "; not deleted: {}: {}", failure.location, failure.error)?;
         }
@@ -99,11 +111,18 @@ impl fmt::Display for PurgeReport {
 
 #[tracing::instrument(name = "purge_table", skip_all, fields(table = %purge.target.table.ident()))]
 async fn run(purge: Purge) -> Result<PurgeReport> {
-    let Purge { target, progress } = purge;
+    let Purge { target, check_other_tables, progress } = purge;
     tell(&progress, Phase::Planning, 0, None);
     let table = target.reload().await?;
+    require_same(&target.table, &table)?;
     require_gc(table.metadata(), "purge")?;
+    if check_other_tables {
+        let neighbours = Neighbours::of(&target.catalog, &table).await?;
+        own_roots(table.metadata(), &Equal::default()).iter().try_for_each(|root| neighbours.check(root))?;
+    }
     let files = reached(&table).await?;
+    // The walk may have taken long: by now the name may be another table's, which is not to be dropped.
+    require_same(&table, &target.reload().await?)?;
     target.catalog.drop_table(table.ident()).await?;
 
     let mut report = PurgeReport::default();
@@ -119,14 +138,13 @@ async fn run(purge: Purge) -> Result<PurgeReport> {
         FileKind::Metadata,
     ];
     for kind in order {
-        let of_kind: HashMap<&str, u64> = files
-            .values()
-            .filter(|file| file.kind == kind)
-            .map(|file| (file.location.as_str(), file.bytes))
-            .collect();
         let mut count = FileCount::default();
-        let locations = of_kind.keys().map(ToString::to_string).collect();
-        let deleted = |location: &str| count.add(of_kind.get(location).copied().unwrap_or_default());
+        let of_kind: Vec<&Path> =
+            files.all.values().filter(|file| file.kind == kind).map(|file| &file.path).collect();
+        let locations = of_kind.into_iter().map(|path| files.folders.location(path));
+        let deleted = |location: &str| {
+            count.add_if_known(files.all.get(&KeyHash::of(location)).and_then(|file| file.bytes));
+        };
         let failures =
             delete_files(target.storage(), locations, DELETE_CONCURRENCY, &progress, deleted).await;
         report.failures.extend(failures);
@@ -134,53 +152,76 @@ async fn run(purge: Purge) -> Result<PurgeReport> {
             report.files.insert(kind, count);
         }
     }
-    let current = vec![table.metadata_location().to_string()];
+    let current = std::iter::once(table.metadata_location().to_string());
     let metadata = report.files.entry(FileKind::Metadata).or_default();
-    let failures = delete_files(target.storage(), current, 1, &progress, |_| metadata.add(0)).await;
+    let failures =
+        delete_files(target.storage(), current, 1, &progress, |_| metadata.add_if_known(None)).await;
     report.failures.extend(failures);
     tracing::info!(%report, "purged");
     Ok(report)
 }
 
-struct Reached {
-    kind: FileKind,
-    location: String,
-    bytes: u64,
+fn require_same(meant: &Table, found: &Table) -> Result<()> {
+    if meant.metadata().uuid() == found.metadata().uuid() {
+        return Ok(());
+    }
+    Err(Error::conflict(
+        "another table has this name now: the one to be purged was dropped or renamed meanwhile; load the table that is meant",
+    )
+    .with("table", found.ident()))
 }
 
-/// Everything that the table names but its current metadata file, by [`key`].
-async fn reached(table: &Table) -> Result<HashMap<String, Reached>> {
+struct Reached {
+    kind: FileKind,
+    path: Path,
+    /// Where metadata tells.
+    bytes: Option<u64>,
+}
+
+#[derive(Default)]
+struct AllReached {
+    all: HashMap<KeyHash, Reached>,
+    folders: Folders,
+}
+
+/// Everything that the table names but its current metadata file.
+async fn reached(table: &Table) -> Result<AllReached> {
     let (storage, current) = (table.storage(), table.metadata());
-    let mut files = HashMap::new();
+    let mut files = AllReached::default();
+    let AllReached { all: known, folders } = &mut files;
     let mut add = |kind, location: &str, bytes| {
-        let file = Reached { kind, location: location.to_string(), bytes };
-        files.entry(key(location)).or_insert(file);
+        let file = || Reached { kind, path: folders.path(location), bytes };
+        known.entry(KeyHash::of(location)).or_insert_with(file);
     };
-    // What earlier metadata files name may be gone, since expiry has deleted it.
-    let mut all = vec![(current.clone(), Missing::Fail)];
-    for log in current.metadata_log() {
-        add(FileKind::Metadata, &log.metadata_file, 0);
-        all.extend(
-            present(load_metadata(storage, &log.metadata_file).await, Missing::Skip)?
-                .map(|metadata| (metadata, Missing::Skip)),
-        );
-    }
-    let mut seen = std::collections::HashSet::new();
-    for (metadata, missing) in all {
+    let earlier: Vec<&str> = current.metadata_log().iter().map(|log| log.metadata_file.as_str()).collect();
+    earlier.iter().for_each(|location| add(FileKind::Metadata, location, None));
+    let mut seen = HashSet::new();
+    for location in std::iter::once(None).chain(earlier.into_iter().map(Some)) {
+        // One at a time: each has all of the table's snapshots. What an earlier one names may be gone, since expiry has
+        // deleted it.
+        let (metadata, missing) = match location {
+            None => (current.clone(), Missing::Fail),
+            Some(location) => match present(load_metadata(storage, location).await, Missing::Skip)? {
+                Some(metadata) => (metadata, Missing::Skip),
+                None => continue,
+            },
+        };
         for (_, location, bytes) in statistics(&metadata) {
-            add(FileKind::Statistics, &location, bytes);
+            add(FileKind::Statistics, &location, Some(bytes));
         }
         let new: Vec<_> =
             metadata.snapshots().filter(|snapshot| seen.insert(snapshot.snapshot_id())).cloned().collect();
         let manifests = Manifests::of(storage, new.iter().cloned(), missing).await?;
         for snapshot in &new {
-            add(FileKind::ManifestList, snapshot.manifest_list(), 0);
+            add(FileKind::ManifestList, snapshot.manifest_list(), None);
         }
         for manifest in manifests.0.values() {
-            add(FileKind::Manifest, &manifest.manifest_path, manifest.manifest_length.max(0) as u64);
+            let bytes = u64::try_from(manifest.manifest_length).ok();
+            add(FileKind::Manifest, &manifest.manifest_path, bytes);
         }
-        manifests.visit_live(storage, missing, |_, _| true, &mut add).await?;
+        let visit = |kind, location: &str, bytes| add(kind, location, Some(bytes));
+        manifests.visit_live(storage, missing, |_, _| true, visit).await?;
     }
-    files.remove(&key(table.metadata_location()));
+    files.all.remove(&KeyHash::of(table.metadata_location()));
     Ok(files)
 }

@@ -10,6 +10,7 @@ use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use super::SqlCatalog;
 use super::database::{CommitError, Database};
+use super::loaded::Loaded;
 use super::statements::{self, Statements};
 
 /// Opens a [`SqlCatalog`].
@@ -180,6 +181,7 @@ impl SqlCatalogBuilder {
             clock: self.clock.unwrap_or_else(SystemClock::shared),
             database,
             statements: Statements::new(true),
+            loaded: Loaded::default(),
         };
         catalog.statements = catalog.retry(|_| prepare(&*catalog.database)).await?;
         Ok(catalog)

@@ -52,7 +52,10 @@ impl SqlCatalog {
         }
         let swap = if staged.is_empty() { Swap::Done } else { self.swap(&staged).await };
         match swap {
-            Swap::Done => CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect()),
+            Swap::Done => {
+                staged.iter().for_each(|next| self.loaded.put(&next.table));
+                CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect())
+            }
             Swap::Lost(e) => {
                 self.discard(&staged).await;
                 CommitOutcome::Conflict(e)

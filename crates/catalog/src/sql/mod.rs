@@ -16,6 +16,7 @@
 mod builder;
 mod commit;
 mod database;
+mod loaded;
 mod namespace;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -38,6 +39,7 @@ use icefield_core::{Clock, Error, ErrorKind, Result, Table};
 
 pub use builder::SqlCatalogBuilder;
 use database::{CommitError, Database, Row, Transaction};
+use loaded::Loaded;
 use namespace::encode;
 use statements::Statements;
 
@@ -55,6 +57,7 @@ pub struct SqlCatalog {
     clock: Arc<dyn Clock>,
     database: Box<dyn Database>,
     statements: Statements,
+    loaded: Loaded,
 }
 
 impl SqlCatalog {
@@ -389,9 +392,15 @@ impl Catalog for SqlCatalog {
     async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
         let mut location = self.required_pointer(ident).await?;
         loop {
+            if let Some(table) = self.loaded.get(ident, &location) {
+                return Ok(table);
+            }
             match load_metadata(&self.storage, &location).await {
                 Ok(metadata) => {
-                    return Ok(Table::new(ident.clone(), Arc::new(metadata), location, self.storage.clone()));
+                    let metadata = Arc::new(metadata);
+                    let table = Table::new(ident.clone(), metadata, location, self.storage.clone());
+                    self.loaded.put(&table);
+                    return Ok(table);
                 }
                 Err(e) if e.kind() == ErrorKind::NotFound => {
                     // The file may have been cleaned up after the pointer moved on from it.

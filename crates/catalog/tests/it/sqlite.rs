@@ -203,3 +203,34 @@ async fn the_uri_of_pyiceberg_opens_the_same_file() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_table_is_read_again_only_when_another_has_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ours, theirs) = (open(folder.path()).await, open(folder.path()).await);
+    let ns = namespace(&["ns"]);
+    ours.create_namespace(&ns, HashMap::new()).await.unwrap();
+    let table = ours.create_table(&ns, creation("t")).await.unwrap();
+    let ident: &TableIdent = table.ident();
+    let first = theirs.load_table(ident).await.unwrap();
+    for n in 0..3 {
+        let outcome = ours.commit(vec![set_property(&table, "n", &n.to_string())]).await;
+        let CommitOutcome::Done(tables) = outcome else { panic!("{outcome:?}") };
+        let seen = theirs.load_table(ident).await.unwrap();
+        assert_eq!(seen.metadata_location(), tables[0].metadata_location());
+        assert_eq!(seen.property("n"), Some(n.to_string().as_str()));
+        assert_ne!(seen.metadata_location(), first.metadata_location());
+    }
+    // Nobody reads what they know already: the file may be gone from under them, and only a newcomer misses it.
+    let now = ours.load_table(ident).await.unwrap();
+    ours.storage().delete(now.metadata_location()).await.unwrap();
+    assert_eq!(ours.load_table(ident).await.unwrap().property("n"), Some("2"));
+    assert_eq!(theirs.load_table(ident).await.unwrap().property("n"), Some("2"));
+    let newcomer = open(folder.path()).await;
+    assert_eq!(newcomer.load_table(ident).await.unwrap_err().kind(), ErrorKind::DataInvalid);
+
+    // A table of the same name that was created anew is another one.
+    ours.drop_table(ident).await.unwrap();
+    let anew = ours.create_table(&ns, creation("t")).await.unwrap();
+    assert_eq!(theirs.load_table(ident).await.unwrap().metadata().uuid(), anew.metadata().uuid());
+}

@@ -22,6 +22,8 @@ const EXPIRED_KEYS: &str = "icefield.idempotency.expired-keys.";
 /// Table property: how many keys of expired snapshots a branch keeps.
 const MAX_EXPIRED_KEYS: &str = "icefield.idempotency.max-expired-keys";
 const MAX_EXPIRED_KEYS_DEFAULT: usize = 10_000;
+/// Bytes of the keys that a branch keeps, whatever their number: every commit writes them again.
+const MAX_EXPIRED_KEYS_BYTES: usize = 1 << 20;
 
 /// Whether a commit with this idempotency key is part of the branch, and its snapshot unless that was expired.
 pub fn is_applied(metadata: &TableMetadata, branch: &str, key: &str) -> Option<Option<SnapshotRef>> {
@@ -78,7 +80,12 @@ pub(super) fn keep_keys(
         going.reverse();
         let mut keys = expired_keys(metadata, &branch);
         keys.extend(going);
-        let skip = keys.len().saturating_sub(most);
+        let mut bytes = 0;
+        let newest = keys.iter().rev().take(most).take_while(|key| {
+            bytes += key.len() + 3; // with quotes and comma
+            bytes <= MAX_EXPIRED_KEYS_BYTES
+        });
+        let skip = keys.len() - newest.count();
         let text = serde_json::to_string(&keys[skip..])
             .map_err(|e| crate::Error::internal("keys can't be serialised").with_source(e))?;
         properties.insert(format!("{EXPIRED_KEYS}{branch}"), text);

@@ -15,7 +15,18 @@ use icefield_core::{Error, ErrorKind, Result, Table as CoreTable};
 use crate::session::Session;
 use crate::table::Table;
 
+/// Properties of tables that are created here, unless the caller says otherwise. Each commit writes the whole metadata anew:
+/// metadata files go with the commit that drops them from the table's log (RFC 0005).
+const DEFAULTS: [(&str, &str); 2] = [
+    ("write.metadata.delete-after-commit.enabled", "true"),
+    // Iceberg's own default, said for whoever looks: readers that just looked at the catalog have that many commits' time.
+    ("write.metadata.previous-versions-max", "100"),
+];
+
 /// The layout and properties of a table to be created.
+///
+/// Where the caller does not set them, the properties `write.metadata.delete-after-commit.enabled` is `true` and
+/// `write.metadata.previous-versions-max` 100: of earlier metadata files the last 100 stay.
 #[derive(Debug, Clone, Default)]
 pub struct TableOptions {
     partition: Vec<PartitionTerm>,
@@ -118,6 +129,9 @@ impl TableOptions {
         };
         let mut properties = self.properties.clone();
         properties.remove("format-version");
+        for (name, value) in DEFAULTS {
+            properties.entry(name.to_string()).or_insert_with(|| value.to_string());
+        }
         Ok(TableCreation {
             name: name.to_string(),
             location: self.location.clone(),

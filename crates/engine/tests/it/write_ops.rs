@@ -327,3 +327,29 @@ async fn a_partition_is_the_same_one_after_its_column_was_widened() {
     assert_eq!(data_files(report.table.core()).await.len(), 4);
     assert_eq!(content(report.table.core()).await.rows, 4);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_created_table_keeps_its_last_metadata_files_only() {
+    let lake = Lake::open().await;
+    let append = |name: &'static str, most: Option<&'static str>| {
+        let rows = lake.frame(&[batch(vec![("id", longs([1]))])]);
+        rows.append_to(&lake.session, name).create_with(move |new| match most {
+            Some(most) => new.property("write.metadata.previous-versions-max", most),
+            None => new.property("write.metadata.delete-after-commit.enabled", "false"),
+        })
+    };
+    for _ in 0..8 {
+        append("a.few", Some("3")).await.unwrap();
+        append("a.all", None).await.unwrap();
+    }
+    for (name, files) in [("few", 4), ("all", 8)] {
+        let folder = lake.folder.path().join("a").join(name).join("metadata");
+        let names = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        let is_metadata = |name: &std::ffi::OsStr| name.to_string_lossy().ends_with(".metadata.json");
+        let kept = names.filter(|entry| is_metadata(&entry.as_ref().unwrap().file_name())).count();
+        assert_eq!(kept, files, "{name}");
+    }
+    let created = lake.session.create_table("a.t", [optional("id", long())]).await.unwrap();
+    assert_eq!(created.core().property("write.metadata.delete-after-commit.enabled"), Some("true"));
+    assert_eq!(created.core().property("write.metadata.previous-versions-max"), Some("100"));
+}

@@ -333,6 +333,7 @@ impl CompactionPlan {
         FileCount {
             files: self.groups.iter().map(|g| g.files.len() as u64).sum(),
             bytes: self.groups.iter().map(|g| g.bytes).sum(),
+            ..FileCount::default()
         }
     }
 

@@ -10,21 +10,23 @@ use icefield_core::storage::Storage;
 use icefield_core::table::references;
 use icefield_core::{Error, Result, Table};
 
-use crate::identity::key;
+use crate::paths::{Folders, KeyHash, Path};
 use crate::reach::{FileKind, Manifests, Missing, is_of_data, present, statistics};
 
 #[derive(Debug)]
 struct Candidate {
     kind: FileKind,
-    location: String,
-    bytes: u64,
+    path: Path,
+    /// Where metadata tells.
+    bytes: Option<u64>,
 }
 
 /// Files that snapshots to be removed reach and that none of those seen to stay does.
 #[derive(Debug)]
 pub(super) struct Unreached {
     gone: HashSet<i64>,
-    candidates: HashMap<String, Candidate>,
+    candidates: HashMap<KeyHash, Candidate>,
+    folders: Folders,
     /// Snapshots and manifests that are known to stay, so that each is read once.
     stay: HashSet<i64>,
     read: HashSet<String>,
@@ -39,6 +41,7 @@ impl Unreached {
             metadata.snapshots().cloned().partition(|s| gone.contains(&s.snapshot_id()));
         let mut this = Self {
             candidates: HashMap::new(),
+            folders: Folders::default(),
             stay: HashSet::new(),
             read: HashSet::new(),
             specs: BTreeSet::new(),
@@ -49,34 +52,31 @@ impl Unreached {
         let kept = Manifests::of(storage, staying.iter().cloned(), Missing::Fail).await?;
         let only_theirs = |key: &str| !kept.0.contains_key(key);
         let mut candidates = HashMap::new();
+        let folders = &mut this.folders;
+        let mut add = |kind, location: &str, bytes| {
+            let candidate = || Candidate { kind, path: folders.path(location), bytes };
+            candidates.entry(KeyHash::of(location)).or_insert_with(candidate);
+        };
+        for manifest in theirs.0.values() {
+            let bytes = u64::try_from(manifest.manifest_length).ok();
+            add(FileKind::Manifest, &manifest.manifest_path, bytes);
+        }
+        for snapshot in &going {
+            add(FileKind::ManifestList, snapshot.manifest_list(), None);
+        }
+        for (snapshot_id, location, bytes) in statistics(metadata) {
+            if this.gone.contains(&snapshot_id) {
+                add(FileKind::Statistics, &location, Some(bytes));
+            }
+        }
         theirs
             .visit_live(
                 storage,
                 Missing::Skip,
                 |key, _| only_theirs(key),
-                |kind, location, bytes| {
-                    candidates.entry(key(location)).or_insert_with(|| Candidate {
-                        kind,
-                        location: location.to_string(),
-                        bytes,
-                    });
-                },
+                |kind, location, bytes| add(kind, location, Some(bytes)),
             )
             .await?;
-        let mut add = |kind, location: &str, bytes| {
-            candidates.insert(key(location), Candidate { kind, location: location.to_string(), bytes });
-        };
-        for manifest in theirs.0.values() {
-            add(FileKind::Manifest, &manifest.manifest_path, manifest.manifest_length.max(0) as u64);
-        }
-        for snapshot in &going {
-            add(FileKind::ManifestList, snapshot.manifest_list(), 0);
-        }
-        for (snapshot_id, location, bytes) in statistics(metadata) {
-            if this.gone.contains(&snapshot_id) {
-                add(FileKind::Statistics, &location, bytes);
-            }
-        }
         this.candidates = candidates;
         this.keep(storage, metadata, staying, kept).await?;
         Ok(this)
@@ -103,18 +103,18 @@ impl Unreached {
         manifests: Manifests,
     ) -> Result<()> {
         for snapshot in &snapshots {
-            self.candidates.remove(&key(snapshot.manifest_list()));
+            self.candidates.remove(&KeyHash::of(snapshot.manifest_list()));
             self.stay.insert(snapshot.snapshot_id());
         }
         for (snapshot_id, location, _) in statistics(metadata) {
             // What the commit takes away is named by the metadata before it; the metadata after it names what stays.
             let goes = metadata.snapshot_by_id(snapshot_id).is_some() && self.gone.contains(&snapshot_id);
             if !goes {
-                self.candidates.remove(&key(&location));
+                self.candidates.remove(&KeyHash::of(&location));
             }
         }
-        for (key, manifest) in &manifests.0 {
-            self.candidates.remove(key);
+        for manifest in manifests.0.values() {
+            self.candidates.remove(&KeyHash::of(&manifest.manifest_path));
             self.specs.insert(manifest.partition_spec_id);
         }
         // A manifest of data files holds no delete files, and the other way round.
@@ -134,7 +134,7 @@ impl Unreached {
                 Missing::Fail,
                 |key, manifest| !read.contains(key) && if is_of_data(manifest) { data } else { deletes },
                 |_, location, _| {
-                    candidates.remove(&key(location));
+                    candidates.remove(&KeyHash::of(location));
                 },
             )
             .await?;
@@ -144,9 +144,9 @@ impl Unreached {
 
     /// Takes out the metadata files that `table` names, whatever else names them.
     pub(super) fn keep_metadata_files(&mut self, table: &Table) {
-        self.candidates.remove(&key(table.metadata_location()));
+        self.candidates.remove(&KeyHash::of(table.metadata_location()));
         for entry in table.metadata().metadata_log() {
-            self.candidates.remove(&key(&entry.metadata_file));
+            self.candidates.remove(&KeyHash::of(&entry.metadata_file));
         }
     }
 
@@ -155,19 +155,19 @@ impl Unreached {
         Used { snapshots: self.stay.clone(), specs: self.specs.clone() }
     }
 
-    pub(super) fn get(&self, location: &str) -> Option<(FileKind, u64)> {
-        self.candidates.get(&key(location)).map(|c| (c.kind, c.bytes))
+    pub(super) fn get(&self, location: &str) -> Option<(FileKind, Option<u64>)> {
+        self.candidates.get(&KeyHash::of(location)).map(|c| (c.kind, c.bytes))
     }
 
-    pub(super) fn for_each(&self, mut visit: impl FnMut(FileKind, &str, u64)) {
-        self.candidates.values().for_each(|c| visit(c.kind, &c.location, c.bytes));
+    pub(super) fn for_each(&self, mut visit: impl FnMut(FileKind, Option<u64>)) {
+        self.candidates.values().for_each(|c| visit(c.kind, c.bytes));
     }
 
     /// Every location, what is named by others before what names it.
-    pub(super) fn in_order(&self) -> Vec<String> {
+    pub(super) fn in_order(&self) -> impl ExactSizeIterator<Item = String> + Send {
         let mut all: Vec<&Candidate> = self.candidates.values().collect();
-        all.sort_by(|a, b| (a.kind, &a.location).cmp(&(b.kind, &b.location)));
-        all.into_iter().map(|candidate| candidate.location.clone()).collect()
+        all.sort_unstable_by_key(|candidate| candidate.kind);
+        all.into_iter().map(|candidate| self.folders.location(&candidate.path))
     }
 }
 

@@ -141,6 +141,11 @@ impl ExpireSnapshots {
         self
     }
 
+    /// How many snapshots of `table`, as it is known, would go. Makes no request.
+    pub(crate) fn may_go(&self, table: &Table) -> Result<usize> {
+        Ok(retention::select(table.metadata(), &self.rules(table.metadata())?)?.snapshots.len())
+    }
+
     fn rules(&self, metadata: &TableMetadata) -> Result<Rules> {
         let properties = Properties::new(metadata.properties());
         let now_ms = self.target.now_ms();
@@ -188,7 +193,7 @@ impl ExpireSnapshots {
         report.planning = elapsed(&*clock, started);
         if is_empty(&expiry) || self.dry_run {
             report.took(expiry);
-            unreached.for_each(|kind, _, bytes| report.files.entry(kind).or_default().add(bytes));
+            unreached.for_each(|kind, bytes| report.files.entry(kind).or_default().add_if_known(bytes));
             return Ok(report);
         }
 
@@ -223,7 +228,7 @@ impl ExpireSnapshots {
                 report.failures =
                     delete_files(&storage, locations, self.delete_concurrency, &self.progress, |location| {
                         if let Some((kind, bytes)) = unreached.get(location) {
-                            report.files.entry(kind).or_default().add(bytes);
+                            report.files.entry(kind).or_default().add_if_known(bytes);
                         }
                     })
                     .await;

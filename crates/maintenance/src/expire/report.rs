@@ -6,7 +6,7 @@ use std::time::Duration;
 use icefield_core::Error;
 use icefield_core::commit::Expiry;
 
-use crate::common::{Bytes, DeleteFailure, FileCounts, SHOWN, total};
+use crate::common::{DeleteFailure, FileCounts, SHOWN, total};
 
 /// What an expiry removed, or would remove.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl ExpireReport {
         total(&self.files).files
     }
 
-    /// The bytes of the files that were deleted, as far as metadata tells.
+    /// The bytes of the files that were deleted, without those whose size is not known ([`FileCount::unknown_sizes`](crate::FileCount::unknown_sizes)).
     pub fn deleted_bytes(&self) -> u64 {
         total(&self.files).bytes
     }
@@ -85,7 +85,10 @@ impl fmt::Display for ExpireReport {
         }
         let all = total(&self.files);
         let verb = if self.dry_run { "would delete" } else { "deleted" };
-        write!(f, "; {verb} {} files ({})", all.files, Bytes(all.bytes))?;
+        write!(f, "; {verb} {} files", all.files)?;
+        if all.files > 0 {
+            write!(f, " ({})", all.size())?;
+        }
         for (i, (kind, count)) in self.files.iter().enumerate() {
             write!(f, "{}{} {kind}", if i == 0 { ": " } else { ", " }, count.files)?;
         }

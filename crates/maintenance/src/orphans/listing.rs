@@ -1,5 +1,6 @@
 //! What a store holds in the folders of a table, and what becomes of each file.
 
+use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap};
 
 use iceberg::spec::TableMetadata;
@@ -9,32 +10,38 @@ use super::report::{KeptFile, KeptReason, OrphanFile};
 use super::roots::Neighbours;
 use crate::common::FileCount;
 use crate::identity::{Equal, Prefix, key};
+use crate::paths::{Folders, KeyHash, Path};
 
 /// What the table's metadata says of a file, from the least to the most.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
     Unreached,
     /// It names the same path on another store.
-    Mismatch(String),
+    Mismatch(Box<str>),
     ReachedByPrevious,
     Reached,
 }
 
+/// A listed file. There may be millions: what many have in common is held once, in the [`Listing`].
 #[derive(Debug)]
 struct Entry {
-    location: String,
-    prefix: Prefix,
+    path: Path,
+    prefix: u32,
     bytes: u64,
     modified_ms: i64,
     /// Why it stays even when nothing reaches it.
-    hold: Option<KeptReason>,
+    hold: Option<Box<KeptReason>>,
     state: State,
 }
 
-/// The listed files by [`key`]. Files of the same path on several stores share a key.
+/// The listed files by [`key`].
 #[derive(Debug)]
 pub(super) struct Listing {
-    entries: HashMap<String, Vec<Entry>>,
+    entries: HashMap<KeyHash, Entry>,
+    /// Files whose key another one has too: of the same path on another store.
+    more: Vec<(KeyHash, Entry)>,
+    folders: Folders,
+    prefixes: Vec<Prefix>,
     equal: Equal,
     cutoff_ms: i64,
     /// Names of partition fields that look like hidden files.
@@ -62,22 +69,46 @@ impl Listing {
         let fields =
             metadata.partition_specs_iter().flat_map(|spec| spec.fields()).map(|field| field.name.clone());
         let visible = fields.filter(|name| name.starts_with(['_', '.'])).collect();
-        Self { entries: HashMap::new(), equal, cutoff_ms, visible, listed: FileCount::default() }
+        Self {
+            entries: HashMap::new(),
+            more: Vec::new(),
+            folders: Folders::default(),
+            prefixes: Vec::new(),
+            equal,
+            cutoff_ms,
+            visible,
+            listed: FileCount::default(),
+        }
     }
 
     /// Adds a file that was listed in `root`.
     pub(super) fn add(&mut self, root: &str, file: FileEntry, neighbours: &Neighbours) {
         self.listed.add(file.size);
         let hold = self.hold(root, &file, neighbours);
-        let (prefix, key) = self.equal.split(&file.location);
-        self.entries.entry(key).or_default().push(Entry {
-            location: file.location,
-            prefix,
+        let entry = Entry {
+            path: self.folders.path(&file.location),
+            prefix: self.prefix(&file.location),
             bytes: file.size,
             modified_ms: file.modified_ms,
-            hold,
+            hold: hold.map(Box::new),
             state: State::Unreached,
+        };
+        match self.entries.entry(KeyHash::of(&file.location)) {
+            Slot::Vacant(slot) => {
+                slot.insert(entry);
+            }
+            Slot::Occupied(slot) => self.more.push((*slot.key(), entry)),
+        }
+    }
+
+    fn prefix(&mut self, location: &str) -> u32 {
+        let prefix = self.equal.split(location).0;
+        let known = self.prefixes.iter().position(|known| *known == prefix);
+        let at = known.unwrap_or_else(|| {
+            self.prefixes.push(prefix);
+            self.prefixes.len() - 1
         });
+        u32::try_from(at).unwrap_or(u32::MAX)
     }
 
     fn hold(&self, root: &str, file: &FileEntry, neighbours: &Neighbours) -> Option<KeptReason> {
@@ -105,12 +136,14 @@ impl Listing {
 
     /// Notes that the table's metadata names `location`.
     pub(super) fn reach(&mut self, location: &str, by: By) {
-        let (prefix, key) = self.equal.split(location);
-        for entry in self.entries.get_mut(&key).into_iter().flatten() {
-            let state = match (prefix.covers(&entry.prefix), by) {
+        let (prefix, key) = (self.equal.split(location).0, KeyHash::of(location));
+        let more = self.more.iter_mut().filter(|(of, _)| *of == key).map(|(_, entry)| entry);
+        for entry in self.entries.get_mut(&key).into_iter().chain(more) {
+            let covers = self.prefixes.get(entry.prefix as usize).is_none_or(|listed| prefix.covers(listed));
+            let state = match (covers, by) {
                 (true, By::Current) => State::Reached,
                 (true, By::Previous) => State::ReachedByPrevious,
-                (false, _) => State::Mismatch(location.to_string()),
+                (false, _) => State::Mismatch(location.into()),
             };
             if state > entry.state {
                 entry.state = state;
@@ -119,13 +152,11 @@ impl Listing {
     }
 
     /// Files that differ from one that the table names in scheme or authority only: both locations.
-    pub(super) fn mismatches(&self) -> Vec<(&str, &str)> {
-        let mut all: Vec<(&str, &str)> = self
-            .entries
-            .values()
-            .flatten()
+    pub(super) fn mismatches(&self) -> Vec<(String, &str)> {
+        let mut all: Vec<(String, &str)> = self
+            .all()
             .filter_map(|entry| match &entry.state {
-                State::Mismatch(named) => Some((entry.location.as_str(), named.as_str())),
+                State::Mismatch(named) => Some((self.folders.location(&entry.path), &**named)),
                 _ => None,
             })
             .collect();
@@ -133,21 +164,29 @@ impl Listing {
         all
     }
 
+    fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().chain(self.more.iter().map(|(_, entry)| entry))
+    }
+
     /// What goes and what stays, by location. `keep_mismatches` is what to do about [`Listing::mismatches`].
     pub(super) fn sort(self, keep_mismatches: bool) -> Sorted {
         let mut sorted = Sorted::default();
-        for entry in self.entries.into_values().flatten() {
-            let Entry { location, bytes, modified_ms, hold, state, .. } = entry;
+        let more = self.more.into_iter().map(|(_, entry)| entry);
+        for entry in self.entries.into_values().chain(more) {
+            let Entry { path, bytes, modified_ms, hold, state, .. } = entry;
             let reason = match (state, hold) {
                 (State::Reached, _) => {
                     sorted.reachable.add(bytes);
                     continue;
                 }
-                (_, Some(hold)) => Some(hold),
+                (_, Some(hold)) => Some(*hold),
                 (State::ReachedByPrevious, None) => Some(KeptReason::PreviousMetadata),
-                (State::Mismatch(named), None) if keep_mismatches => Some(KeptReason::PrefixMismatch(named)),
+                (State::Mismatch(named), None) if keep_mismatches => {
+                    Some(KeptReason::PrefixMismatch(named.into()))
+                }
                 (State::Mismatch(_) | State::Unreached, None) => None,
             };
+            let location = self.folders.location(&path);
             match reason {
                 Some(reason) => sorted.kept.push(KeptFile { location, bytes, modified_ms, reason }),
                 None => sorted.orphans.push(OrphanFile { location, bytes, modified_ms }),

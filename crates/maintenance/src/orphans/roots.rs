@@ -14,7 +14,7 @@ const PATHS: [&str; 4] =
     ["write.data.path", "write.metadata.path", "write.object-storage.path", "write.folder-storage.path"];
 
 /// The folders that a table writes to, none inside another.
-pub(super) fn own_roots(metadata: &TableMetadata, equal: &Equal) -> Vec<String> {
+pub(crate) fn own_roots(metadata: &TableMetadata, equal: &Equal) -> Vec<String> {
     let elsewhere = PATHS.iter().filter_map(|name| metadata.properties().get(*name));
     let mut roots: Vec<String> = Vec::new();
     for folder in std::iter::once(metadata.location()).chain(elsewhere.map(String::as_str)) {
@@ -47,11 +47,11 @@ pub(super) fn chosen_root(
 
 /// The folders of the catalog's other tables.
 #[derive(Debug, Default)]
-pub(super) struct Neighbours(Vec<(TableIdent, String)>);
+pub(crate) struct Neighbours(Vec<(TableIdent, String)>);
 
 impl Neighbours {
     /// Loads all other tables. One request for each namespace and one or two for each table.
-    pub(super) async fn of(catalog: &Arc<dyn Catalog>, table: &Table) -> Result<Self> {
+    pub(crate) async fn of(catalog: &Arc<dyn Catalog>, table: &Table) -> Result<Self> {
         let mut idents = Vec::new();
         let mut namespaces: Vec<Option<NamespaceIdent>> = vec![None];
         while let Some(parent) = namespaces.pop() {
@@ -86,7 +86,7 @@ impl Neighbours {
     }
 
     /// Refuses a folder that another table has too: which files are whose can't be told.
-    pub(super) fn check(&self, root: &str) -> Result<()> {
+    pub(crate) fn check(&self, root: &str) -> Result<()> {
         let shared = self.0.iter().find(|(_, folder)| is_within(root, folder) && is_within(folder, root));
         match shared {
             None => Ok(()),

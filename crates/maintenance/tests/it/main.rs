@@ -13,4 +13,5 @@ mod orphans;
 mod purge;
 mod racing;
 mod read_only;
+mod upkeep;
 mod world;

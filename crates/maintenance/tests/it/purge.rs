@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::TryStreamExt;
 use iceberg::spec::FormatVersion;
 use icefield_core::ErrorKind;
-use icefield_core::catalog::Catalog;
+use icefield_core::catalog::{Catalog, TableIdent};
 use icefield_core::storage::FileEntry;
 use icefield_maintenance::{ExpireSnapshots, FileKind, Purge, iceberg_catalog};
 
@@ -67,4 +67,38 @@ async fn crates_that_are_built_on_iceberg_purge_through_its_trait() {
     let catalog: Arc<dyn Catalog> = world.catalog.clone();
     iceberg::Catalog::purge_table(&iceberg_catalog(catalog), &world.ident).await.unwrap();
     assert_eq!(files(&world).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_table_registered_under_two_names_is_not_purged_by_one() {
+    let world = World::new().await;
+    world.append(&["f"]).await;
+    let table = world.table().await;
+    let other = TableIdent::new(world.ident.namespace().clone(), "other".to_string());
+    world.catalog.register_table(&other, table.metadata_location()).await.unwrap();
+    let before = files(&world).await;
+    let error = Purge::new(table.clone(), world.catalog.clone()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert_eq!(files(&world).await, before);
+    assert!(world.catalog.table_exists(&world.ident).await.unwrap());
+
+    world.catalog.drop_table(&other).await.unwrap();
+    Purge::new(table, world.catalog.clone()).await.unwrap();
+    assert_eq!(files(&world).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_report_says_so_where_sizes_are_not_known() {
+    let world = World::new().await;
+    for name in ["a", "b", "c"] {
+        world.append(&[name]).await;
+    }
+    let expiry = ExpireSnapshots::new(world.table().await, world.catalog.clone());
+    let report = expiry.older_than_ms(i64::MAX).await.unwrap();
+    assert_eq!(report.files[&FileKind::ManifestList].unknown_sizes, 2);
+    let shown = report.to_string();
+    assert!(shown.contains("deleted 2 files (size unknown): 2 manifest lists"), "{shown}");
+    let report = Purge::new(world.table().await, world.catalog.clone()).await.unwrap();
+    let shown = report.to_string();
+    assert!(shown.contains(" of unknown size)"), "{shown}");
 }

@@ -2,7 +2,7 @@
 //! the pointer moves.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -10,8 +10,8 @@ use icefield_core::catalog::{
     Catalog, CommitOutcome, CommitRequest, NamespaceIdent, TableCreation, TableIdent, TableUpdate,
 };
 use icefield_core::storage::Storage;
-use icefield_core::{Clock, Result, Table};
-use icefield_maintenance::{ExpireSnapshots, days};
+use icefield_core::{Clock, ErrorKind, Result, Table};
+use icefield_maintenance::{ExpireSnapshots, Purge, days};
 
 use crate::world::World;
 
@@ -20,6 +20,21 @@ struct Racing {
     inner: Arc<dyn Catalog>,
     first: Mutex<Option<CommitRequest>>,
     raced: AtomicBool,
+    /// The look at the table before which another process drops it and creates one of the same name; 0 for none.
+    replaced_at_load: AtomicUsize,
+    loads: AtomicUsize,
+}
+
+impl Racing {
+    fn new(inner: Arc<dyn Catalog>) -> Self {
+        Self {
+            inner,
+            first: Mutex::new(None),
+            raced: AtomicBool::new(false),
+            replaced_at_load: AtomicUsize::new(0),
+            loads: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[async_trait]
@@ -74,6 +89,12 @@ impl Catalog for Racing {
     }
 
     async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
+        if self.loads.fetch_add(1, Ordering::SeqCst) + 1 == self.replaced_at_load.load(Ordering::SeqCst) {
+            let schema = self.inner.load_table(ident).await?.schema().as_ref().clone();
+            self.inner.drop_table(ident).await?;
+            let creation = TableCreation::builder().name(ident.name().to_string()).schema(schema).build();
+            self.inner.create_table(ident.namespace(), creation).await?;
+        }
         self.inner.load_table(ident).await
     }
 
@@ -111,11 +132,7 @@ async fn a_tag_that_is_set_on_an_expiring_snapshot_at_the_last_moment_is_kept() 
         requirements: Vec::new(),
         updates: vec![TableUpdate::SetSnapshotRef { ref_name: "late".to_string(), reference }],
     };
-    let racing = Arc::new(Racing {
-        inner: w.shared_catalog(),
-        first: Mutex::new(Some(tag)),
-        raced: AtomicBool::new(false),
-    });
+    let racing = Arc::new(Racing { first: Mutex::new(Some(tag)), ..Racing::new(w.shared_catalog()) });
     w.later();
     let outcome = ExpireSnapshots::new(w.table().await, racing.clone()).older_than(days(0)).await;
     assert!(racing.raced.load(Ordering::SeqCst));
@@ -124,5 +141,46 @@ async fn a_tag_that_is_set_on_an_expiring_snapshot_at_the_last_moment_is_kept() 
     assert_eq!(outcome.unwrap().snapshots, Vec::<i64>::new());
     let table = w.table().await;
     assert_eq!(table.metadata().snapshot_for_ref("late").map(|s| s.snapshot_id()), Some(first));
+    w.assert_whole().await;
+}
+
+#[tokio::test]
+async fn a_table_that_took_the_name_during_a_purge_is_not_dropped() {
+    let w = World::new().await;
+    w.append(&["a"]).await;
+    let purged = w.table().await;
+    let before = w.stored().await;
+    let racing = Arc::new(Racing::new(w.shared_catalog()));
+    racing.replaced_at_load.store(2, Ordering::SeqCst);
+    let purge = Purge::new(purged.clone(), racing).check_other_tables(false);
+    assert_eq!(purge.await.unwrap_err().kind(), ErrorKind::Conflict);
+    let now = w.table().await;
+    assert_ne!(now.metadata().uuid(), purged.metadata().uuid());
+    assert!(w.stored().await.is_superset(&before), "nothing was deleted");
+
+    // It was another one before the purge began.
+    let purge = Purge::new(purged, w.shared_catalog());
+    assert_eq!(purge.await.unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(w.table().await.metadata().uuid(), now.metadata().uuid());
+}
+
+#[tokio::test]
+async fn two_expiries_at_once_delete_what_one_would() {
+    let w = World::new().await;
+    for name in ["a", "b", "c"] {
+        w.append(&[name]).await;
+    }
+    w.replace(&["a", "b"], &["d"]).await;
+    w.later();
+    let table = w.table().await;
+    let expiry = || {
+        let expiry = ExpireSnapshots::new(table.clone(), w.shared_catalog());
+        expiry.older_than(days(0))
+    };
+    let (one, other) = futures::join!(expiry().into_future(), expiry().into_future());
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_eq!(one.snapshots.len() + other.snapshots.len(), 3, "each snapshot goes once");
+    assert!(one.failures.is_empty() && other.failures.is_empty());
+    assert_eq!(w.stored_data().await, ["c", "d"]);
     w.assert_whole().await;
 }
