@@ -23,12 +23,16 @@ use icefield::ingest::{Conversion, Ingest, Ingested, IngestedTable, Level, Reaso
 use icefield::prelude::*;
 use icefield::storage::file_name;
 
+use crate::arrivals::{self, ARRIVALS};
 use crate::drops::{Delivery, Drop};
 use crate::maintain;
 use crate::show::{self, Failures, Totals};
 
 pub(crate) const CALENDAR: &str = "rooms.calendar";
 pub(crate) const QUARANTINE: &str = "rooms.quarantine";
+
+/// Tables that no partner's file goes to.
+const OURS: [&str; 2] = [ARRIVALS, QUARANTINE];
 
 /// The column that names the archive and the file in it that a row is from.
 const SOURCE: &str = "source_file";
@@ -113,16 +117,21 @@ pub(crate) async fn load(
     let mut failed = Vec::new();
     for table in tables(session, &ingested).await? {
         let name = format!("rooms.{table}");
+        let known = columns(session, &name).await?;
         let key = format!("{}/{table}/{}", drop.name(), delivery.id);
         let written = write(session, drop, ingested.table(&table), &name, &read, key).await;
         match failures.note(&format!("{} to {name}", drop.name()), written) {
-            Some(Some(written)) => totals.wrote(&name, &written),
+            Some(Some(written)) => {
+                totals.wrote(&name, &written);
+                totals.evolved(&name, known, &written.table);
+            }
             Some(None) => {}
             None => failed.push(table),
         }
     }
     let reports = format!("file://{}/reports/{}", warehouse.display(), drop.name());
     ingested.report.write(session.catalog().storage(), &reports).await?;
+    arrivals::log(session, drop, &delivery, &ingested, totals).await?;
     let key = match failed.as_slice() {
         [] => receipt,
         failed => format!("{receipt} without {}", failed.join(", ")),
@@ -174,12 +183,19 @@ fn read_to_the_end(delivery: &Delivery, ingested: &Ingested) -> Result<Vec<Strin
 
 /// The tables of the drop's files, and those that there are: an archive that came again may have no file of one any more.
 async fn tables(session: &Session, ingested: &Ingested) -> Result<BTreeSet<String>, Box<dyn Error>> {
-    let known = maintain::tables(session)
-        .await?
-        .into_iter()
-        .filter(|table| *table.namespace().as_ref() == ["rooms"] && table.to_string() != QUARANTINE);
+    let known = maintain::tables(session).await?.into_iter().filter(|table| {
+        *table.namespace().as_ref() == ["rooms"] && !OURS.contains(&table.to_string().as_str())
+    });
     let known: BTreeSet<String> = known.map(|table| table.name().to_string()).collect();
     Ok(known.into_iter().chain(ingested.tables.iter().map(|table| table.name().to_string())).collect())
+}
+
+/// The columns of a table, where there is one.
+async fn columns(session: &Session, name: &str) -> Result<Option<Vec<String>>, Box<dyn Error>> {
+    if !session.catalog().table_exists(&parse_ident(name)?).await? {
+        return Ok(None);
+    }
+    Ok(Some(show::columns(&session.table(name).await?)))
 }
 
 /// Writes one table's part of the drop, unless there is none.
@@ -191,8 +207,8 @@ async fn write(
     read: &[String],
     key: String,
 ) -> Result<Option<WriteReport>, Box<dyn Error>> {
-    if name == QUARANTINE {
-        return Err("what was set aside is kept under this name; name the partner's table otherwise".into());
+    if OURS.contains(&name) {
+        return Err("this name is the example's own; name the partner's table otherwise".into());
     }
     let taken = match table {
         Some(table) => {

@@ -8,6 +8,7 @@
 //! they are, and what was committed is known by its idempotency key and not committed twice. Archives may come late, or again:
 //! see `load`. What fails stops nothing else; the run goes on, says so at the end, and exits with 1.
 
+mod arrivals;
 mod drops;
 mod load;
 mod maintain;
@@ -27,6 +28,17 @@ struct Args {
     warehouse: PathBuf,
 }
 
+fn sample() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data")
+}
+
+impl Args {
+    fn is_sample(&self) -> bool {
+        let (drop, sample) = (self.drop.canonicalize().ok(), sample().canonicalize().ok());
+        drop.is_some() && drop == sample
+    }
+}
+
 fn args() -> Result<Args, Box<dyn Error>> {
     let mut drop = None;
     let mut warehouse = None;
@@ -42,7 +54,6 @@ fn args() -> Result<Args, Box<dyn Error>> {
             _ => return Err(format!("one drop folder, not also {word}").into()),
         }
     }
-    let sample = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/data");
     let warehouse = match warehouse {
         Some(folder) => folder,
         None => tempfile::Builder::new().prefix("partner_day-").tempdir()?.keep(),
@@ -81,8 +92,14 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 
     let tables = maintain::tables(&session).await?;
     show::step("Maintenance");
+    if args.is_sample() {
+        failures.note("the crash that is shown", maintain::crash(&session, load::CALENDAR).await);
+    }
     for table in &tables {
-        failures.note(&format!("maintenance of {table}"), maintain::maintain(&session, table).await);
+        let maintained = maintain::maintain(&session, table).await;
+        if let Some(done) = failures.note(&format!("maintenance of {table}"), maintained) {
+            totals.maintained(&done);
+        }
     }
 
     show::step("In all");

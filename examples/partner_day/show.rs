@@ -1,13 +1,17 @@
 //! What is shown while it runs, and at the end.
 
 use std::error::Error;
+use std::io::IsTerminal;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use icefield::WriteReport;
 use icefield::ingest::Report;
 use icefield::prelude::*;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
+
+use crate::maintain::Done;
 
 pub(crate) fn step(title: &str) {
     println!("\n== {title}");
@@ -26,36 +30,86 @@ pub(crate) fn headers(report: &Report) {
     }
 }
 
-/// A bar on standard error: how far something is.
+/// How far something is, on standard error: a bar on a terminal, a line now and then elsewhere.
 #[derive(Clone)]
-pub(crate) struct Bar(ProgressBar);
+pub(crate) struct Bar {
+    name: String,
+    /// Absent where there is no terminal.
+    bar: Option<ProgressBar>,
+    of_bytes: bool,
+    plain: Arc<Mutex<Plain>>,
+}
+
+/// What a line is to say.
+struct Plain {
+    done: u64,
+    of: Option<u64>,
+    last: Instant,
+    shown: bool,
+}
+
+const LINES_EVERY: Duration = Duration::from_secs(5);
 
 impl Bar {
     pub(crate) fn bytes(name: &str) -> Self {
-        Self::new(name, "  {msg:24} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+        Self::new(name, true, "  {msg:24} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
     }
 
     /// Of rows, or files.
     pub(crate) fn counts(name: &str) -> Self {
-        Self::new(name, "  {msg:24} {wide_bar} {human_pos}/{human_len}")
+        Self::new(name, false, "  {msg:24} {wide_bar} {human_pos}/{human_len}")
     }
 
-    fn new(name: &str, template: &str) -> Self {
-        let bar = ProgressBar::new(0).with_message(name.to_string());
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self(bar)
+    fn new(name: &str, of_bytes: bool, template: &str) -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(0).with_message(name.to_string());
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar
+        });
+        let plain = Plain { done: 0, of: None, last: Instant::now(), shown: false };
+        Self { name: name.to_string(), bar, of_bytes, plain: Arc::new(Mutex::new(plain)) }
     }
 
     pub(crate) fn at(&self, done: u64, of: Option<u64>) {
-        self.0.set_length(of.unwrap_or(done));
-        self.0.set_position(done);
+        if let Some(bar) = &self.bar {
+            bar.set_length(of.unwrap_or(done));
+            bar.set_position(done);
+            return;
+        }
+        let Ok(mut plain) = self.plain.lock() else { return };
+        (plain.done, plain.of) = (done, of);
+        if plain.last.elapsed() >= LINES_EVERY {
+            (plain.last, plain.shown) = (Instant::now(), true);
+            self.line(&plain);
+        }
+    }
+
+    fn line(&self, plain: &Plain) {
+        let amount = |n| if self.of_bytes { HumanBytes(n).to_string() } else { HumanCount(n).to_string() };
+        let of = plain.of.map(|of| format!(" of {}", amount(of))).unwrap_or_default();
+        eprintln!("  {}: {}{of}", self.name, amount(plain.done));
     }
 
     pub(crate) fn finish(self) {
-        self.0.finish_and_clear();
+        match &self.bar {
+            Some(bar) => bar.finish_and_clear(),
+            None => {
+                // What was over at once needs no line.
+                if let Ok(plain) = self.plain.lock()
+                    && plain.shown
+                {
+                    self.line(&plain);
+                }
+            }
+        }
     }
+}
+
+/// The names of a table's columns.
+pub(crate) fn columns(table: &Table) -> Vec<String> {
+    table.core().schema().as_struct().fields().iter().map(|field| field.name.clone()).collect()
 }
 
 /// What went wrong. It is shown at once, and decides how the process ends.
@@ -94,6 +148,8 @@ pub(crate) struct Totals {
     rows_written: u64,
     files_written: u64,
     bytes_written: u64,
+    columns_evolved: u64,
+    maintained: Done,
     tables: Vec<(String, String, String, String)>,
 }
 
@@ -106,6 +162,8 @@ impl Default for Totals {
             rows_written: 0,
             files_written: 0,
             bytes_written: 0,
+            columns_evolved: 0,
+            maintained: Done::default(),
             tables: Vec::new(),
         }
     }
@@ -123,9 +181,26 @@ impl Totals {
         } else {
             println!("    {name}: {} rows in {} files", report.rows, report.files);
         }
+        self.add(report);
+    }
+
+    pub(crate) fn add(&mut self, report: &WriteReport) {
         self.rows_written += report.rows;
         self.files_written += report.files;
         self.bytes_written += report.bytes;
+    }
+
+    /// Shows the columns that a write brought to a table that was there before.
+    pub(crate) fn evolved(&mut self, name: &str, known: Option<Vec<String>>, table: &Table) {
+        let Some(known) = known else { return };
+        for column in columns(table).into_iter().filter(|column| !known.contains(column)) {
+            println!("    {name}: new column {column}");
+            self.columns_evolved += 1;
+        }
+    }
+
+    pub(crate) fn maintained(&mut self, done: &Done) {
+        self.maintained.add(done);
     }
 
     pub(crate) fn table(&mut self, table: &Table) {
@@ -155,6 +230,8 @@ impl Totals {
             megabytes(self.archive_bytes),
             megabytes(self.csv_bytes)
         );
+        println!("evolved: {} columns added to tables that were there", self.columns_evolved);
+        println!("maintained: {}", self.maintained);
         println!(
             "seconds: {seconds:.1}; {:.1} MB/s of CSV; peak memory: {}",
             megabytes(self.csv_bytes) / seconds,

@@ -15,6 +15,9 @@ use crate::examples::example;
 
 const TABLES: [&str; 4] = ["rooms.calendar", "rooms.listings", "rooms.quarantine", "marts.nightly"];
 
+/// The log of what arrived.
+const ARRIVALS: &str = "rooms.arrivals";
+
 /// The mart as it was before the sample's last drop.
 const BEFORE: &str = "marts.nightly FOR VERSION AS OF 'before-city4-2025-06-30'";
 
@@ -59,7 +62,7 @@ async fn content(session: &Session, name: &str) -> Content {
 async fn contents(warehouse: &Path) -> BTreeMap<&'static str, Content> {
     let session = open(warehouse).await;
     let mut contents = BTreeMap::new();
-    for name in TABLES {
+    for name in TABLES.into_iter().chain([ARRIVALS]) {
         contents.insert(name, content(&session, name).await);
     }
     let before = session.sql(&format!("SELECT * FROM {BEFORE}")).await.expect("the tag is there");
@@ -94,7 +97,8 @@ fn set_aside_of(batch: &RecordBatch) -> Vec<(String, Option<i64>, String)> {
 async fn other_engines_read_what_it_leaves_and_running_it_again_adds_nothing() {
     let Some(binary) = example("partner_day") else { return };
     let folder = tempfile::tempdir().unwrap();
-    run(&binary, &sample(), folder.path());
+    let printed = run(&binary, &sample(), folder.path());
+    shows_what_the_library_does(&printed);
     let once = contents(folder.path()).await;
     assert!(once["rooms.calendar"].rows > 100_000, "{once:?}");
     assert!(once["rooms.listings"].rows > 100, "{once:?}");
@@ -109,6 +113,32 @@ async fn other_engines_read_what_it_leaves_and_running_it_again_adds_nothing() {
     assert!(again.contains("albany/2024-11-05 was here already"), "{again}");
     assert!(again.contains("written now: 0 rows"), "{again}");
     assert_eq!(contents(folder.path()).await, once);
+}
+
+/// The numbers of a line of what was printed.
+fn numbers(printed: &str, line: &str) -> Vec<u64> {
+    let line = printed.lines().find(|shown| shown.starts_with(line));
+    let line = line.unwrap_or_else(|| panic!("no line {line:?} in {printed}"));
+    let words = line.split(|c: char| !c.is_ascii_digit());
+    words.filter(|word| !word.is_empty()).map(|word| word.parse().unwrap()).collect()
+}
+
+/// A first run has work for all that the library does: rows compacted, snapshots expired, an orphan removed, a column added,
+/// the mart's past beside its present.
+fn shows_what_the_library_does(printed: &str) {
+    let [files, rows, made, snapshots, deleted, orphans] = numbers(printed, "maintained: ")[..] else {
+        panic!("{printed}")
+    };
+    assert!(files >= 10 && rows >= 20 && made >= 1 && made < files, "{printed}");
+    assert!(snapshots >= 10 && deleted >= 10, "{printed}");
+    assert_eq!(orphans, 1, "{printed}");
+    assert!(printed.contains("\n    rooms.calendar: new column currency\n"), "{printed}");
+    assert_eq!(numbers(printed, "evolved: "), [1], "{printed}");
+    let (_, travel) = printed.split_once("  before city4/2025-06-30:\n").expect("time travel");
+    let (before, now) = travel.split_once("  now:\n").expect("the present");
+    let now = now.split("\n== ").next().unwrap_or_default();
+    assert!(before.contains("albany") && !before.contains("city4"), "{before}");
+    assert!(now.contains("albany") && now.contains("city4"), "{now}");
 }
 
 #[tokio::test]
