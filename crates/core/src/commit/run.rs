@@ -250,7 +250,9 @@ fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> boo
 /// (`write.metadata.previous-versions-max`). Nothing names them any more.
 fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
     let properties = Properties::new(after.metadata().properties());
-    if !properties.flag("write.metadata.delete-after-commit.enabled", false).unwrap_or(false) {
+    // Where files may be other tables' too, one of these may be what another name's table is at.
+    let shared = !properties.flag("gc.enabled", true).unwrap_or(false);
+    if shared || !properties.flag("write.metadata.delete-after-commit.enabled", false).unwrap_or(false) {
         return Vec::new();
     }
     let named: Vec<&str> =

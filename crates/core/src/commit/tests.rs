@@ -267,10 +267,11 @@ async fn several_actions_are_one_commit() {
 
 #[tokio::test]
 async fn metadata_files_that_leave_the_log_are_deleted_where_the_table_says_so() {
-    for (enabled, left) in [("true", 3), ("false", 6)] {
+    for (enabled, gc, left) in [("true", "true", 3), ("false", "true", 6), ("true", "false", 6)] {
         let properties = [
             ("write.metadata.previous-versions-max", "2"),
             ("write.metadata.delete-after-commit.enabled", enabled),
+            ("gc.enabled", gc),
         ];
         let (catalog, mut t) = table(FormatVersion::V2, &properties).await;
         for name in ["a", "b", "c", "d", "e"] {
