@@ -86,7 +86,8 @@ pub(crate) async fn crash(session: &Session, name: &str) -> Result<(), Box<dyn E
     bytes.resize(64 << 10, 0);
     table.core().storage().write(&location, bytes).await?;
     let path = location.trim_start_matches("file://");
-    let four_days_ago = SystemTime::now() - 4 * DAY;
+    let now = Duration::from_millis(u64::try_from(session.catalog().clock().now_ms())?);
+    let four_days_ago = SystemTime::UNIX_EPOCH + now - 4 * DAY;
     File::options().write(true).open(path)?.set_modified(four_days_ago)?;
     println!("  {name}: a writer crashed four days ago and left {location}");
     Ok(())
