@@ -105,8 +105,8 @@ async fn a_file_that_changes_while_it_is_read_is_left_to_the_next_run() {
         if op.kind == OpKind::Get && op.path.ends_with(".csv") && !std::mem::replace(&mut is_new, true) {
             // As many bytes as before, a moment later.
             std::thread::sleep(Duration::from_millis(5));
-            let put = inner.put(&op.path.as_str().into(), "id,price\n2,20\n".into());
-            futures::executor::block_on(put).unwrap();
+            let path = op.path.as_str().into();
+            futures::executor::block_on(inner.put(&path, "id,price\n2,20\n".into())).unwrap();
         }
         None
     });
