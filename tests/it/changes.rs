@@ -160,7 +160,11 @@ impl History {
                 let chosen = data.iter().filter(|_| self.rng.random_bool(0.4)).map(|file| (**file).clone());
                 let (chosen, add): (Vec<LiveFile>, _) = (chosen.collect(), self.write(30).await);
                 self.done.push(format!("overwrite of {} files", chosen.len()));
-                let overwrite = Overwrite { delete: DeleteBy::Files(chosen), add, reads: None };
+                let overwrite = Overwrite {
+                    delete: DeleteBy::Files(chosen.iter().map(Into::into).collect()),
+                    add,
+                    reads: None,
+                };
                 let commit =
                     Transaction::new(&core).overwrite(overwrite).commit(&**self.session.catalog()).await;
                 self.table = Table::new(self.session.clone(), commit.unwrap().table);

@@ -196,6 +196,8 @@ pub struct Delta {
     pub deletes: Vec<ContentFile>,
     /// Delete files that go.
     pub gone: Vec<ContentFile>,
+    /// What the snapshot says that it did, if not what follows from the files.
+    pub operation: Option<Operation>,
 }
 
 /// Commits delete files to `main` as one snapshot, beside those that are there.
@@ -212,7 +214,8 @@ pub async fn commit_delta(catalog: &dyn Catalog, table: &Table, delta: Delta) ->
     let folder = format!("{}/metadata", metadata.location());
     let is_v3 = metadata.format_version() == FormatVersion::V3;
     let added_rows: u64 = delta.data.iter().map(|file| file.file.record_count()).sum();
-    let operation = if delta.data.is_empty() { Operation::Delete } else { Operation::Overwrite };
+    let of_files = if delta.data.is_empty() { Operation::Delete } else { Operation::Overwrite };
+    let operation = delta.operation.unwrap_or(of_files);
     let new_manifest = |spec: i32, deletes: bool, name: String| {
         let output = table.storage().file_io().new_output(format!("{folder}/{name}-{id}-{spec}.avro"));
         let of = metadata.partition_spec_by_id(spec).expect("a spec of the table");

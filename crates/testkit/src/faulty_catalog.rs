@@ -23,6 +23,8 @@ pub enum CommitFault {
     Conflict,
     /// It is done, and the answer is lost.
     LostAnswer,
+    /// It is done, but something on the way asks a second time, and that answer comes back: another writer was first.
+    Repeated,
     /// Nothing is done, and nobody knows: the request was lost.
     LostRequest,
     /// As [`CommitFault::LostRequest`], but the request is only late: [`FaultyCatalog::deliver_late`] lets it arrive.
@@ -181,6 +183,11 @@ impl Catalog for FaultyCatalog {
             CommitFault::Conflict => {
                 Err(Error::new(ErrorKind::AlreadyExists, "injected fault: another table was first"))
             }
+            CommitFault::Repeated => {
+                self.inner.register_table(ident, metadata_location).await?;
+                self.others().await;
+                self.inner.register_table(ident, metadata_location).await
+            }
             CommitFault::LostRequest => Err(lost()),
             CommitFault::Late => {
                 self.delay(Late::Register(ident.clone(), metadata_location.to_string()));
@@ -201,6 +208,17 @@ impl Catalog for FaultyCatalog {
             CommitFault::Conflict => {
                 CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
             }
+            CommitFault::Repeated => match self.inner.commit(requests.clone()).await {
+                CommitOutcome::Done(_) => {
+                    self.others().await;
+                    match self.inner.commit(requests).await {
+                        CommitOutcome::Done(tables) => CommitOutcome::Done(tables), // it changes nothing twice
+                        CommitOutcome::Unknown(e) => CommitOutcome::Unknown(e),
+                        CommitOutcome::Conflict(e) | CommitOutcome::Failed(e) => CommitOutcome::Conflict(e),
+                    }
+                }
+                other => other,
+            },
             CommitFault::LostRequest => CommitOutcome::Unknown(lost()),
             CommitFault::Late => {
                 self.delay(Late::Commit(requests));

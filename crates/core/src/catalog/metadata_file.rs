@@ -154,6 +154,9 @@ fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
 /// Removing a snapshot makes `iceberg` drop every branch and tag that names it. A reference that the request does not drop
 /// itself was made after the request was: the request is out of date.
 fn check_references(before: &TableMetadata, after: &TableMetadata, request: &CommitRequest) -> Result<()> {
+    if !request.updates.iter().any(|update| matches!(update, TableUpdate::RemoveSnapshots { .. })) {
+        return Ok(());
+    }
     let kept = references(after);
     for (name, reference) in references(before) {
         let dropped = request

@@ -8,7 +8,7 @@ use iceberg::spec::{SnapshotReference, Struct, TableMetadata};
 use crate::error::Result;
 use crate::evolve::MetadataChange;
 use crate::filter::Filter;
-use crate::format::{ContentFile, LiveFile};
+use crate::format::{ContentFile, FileRef};
 
 /// What concurrent commits an action tolerates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,8 +26,9 @@ pub enum Isolation {
 #[derive(Debug, Clone)]
 pub enum DeleteBy {
     /// These.
-    Files(Vec<LiveFile>),
-    /// All files of these partitions, each with the id of its spec.
+    Files(Vec<FileRef>),
+    /// All files of these partitions, each with the id of its spec. The partition of a spec without partitions is the whole
+    /// table, files of other specs too.
     Partitions(Vec<(i32, Struct)>),
     /// All files whose rows match. A file of which only some rows match is an error.
     Filter(Filter),
@@ -52,7 +53,7 @@ pub struct Overwrite {
 #[derive(Debug, Clone)]
 pub struct Rewrite {
     /// What goes.
-    pub delete: Vec<LiveFile>,
+    pub delete: Vec<FileRef>,
     /// What comes.
     pub add: Vec<ContentFile>,
     /// The data sequence number of the new files. With that of the snapshot that was read, equality deletes that are
@@ -83,6 +84,23 @@ pub(super) enum DataAction {
     RemoveDanglingDeletes,
 }
 
+impl DataAction {
+    /// The files that come.
+    pub(super) fn added(&self) -> &[ContentFile] {
+        match self {
+            Self::Append { files, .. } => files,
+            Self::Overwrite(overwrite) => &overwrite.add,
+            Self::Rewrite(rewrite) => &rewrite.add,
+            Self::Delete { .. } | Self::RemoveDanglingDeletes => &[],
+        }
+    }
+
+    /// Whether it may have much to read before it is known what it comes to.
+    pub(super) fn is_long(&self) -> bool {
+        !matches!(self, Self::Append { .. })
+    }
+}
+
 /// The snapshot that an action was computed from.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Start {
@@ -96,9 +114,17 @@ pub(super) type Replayed<T> = Arc<dyn Fn(&TableMetadata) -> Result<T> + Send + S
 
 #[derive(Clone)]
 pub(super) enum Action {
-    Data { branch: String, isolation: Isolation, start: Start, action: DataAction },
+    Data {
+        branch: String,
+        isolation: Isolation,
+        start: Start,
+        action: DataAction,
+    },
     Expire(Replayed<Expiry>),
+    /// Sets a branch or tag that need not exist.
     SetRef(Replayed<(String, SnapshotReference)>),
+    /// Makes a branch or tag that must not exist.
+    CreateRef(String, SnapshotReference),
     RemoveRef(String),
     Change(Replayed<MetadataChange>),
 }
@@ -115,6 +141,7 @@ impl fmt::Debug for Action {
                 .finish(),
             Self::Expire(_) => f.write_str("Expire"),
             Self::SetRef(_) => f.write_str("SetRef"),
+            Self::CreateRef(name, _) => f.debug_tuple("CreateRef").field(name).finish(),
             Self::RemoveRef(name) => f.debug_tuple("RemoveRef").field(name).finish(),
             Self::Change(_) => f.write_str("Change"),
         }

@@ -1,22 +1,25 @@
 //! What commits ask of a branch: its retention settings, and what came to it since.
 
-use iceberg::spec::{SnapshotRef, SnapshotRetention, TableMetadata};
+use iceberg::spec::{SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
 
 use crate::error::{Error, Result};
-use crate::table::{ancestors, references};
+use crate::table::ancestors;
 
 /// The retention settings of a branch, as they are or as a new branch has them.
 ///
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a tag, which stays where it is.
-pub(super) fn branch_retention(metadata: &TableMetadata, branch: &str) -> Result<SnapshotRetention> {
-    let reference = references(metadata).into_iter().find(|(name, _)| name == branch);
+pub(super) fn branch_retention(
+    references: &[(String, SnapshotReference)],
+    branch: &str,
+) -> Result<SnapshotRetention> {
+    let reference = references.iter().find(|(name, _)| name == branch);
     match reference {
         Some((_, reference)) if !reference.is_branch() => Err(Error::invalid_input(
             "a tag stays on its snapshot and can't be committed to; commit to a branch, a new one at the tag's snapshot perhaps",
         )
         .with("tag", branch)),
-        Some((_, reference)) => Ok(reference.retention),
+        Some((_, reference)) => Ok(reference.retention.clone()),
         None => Ok(SnapshotRetention::branch(None, None, None)),
     }
 }

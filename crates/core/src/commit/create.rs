@@ -4,6 +4,8 @@
 //! What goes: the manifests and the metadata file of this commit, after an answer by which the catalog does not name them.
 //! From the first unknown answer on, nothing.
 
+use std::collections::HashSet;
+
 use uuid::Uuid;
 
 use super::history::of_commit;
@@ -24,9 +26,9 @@ pub(super) async fn create(
     let (base, clock, storage) = (&transaction.base, &**catalog.clock(), catalog.storage());
     require_absent(base, catalog).await?;
     require_own_folder(base, catalog).await?;
-    let mut store = ManifestStore::new(storage, base.metadata(), format!("{commit_id}-1"), transaction.exact);
+    let mut store = ManifestStore::new(storage, base.metadata(), commit_id.to_string(), transaction.exact);
     let staged = write(transaction, catalog, &mut store).await;
-    let mut written = store.into_written();
+    let mut written = store.written_but(&HashSet::new());
     let staged = match staged {
         Ok(staged) => staged,
         Err(error) => {
@@ -35,6 +37,7 @@ pub(super) async fn create(
         }
     };
     written.push(staged.metadata_location.clone());
+    let unused = store.written_but(&staged.named);
 
     let mut attempts = 0;
     loop {
@@ -43,7 +46,7 @@ pub(super) async fn create(
             |table| Committed { table, snapshot_id: staged.snapshot_id, already_applied: false, attempts };
         let error = match catalog.register_table(base.ident(), &staged.metadata_location).await {
             Ok(table) => {
-                discard(storage, staged.unused, false).await;
+                discard(storage, unused, false).await;
                 return Ok(done(table));
             }
             Err(error) => error,
@@ -110,7 +113,7 @@ fn unknown(base: &Table, source: Error) -> Error {
 struct Written {
     metadata_location: String,
     snapshot_id: Option<i64>,
-    unused: Vec<String>,
+    named: HashSet<String>,
 }
 
 async fn write(
@@ -119,7 +122,7 @@ async fn write(
     store: &mut ManifestStore<'_>,
 ) -> Result<Written> {
     let base = &transaction.base;
-    let staged = stage(transaction, base, catalog, store).await?;
+    let staged = stage(transaction, base, catalog, &mut Vec::new(), store).await?;
     let metadata = match staged.updates.is_empty() {
         true => base.metadata().clone(),
         // Nothing was the current metadata file before: the log has none.
@@ -129,7 +132,7 @@ async fn write(
     Ok(Written {
         metadata_location: first.table.metadata_location().to_string(),
         snapshot_id: staged.snapshot_id,
-        unused: staged.unused,
+        named: staged.named,
     })
 }
 

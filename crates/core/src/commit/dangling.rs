@@ -8,21 +8,16 @@
 
 use std::collections::HashSet;
 
-use futures::TryStreamExt;
-use iceberg::spec::{DataContentType, FormatVersion, ManifestContentType, ManifestFile, TableMetadata};
+use iceberg::spec::{ManifestContentType, ManifestFile, TableMetadata};
 
-use super::manifests::{Entry, ManifestStore, load_all, load_each};
+use super::kept::identity;
+use super::load::{load_all, load_each};
+use super::manifests::ManifestStore;
+use super::removal::{Taking, take_out};
 use super::summary::SummaryCounts;
-use crate::deletes::{DeleteIndex, is_vector};
+use crate::deletes::DeleteIndex;
 use crate::error::Result;
-use crate::format::{LiveFile, ManifestContent};
-
-/// What tells a delete file from others: deletion vectors share files.
-type Identity = (String, Option<i64>);
-
-fn identity(delete: &LiveFile) -> Identity {
-    (delete.path().to_string(), delete.file.content_offset())
-}
+use crate::format::LiveFile;
 
 /// Takes every dangling delete file out. Gives the manifests that stay and the number of delete files that went.
 pub(super) async fn remove(
@@ -32,14 +27,15 @@ pub(super) async fn remove(
     counts: &mut SummaryCounts,
     store: &mut ManifestStore<'_>,
 ) -> Result<(Vec<ManifestFile>, usize)> {
-    let (deletes, mut kept) = by_content(manifests);
-    let deletes = loaded(deletes, store).await?;
-    let files: Vec<&LiveFile> = deletes.iter().flat_map(|(_, content)| &content.live).collect();
-    let mut dangling: HashSet<Identity> = files.iter().copied().map(identity).collect();
+    let (deletes, data): (Vec<ManifestFile>, Vec<ManifestFile>) =
+        manifests.into_iter().partition(|manifest| manifest.content == ManifestContentType::Deletes);
+    let contents = load_all(store.storage(), &deletes).await?;
+    let files: Vec<&LiveFile> = contents.iter().flat_map(|content| &content.live).collect();
+    let mut dangling: HashSet<_> = files.iter().copied().map(identity).collect();
     if !dangling.is_empty() {
         let index = DeleteIndex::new(files, metadata)?;
-        let mut data = std::pin::pin!(load_each(store.storage(), &kept));
-        while let Some(content) = data.try_next().await? {
+        let mut loads = load_each(store.storage(), data.iter().cloned());
+        while let Some(content) = loads.next().await? {
             for file in &content.live {
                 let applied = index.of(file);
                 let all = applied.vector.iter().chain(&applied.positions).chain(&applied.equality);
@@ -49,73 +45,17 @@ pub(super) async fn remove(
             }
         }
     }
-    let dangles = |file: &LiveFile| dangling.contains(&identity(file));
-    kept.extend(take_out(dangles, metadata, deletes, snapshot_id, counts, store).await?);
-    Ok((kept, dangling.len()))
-}
-
-/// Takes out the deletion vectors of data files that go: version 3 has them go together.
-pub(super) async fn remove_vectors_of(
-    gone: &HashSet<String>,
-    metadata: &TableMetadata,
-    manifests: Vec<ManifestFile>,
-    snapshot_id: i64,
-    counts: &mut SummaryCounts,
-    store: &mut ManifestStore<'_>,
-) -> Result<Vec<ManifestFile>> {
-    if gone.is_empty() || metadata.format_version() < FormatVersion::V3 {
-        return Ok(manifests);
-    }
-    let (deletes, mut kept) = by_content(manifests);
-    let dangles = |file: &LiveFile| {
-        file.file.content_type() == DataContentType::PositionDeletes
-            && is_vector(&file.file)
-            && file.file.referenced_data_file().is_some_and(|path| gone.contains(&path))
-    };
-    let deletes = loaded(deletes, store).await?;
-    kept.extend(take_out(dangles, metadata, deletes, snapshot_id, counts, store).await?);
-    Ok(kept)
-}
-
-/// Manifests of delete files, and of data files.
-fn by_content(manifests: Vec<ManifestFile>) -> (Vec<ManifestFile>, Vec<ManifestFile>) {
-    manifests.into_iter().partition(|manifest| manifest.content == ManifestContentType::Deletes)
-}
-
-type Loaded = Vec<(ManifestFile, ManifestContent)>;
-
-async fn loaded(manifests: Vec<ManifestFile>, store: &ManifestStore<'_>) -> Result<Loaded> {
-    let contents = load_all(store.storage(), &manifests).await?;
-    Ok(manifests.into_iter().zip(contents).collect())
-}
-
-/// Writes those manifests anew of which entries go.
-async fn take_out(
-    goes: impl Fn(&LiveFile) -> bool,
-    metadata: &TableMetadata,
-    deletes: Loaded,
-    snapshot_id: i64,
-    counts: &mut SummaryCounts,
-    store: &mut ManifestStore<'_>,
-) -> Result<Vec<ManifestFile>> {
-    let mut kept = Vec::with_capacity(deletes.len());
-    for (manifest, content) in deletes {
-        if !content.live.iter().any(&goes) {
+    let taking = Taking { metadata, snapshot_id, adds_at: None, drops_old_deletes: false };
+    let mut kept = data;
+    for (manifest, content) in deletes.into_iter().zip(contents) {
+        let goes: Vec<bool> = content.live.iter().map(|file| dangling.contains(&identity(file))).collect();
+        if !goes.contains(&true) {
             kept.push(manifest);
             continue;
         }
-        let entries = content.live.into_iter().map(|file| {
-            if goes(&file) {
-                counts.remove(file.spec_id, &file.file);
-                Entry::Deleted(file)
-            } else {
-                Entry::Existing(file)
-            }
-        });
-        let (entries, deletes) = (entries.collect(), ManifestContentType::Deletes);
-        kept.push(
-            store.write(metadata, snapshot_id, &content.schema, &content.spec, deletes, entries).await?,
-        );
+        let filtered = take_out(&taking, &manifest, content, goes, store).await?;
+        filtered.removed.iter().for_each(|file| counts.remove(file));
+        kept.extend(filtered.manifest);
     }
-    Ok(kept)
+    Ok((kept, dangling.len()))
 }

@@ -1,25 +1,22 @@
 //! Writing manifests: of new files, of a manifest from which files go, and of several manifests in one.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write;
 
-use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use iceberg::io::FileIO;
 use iceberg::spec::{
     DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestWriter, ManifestWriterBuilder,
     PartitionSpec, SchemaRef, StructType, TableMetadata, Type,
 };
 
+use super::kept::Kept;
+use super::load::load_all;
 use crate::config::Properties;
 use crate::error::{Error, Result};
 use crate::format::{
-    ContentFile, LiveFile, ManifestContent, Places, finished, first_foreign, foreign_kind, load_manifest,
-    primitive_text,
+    ContentFile, LiveFile, ManifestContent, Places, finished, first_foreign, foreign_kind, primitive_text,
 };
 use crate::storage::{Storage, join};
-
-/// How many manifests are read at once.
-const CONCURRENCY: usize = 8;
 
 /// The most files in one new manifest, so that a manifest stays near `commit.manifest.target-size-bytes`.
 const MAX_ENTRIES: usize = 10_000;
@@ -43,11 +40,11 @@ impl Entry {
     }
 }
 
-/// Writes one commit's manifests and remembers their locations, so that a failed try can take them back.
+/// Writes one commit's manifests and remembers their locations, so that what comes to nothing can be taken back.
 pub(super) struct ManifestStore<'a> {
     storage: &'a Storage,
     folder: String,
-    /// Names this try's files: unique among all tries of all commits.
+    /// Names this commit's files: unique among all commits.
     prefix: String,
     /// Whether the entries of new files are exact.
     exact: bool,
@@ -55,28 +52,29 @@ pub(super) struct ManifestStore<'a> {
 }
 
 impl<'a> ManifestStore<'a> {
-    /// A store for the manifests of a try. `exact` tells whether the entries of new files are
+    /// A store for the manifests of a commit. `exact` tells whether the entries of new files are
     /// [exact](crate::format::LiveFile::exact).
     pub(super) fn new(storage: &'a Storage, metadata: &TableMetadata, prefix: String, exact: bool) -> Self {
-        let folder = match Properties::new(metadata.properties()).text("write.metadata.path") {
+        let mut store = Self { storage, folder: String::new(), prefix, exact, written: Vec::new() };
+        store.follow(metadata);
+        store
+    }
+
+    /// Writes where the table, as it is now, has its metadata.
+    pub(super) fn follow(&mut self, metadata: &TableMetadata) {
+        self.folder = match Properties::new(metadata.properties()).text("write.metadata.path") {
             Some(path) => path.trim_end_matches('/').to_string(),
             None => join(metadata.location(), "metadata"),
         };
-        Self { storage, folder, prefix, exact, written: Vec::new() }
     }
 
     pub(super) fn storage(&self) -> &'a Storage {
         self.storage
     }
 
-    /// Every file that this try has begun to write so far.
-    pub(super) fn written(&self) -> &[String] {
-        &self.written
-    }
-
-    /// Every file that this try has begun to write.
-    pub(super) fn into_written(self) -> Vec<String> {
-        self.written
+    /// Every file that the commit has begun to write so far, but for those that are named.
+    pub(super) fn written_but(&self, named: &HashSet<String>) -> Vec<String> {
+        self.written.iter().filter(|file| !named.contains(*file)).cloned().collect()
     }
 
     pub(super) fn next_location(&mut self, name: impl FnOnce(&str, usize) -> String) -> String {
@@ -165,6 +163,7 @@ impl<'a> ManifestStore<'a> {
         metadata: &TableMetadata,
         snapshot_id: i64,
         manifests: Vec<ManifestFile>,
+        kept: &mut Kept,
     ) -> Result<Vec<ManifestFile>> {
         let properties = Properties::new(metadata.properties());
         if !properties.flag("commit.manifest-merge.enabled", true)? {
@@ -173,22 +172,25 @@ impl<'a> ManifestStore<'a> {
         let target: u64 = properties.get_or("commit.manifest.target-size-bytes", 8 << 20)?;
         let min_count: usize = properties.get_or("commit.manifest.min-count-to-merge", 100)?;
 
-        let mut groups: BTreeMap<(i32, bool), Vec<ManifestFile>> = BTreeMap::new();
-        let mut out = Vec::new();
+        let mut groups: BTreeMap<(bool, i32), Vec<ManifestFile>> = BTreeMap::new();
         for manifest in manifests {
-            if manifest.content == ManifestContentType::Data {
-                groups.entry((manifest.partition_spec_id, true)).or_default().push(manifest);
-            } else {
-                out.push(manifest); // delete manifests are few, and rewritten by the actions that change them
-            }
+            let is_data = manifest.content == ManifestContentType::Data;
+            groups.entry((is_data, manifest.partition_spec_id)).or_default().push(manifest);
         }
-        for ((spec_id, _), group) in groups.into_iter().rev() {
+        let mut out = Vec::new();
+        for ((_, spec_id), group) in groups.into_iter().rev() {
             for (i, bin) in bins(group, target).into_iter().enumerate() {
                 if bin.len() == 1 || (i == 0 && bin.len() < min_count) {
                     out.extend(bin);
                     continue;
                 }
-                out.extend(self.merge_bin(metadata, snapshot_id, spec_id, bin).await?);
+                let of: Vec<String> = bin.iter().map(|manifest| manifest.manifest_path.clone()).collect();
+                let merged = match kept.merged.get(&of) {
+                    Some(merged) => merged.clone(),
+                    None => self.merge_bin(metadata, snapshot_id, spec_id, bin).await?,
+                };
+                out.extend(merged.iter().cloned());
+                kept.merged.insert(of, merged);
             }
         }
         Ok(out)
@@ -214,6 +216,7 @@ impl<'a> ManifestStore<'a> {
                 Some(group) => group.push(manifest, content),
                 None => groups.push(Group {
                     partition_type,
+                    content: manifest.content,
                     schema: content.schema.clone(),
                     spec: content.spec.clone(),
                     members: vec![(manifest, content)],
@@ -230,8 +233,8 @@ impl<'a> ManifestStore<'a> {
                 spec.partition_type(schema).is_ok_and(|now| now == group.partition_type)
             });
             let (schema, spec) = now.unwrap_or((group.schema, group.spec));
-            let (entries, data) = (merged_entries(group.members, snapshot_id), ManifestContentType::Data);
-            out.push(self.write(metadata, snapshot_id, &schema, &spec, data, entries).await?);
+            let (entries, of) = (merged_entries(group.members, snapshot_id), group.content);
+            out.push(self.write(metadata, snapshot_id, &schema, &spec, of, entries).await?);
         }
         Ok(out)
     }
@@ -240,6 +243,7 @@ impl<'a> ManifestStore<'a> {
 /// Manifests that can be one.
 struct Group {
     partition_type: StructType,
+    content: ManifestContentType,
     /// The newest schema that any of them was written with: the table may have none that has the partition's columns.
     schema: SchemaRef,
     spec: PartitionSpec,
@@ -275,21 +279,6 @@ fn merged_entries(group: Vec<(ManifestFile, ManifestContent)>, snapshot_id: i64)
         }
     }
     entries
-}
-
-/// Loads manifests, several at once, in their order.
-pub(super) async fn load_all(storage: &Storage, manifests: &[ManifestFile]) -> Result<Vec<ManifestContent>> {
-    load_each(storage, manifests).try_collect().await
-}
-
-/// The contents of manifests, in order, a few at a time.
-pub(super) fn load_each(
-    storage: &Storage,
-    manifests: &[ManifestFile],
-) -> impl Stream<Item = Result<ManifestContent>> {
-    stream::iter(manifests.to_vec())
-        .map(move |manifest| async move { load_manifest(storage, &manifest).await })
-        .buffered(CONCURRENCY)
 }
 
 /// Manifests packed from the oldest, so that the newest bin is the one that still grows. Bins come newest first.
@@ -418,7 +407,11 @@ fn add(writer: &mut ManifestWriter, entry: Entry, arity: usize) -> Result<()> {
 }
 
 /// Checks new files before anything is written: known specs, no path twice, data files only.
-pub(super) fn check_added(metadata: &TableMetadata, files: &[ContentFile]) -> Result<()> {
+pub(super) fn check_added(
+    metadata: &TableMetadata,
+    base: &TableMetadata,
+    files: &[ContentFile],
+) -> Result<()> {
     let mut seen: HashMap<&str, ()> = HashMap::with_capacity(files.len());
     for file in files {
         let path = file.file.file_path();
@@ -426,9 +419,13 @@ pub(super) fn check_added(metadata: &TableMetadata, files: &[ContentFile]) -> Re
             return Err(Error::unsupported("delete files can't be added as data files").with("file", path));
         }
         if metadata.partition_spec_by_id(file.spec_id).is_none() {
-            return Err(Error::invalid_input("a file's partition spec is not one of the table's")
-                .with("file", path)
-                .with("spec", file.spec_id));
+            let error = match base.partition_spec_by_id(file.spec_id) {
+                Some(_) => Error::conflict(
+                    "the partition spec of a new file was removed by another commit; run the operation again",
+                ),
+                None => Error::invalid_input("a file's partition spec is not one of the table's"),
+            };
+            return Err(error.with("file", path).with("spec", file.spec_id));
         }
         if seen.insert(path, ()).is_some() {
             return Err(Error::invalid_input("a file is added twice").with("file", path));

@@ -5,8 +5,8 @@
 //! 1. apply each action to the current metadata, in order: validate it against every snapshot since the transaction's
 //!    start, write its manifests and manifest list;
 //! 2. hand all updates to [`Catalog::commit`] as one request, which requires each touched branch to be where it was;
-//! 3. on a conflict delete this try's manifests, wait, reload and begin again; on an unknown outcome look for the
-//!    commit's id in the table's history, and delete nothing.
+//! 3. on a conflict wait, reload, look for the commit's id in the table's history and begin again, with what can be kept of
+//!    this try; on an unknown outcome look for the commit's id, and delete nothing.
 //!
 //! Every snapshot's summary carries the commit's id and, if the caller gave one, the **idempotency key**. A commit whose
 //! key is in the branch's history, or was there before expiry, gives the table back unchanged.
@@ -22,7 +22,10 @@ mod branch;
 mod create;
 mod dangling;
 mod history;
+mod kept;
+mod load;
 mod manifests;
+mod removal;
 mod retry;
 mod run;
 mod snapshot;
@@ -39,11 +42,11 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::evolve::MetadataChange;
 use crate::format::ContentFile;
-use crate::table::{MAIN_BRANCH, Table, ancestors};
+use crate::table::{MAIN_BRANCH, Table, ancestors, references};
 
 pub use action::{DeleteBy, Expiry, Isolation, Overwrite, Rewrite};
 pub use history::{COMMIT_ID, IDEMPOTENCY_KEY, is_applied};
-pub use validate::{Change, Footprint, Reads, validate};
+pub use validate::{Change, Footprint, Reads, Validator};
 
 use action::{Action, DataAction, Start};
 
@@ -191,6 +194,13 @@ impl Transaction {
         self.action(Action::SetRef(Arc::new(move |_| Ok((name.clone(), reference.clone())))))
     }
 
+    /// Creates a branch or tag. A branch knows the idempotency keys of the history that it is made from, of expired snapshots
+    /// too. One of the name that is there when the transaction is committed is
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
+    pub fn create_ref(self, name: impl Into<String>, reference: SnapshotReference) -> Self {
+        self.action(Action::CreateRef(name.into(), reference))
+    }
+
     /// Drops a branch or tag. `main` can't be dropped.
     pub fn remove_ref(self, name: impl Into<String>) -> Self {
         self.action(Action::RemoveRef(name.into()))
@@ -221,17 +231,33 @@ impl Transaction {
     /// - [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown): the answer was lost and the table's history does
     ///   not tell. Nothing was deleted; committing again with the same idempotency key is safe. For a new table: look
     ///   whether the catalog has it.
-    /// - Others: nothing was committed, and this try's manifests were deleted.
+    /// - Others: nothing was committed, and the manifests that were written were deleted.
     ///
     /// # Cancel safety
     /// A dropped future leaves the commit done or not done, and at most metadata files that nothing names.
     ///
     /// # Cost
-    /// Without contention: the branch's manifest list is read, the manifests that merging or removing files touches are
-    /// read and written, one manifest list is written, and the catalog swaps the pointer.
+    /// Without contention: the branch's manifest list is read, the manifests that merging touches and those whose partition
+    /// summaries let them list what is removed are read, those that change are written, one manifest list is written, and the
+    /// catalog swaps the pointer. What removes files loads the table first. A try that lost a race leaves the next one only
+    /// what came since to be read.
     pub async fn commit(self, catalog: &dyn Catalog) -> Result<Committed> {
         self.base.require_catalog()?;
         run::commit(self, catalog).await
+    }
+
+    /// For each of several rewrites of this transaction's table and branch, what was committed since that it conflicts with.
+    /// Commits nothing.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) when the table's history does not lead back to what they were computed from.
+    pub async fn conflicts_of(
+        &self,
+        rewrites: &[Rewrite],
+        catalog: &dyn Catalog,
+    ) -> Result<Vec<Option<Error>>> {
+        let current = catalog.load_table(self.base.ident()).await?;
+        snapshot::conflicts_of(self.base.metadata(), &current, &self.branch, self.isolation, rewrites).await
     }
 
     /// The branches that get snapshots; without any, the one that later actions would write.
@@ -245,11 +271,9 @@ impl Transaction {
         written.chain(none.then_some(self.branch.as_str()))
     }
 
-    /// Whether what is to be done is only found when the table is looked at.
-    fn looks_for_work(&self) -> bool {
-        self.actions
-            .iter()
-            .any(|action| matches!(action, Action::Data { action: DataAction::RemoveDanglingDeletes, .. }))
+    /// Whether there may be much to read before it is known what the transaction comes to.
+    fn is_long(&self) -> bool {
+        self.actions.iter().any(|action| matches!(action, Action::Data { action, .. } if action.is_long()))
     }
 
     fn data(self, action: DataAction) -> Self {
@@ -264,7 +288,7 @@ impl Transaction {
 }
 
 fn rollback(metadata: &TableMetadata, branch: &str, snapshot_id: i64) -> Result<(String, SnapshotReference)> {
-    let retention = branch::branch_retention(metadata, branch)?;
+    let retention = branch::branch_retention(&references(metadata), branch)?;
     let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
     let is_ancestor =
         head.is_some_and(|head| ancestors(metadata, head).any(|s| s.snapshot_id() == snapshot_id));

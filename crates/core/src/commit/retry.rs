@@ -2,9 +2,11 @@
 //! commits to one table.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -65,19 +67,43 @@ impl RetryPolicy {
     }
 }
 
-type Queue = Arc<tokio::sync::Mutex<()>>;
-
 /// The queue of this process's commits to one table. Those that wait in it don't race each other; other processes are met
 /// at the catalog.
-pub(super) fn queue(table: Uuid) -> Queue {
-    static QUEUES: LazyLock<Mutex<HashMap<Uuid, Weak<tokio::sync::Mutex<()>>>>> =
-        LazyLock::new(Mutex::default);
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    turn: tokio::sync::Mutex<()>,
+    commits: AtomicU64,
+}
+
+impl Queue {
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// A turn, where nobody has one or waits for one.
+    pub(super) fn try_turn(&self) -> Option<MutexGuard<'_, ()>> {
+        self.turn.try_lock().ok()
+    }
+
+    /// How many commits were asked of the catalog.
+    pub(super) fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
+    }
+
+    pub(super) fn committed(&self) {
+        self.commits.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// The queue of a table.
+pub(super) fn queue(table: Uuid) -> Arc<Queue> {
+    static QUEUES: LazyLock<Mutex<HashMap<Uuid, Weak<Queue>>>> = LazyLock::new(Mutex::default);
     let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(queue) = queues.get(&table).and_then(Weak::upgrade) {
         return queue;
     }
     queues.retain(|_, queue| queue.strong_count() > 0);
-    let queue = Queue::default();
+    let queue = Arc::<Queue>::default();
     queues.insert(table, Arc::downgrade(&queue));
     queue
 }

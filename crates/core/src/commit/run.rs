@@ -1,6 +1,6 @@
 //! The commit loop: apply, publish, and settle what became of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use iceberg::TableUpdate;
 use iceberg::spec::TableMetadata;
@@ -8,9 +8,10 @@ use iceberg::spec::TableMetadata;
 use super::action::Action;
 use super::branch::since;
 use super::create::create;
+use super::kept::Kept;
 use super::manifests::ManifestStore;
-use super::retry::{RetryPolicy, queue};
-use super::stage::{discard, stage};
+use super::retry::{Queue, RetryPolicy, queue};
+use super::stage::{Staged, discard, stage};
 use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history};
 use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates};
 use crate::config::Properties;
@@ -19,11 +20,10 @@ use crate::table::{Table, references};
 
 pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) -> Result<Committed> {
     let clock = catalog.clock().clone();
-    let ident = transaction.base.ident().clone();
     let policy = match RetryPolicy::new(transaction.base.metadata().properties(), &*clock) {
         // The property that can't be read may be what is being mended.
         Err(error) if transaction.actions.iter().all(|action| matches!(action, Action::Change(_))) => {
-            tracing::warn!(table = %ident, %error, "a change of metadata is committed with the default retries");
+            tracing::warn!(table = %transaction.base.ident(), %error, "a change of metadata is committed with the default retries");
             RetryPolicy::new(&HashMap::new(), &*clock)?
         }
         policy => policy?,
@@ -37,139 +37,262 @@ pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) 
     if transaction.base.is_new() {
         return create(&transaction, catalog, &policy, &commit_id).await;
     }
-    let queue = queue(transaction.base.metadata().uuid());
-    // Whoever had to wait for another commit of this process begins with a fresh look at the table, and so does what is found
-    // in the table itself: the base may have nothing of it.
-    let mut first_turn = queue.try_lock().ok();
-    let mut current =
-        Some(transaction.base.clone()).filter(|_| first_turn.is_some() && !transaction.looks_for_work());
-    let mut attempts = 0;
-    // Set once an outcome was unknown: from then on nothing that was written may be deleted.
-    let mut doubt = false;
-    loop {
-        let turn = match first_turn.take() {
-            Some(turn) => turn,
-            None => queue.lock().await,
-        };
-        attempts += 1;
-        let tried = attempt(&transaction, catalog, &commit_id, attempts, current.take()).await;
-        let (error, raced) = match tried {
-            Tried::Done(table, snapshot_id, already_applied) => {
-                return Ok(Committed { table, snapshot_id, already_applied, attempts });
-            }
-            Tried::Raced(error, written) => {
-                discard(catalog.storage(), written, doubt).await;
-                (error, true)
-            }
-            Tried::Failed(error, written) => {
-                discard(catalog.storage(), written, doubt).await;
-                (error, false)
-            }
-            Tried::Unknown(error, request, base) => {
-                doubt = true;
-                match settle(catalog, &policy, &commit_id, &request, &base).await {
-                    Settled::Done(table, snapshot_id) => {
-                        return Ok(Committed { table, snapshot_id, already_applied: false, attempts });
-                    }
-                    Settled::NotDone => (error, true),
-                    Settled::Unknown => {
-                        return Err(Error::new(
-                            ErrorKind::CommitStateUnknown,
-                            "the catalog's answer to a commit was lost and the table does not show it; reload the table \
-                             and look for the commit's id in its snapshots, or commit again with the same idempotency key",
-                        )
-                        .with("table", &ident)
-                        .with("commit_id", &commit_id)
-                        .with_source(error));
-                    }
-                }
-            }
-        };
-        let retryable = raced || error.is_retryable();
-        if !retryable || !policy.may_retry(attempts, raced, &*clock) {
-            return Err(if retryable { error.with("attempts", attempts) } else { error });
-        }
-        tracing::debug!(table = %ident, attempts, %error, "commit is tried again");
-        drop(turn); // others go on while this one waits
-        clock.sleep(policy.wait(attempts, &*clock)).await;
-    }
+    let (base, exact) = (transaction.base.metadata(), transaction.exact);
+    let store = ManifestStore::new(catalog.storage(), base, commit_id.clone(), exact);
+    let (attempts, kept, doubt, raced) = (0, Vec::new(), false, None);
+    Run { transaction, catalog, policy, commit_id, store, attempts, kept, doubt, raced }.run().await
+}
+
+/// A commit under way.
+struct Run<'a> {
+    transaction: Transaction,
+    catalog: &'a dyn Catalog,
+    policy: RetryPolicy,
+    commit_id: String,
+    /// Has every file that was written. They stay until it is known what became of the commit: the next try may need them,
+    /// and the last one's answer may be that of a request that had arrived before.
+    store: ManifestStore<'a>,
+    attempts: u32,
+    kept: Vec<Kept>,
+    /// Set once an outcome was unknown: from then on nothing that was written may be deleted.
+    doubt: bool,
+    /// A request that the catalog says lost a race, until the table shows that it did.
+    raced: Option<Raced>,
+}
+
+struct Raced {
+    request: CommitRequest,
+    base: Table,
+    /// The files that it would have made live.
+    named: HashSet<String>,
 }
 
 enum Tried {
     /// The table, the snapshot, and whether an earlier commit had done it.
     Done(Table, Option<i64>, bool),
-    Raced(Error, Vec<String>),
-    Failed(Error, Vec<String>),
+    Raced(Error),
+    Failed(Error),
     Unknown(Error, CommitRequest, Table),
 }
 
-async fn attempt(
-    transaction: &Transaction,
-    catalog: &dyn Catalog,
-    commit_id: &str,
-    attempt: u32,
-    current: Option<Table>,
-) -> Tried {
-    let is_base = current.is_some();
-    let current = match current {
-        Some(table) => table,
-        None => match catalog.load_table(transaction.base.ident()).await {
-            Ok(table) => table,
-            Err(e) => return Tried::Failed(e, Vec::new()),
-        },
-    };
-    let metadata = current.metadata();
-    if metadata.uuid() != transaction.base.metadata().uuid() {
-        let error =
-            Error::conflict("the table was dropped and created anew under the same name; load it again")
-                .with("table", current.ident());
-        return Tried::Failed(error, Vec::new());
-    }
-    // An earlier try of this commit whose answer was lost may have come through after all.
-    if attempt > 1
-        && let Some(done) = history::of_commit(metadata, commit_id)
-    {
-        return Tried::Done(current.clone(), Some(done.snapshot_id()), false);
-    }
-    if let Some(key) = &transaction.idempotency_key
-        && let Some(applied) =
-            transaction.branches().find_map(|branch| history::is_applied(metadata, branch, key))
-    {
-        return Tried::Done(current.clone(), applied.map(|s| s.snapshot_id()), true);
+impl Run<'_> {
+    async fn run(mut self) -> Result<Committed> {
+        let clock = self.catalog.clock().clone();
+        let queue = queue(self.transaction.base.metadata().uuid());
+        let is_long = self.transaction.is_long();
+        // Whoever had to wait for another commit of this process begins with a fresh look at the table, and so does what takes
+        // files out: much may have happened since the base.
+        let mut first_turn = queue.try_turn().filter(|_| !is_long);
+        let mut current = Some(self.transaction.base.clone()).filter(|_| first_turn.is_some());
+        loop {
+            self.attempts += 1;
+            let tried = match is_long {
+                true => self.try_beside_others(&queue).await,
+                false => {
+                    let _turn = match first_turn.take() {
+                        Some(turn) => turn,
+                        None => queue.turn().await,
+                    };
+                    self.try_once(&queue, current.take()).await
+                }
+            };
+            let (error, raced) = match tried {
+                Tried::Done(table, snapshot_id, already_applied) => {
+                    return Ok(self.done(table, snapshot_id, already_applied));
+                }
+                Tried::Raced(error) => (error, true),
+                Tried::Failed(error) => (error, false),
+                Tried::Unknown(error, request, base) => {
+                    self.doubt = true;
+                    match settle(self.catalog, &self.policy, &self.commit_id, &request, &base).await {
+                        Settled::Done(table, id) => return Ok(self.done(table, id, false)),
+                        Settled::NotDone => (error, true),
+                        Settled::Unknown => return Err(self.unknown(error)),
+                    }
+                }
+            };
+            let retryable = raced || error.is_retryable();
+            if !retryable || !self.policy.may_retry(self.attempts, raced, &*clock) {
+                let attempts = self.attempts;
+                return self.give_up(if retryable { error.with("attempts", attempts) } else { error }).await;
+            }
+            let (table, attempts) = (self.transaction.base.ident(), self.attempts);
+            tracing::debug!(%table, attempts, %error, "commit is tried again");
+            clock.sleep(self.policy.wait(self.attempts, &*clock)).await;
+        }
     }
 
-    let prefix = format!("{commit_id}-{attempt}");
-    let mut store = ManifestStore::new(catalog.storage(), metadata, prefix, transaction.exact);
-    let staged = stage(transaction, &current, catalog, &mut store).await;
-    let written = store.into_written();
-    let staged = match staged {
-        Ok(staged) => staged,
-        // A long write may have begun with what has been expired since: the table as it is now has what it needs.
-        Err(e) if is_base && e.kind() == ErrorKind::NotFound => return Tried::Raced(e, written),
-        Err(e) => return Tried::Failed(e, written),
-    };
-    if staged.updates.is_empty() {
-        return Tried::Done(current, None, false); // nothing to change
-    }
-    let request = CommitRequest {
-        ident: current.ident().clone(),
-        base: staged.of_whole_table.then(|| current.metadata_location().to_string()),
-        requirements: staged.requirements,
-        updates: staged.updates,
-    };
-    match catalog.commit(vec![request.clone()]).await {
-        CommitOutcome::Done(mut tables) => match tables.pop() {
-            Some(table) => {
-                discard(catalog.storage(), staged.unused, false).await;
-                discard(catalog.storage(), forgotten_metadata(&current, &table), false).await;
-                Tried::Done(table, staged.snapshot_id, false)
+    /// A try that may have much to read: it does so while others of this process commit, and takes its turn when nothing of
+    /// this process has come in between, or soon after.
+    async fn try_beside_others(&mut self, queue: &Queue) -> Tried {
+        for _ in 0..2 {
+            let seen = queue.commits();
+            let (table, staged) = match self.prepare(None).await {
+                Ok(prepared) => prepared,
+                Err(tried) => return *tried,
+            };
+            let _turn = queue.turn().await;
+            if queue.commits() == seen {
+                return self.publish(queue, table, staged).await;
             }
-            None => Tried::Unknown(Error::internal("the catalog gave no table back"), request, current),
-        },
-        CommitOutcome::Conflict(e) => Tried::Raced(e, written),
-        CommitOutcome::Failed(e) => Tried::Failed(e, written),
-        CommitOutcome::Unknown(e) => Tried::Unknown(e, request, current),
+        }
+        let _turn = queue.turn().await;
+        self.try_once(queue, None).await
     }
+
+    async fn try_once(&mut self, queue: &Queue, current: Option<Table>) -> Tried {
+        match self.prepare(current).await {
+            Ok((table, staged)) => self.publish(queue, table, staged).await,
+            Err(tried) => *tried,
+        }
+    }
+
+    /// Applies the actions to the table as it is, or to `current`.
+    async fn prepare(&mut self, current: Option<Table>) -> std::result::Result<(Table, Staged), Box<Tried>> {
+        let is_base = current.is_some();
+        let failed = |error| Box::new(Tried::Failed(error));
+        let current = match current {
+            Some(table) => table,
+            None => self.catalog.load_table(self.transaction.base.ident()).await.map_err(failed)?,
+        };
+        let metadata = current.metadata();
+        if metadata.uuid() != self.transaction.base.metadata().uuid() {
+            self.doubt |= self.raced.take().is_some();
+            let error =
+                Error::conflict("the table was dropped and created anew under the same name; load it again")
+                    .with("table", current.ident());
+            return Err(failed(error));
+        }
+        // An earlier try of this commit may have come through after all: its answer was lost, or was that of a request that
+        // something on the way had repeated.
+        if self.attempts > 1
+            && let Some(done) = history::of_commit(metadata, &self.commit_id)
+        {
+            let id = done.snapshot_id();
+            if let Some(raced) = self.raced.take().filter(|raced| raced.named.contains(done.manifest_list()))
+            {
+                self.discard_but(&raced.named).await;
+            }
+            return Err(Box::new(Tried::Done(current, Some(id), false)));
+        }
+        if let Some(raced) = self.raced.take() {
+            self.doubt |= !leads_back_to(metadata, raced.base.metadata(), &raced.request);
+        }
+        if let Some(key) = &self.transaction.idempotency_key
+            && let Some(applied) =
+                self.transaction.branches().find_map(|branch| history::is_applied(metadata, branch, key))
+        {
+            let id = applied.map(|s| s.snapshot_id());
+            self.discard_but(&HashSet::new()).await;
+            return Err(Box::new(Tried::Done(current, id, true)));
+        }
+        self.store.follow(metadata);
+        match stage(&self.transaction, &current, self.catalog, &mut self.kept, &mut self.store).await {
+            Ok(staged) => Ok((current, staged)),
+            // A long write may have begun with what has been expired since: the table as it is now has what it needs.
+            Err(e) if is_base && e.kind() == ErrorKind::NotFound => Err(Box::new(Tried::Raced(e))),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    async fn publish(&mut self, queue: &Queue, current: Table, staged: Staged) -> Tried {
+        if staged.updates.is_empty() {
+            self.discard_but(&HashSet::new()).await;
+            return Tried::Done(current, None, false); // nothing to change
+        }
+        let request = CommitRequest {
+            ident: current.ident().clone(),
+            base: staged.of_whole_table.then(|| current.metadata_location().to_string()),
+            requirements: staged.requirements,
+            updates: staged.updates,
+        };
+        let outcome = self.catalog.commit(vec![request.clone()]).await;
+        queue.committed();
+        match outcome {
+            CommitOutcome::Done(mut tables) => match tables.pop() {
+                Some(table) => {
+                    self.discard_but(&staged.named).await;
+                    discard(self.catalog.storage(), forgotten_metadata(&current, &table), false).await;
+                    Tried::Done(table, staged.snapshot_id, false)
+                }
+                None => Tried::Unknown(Error::internal("the catalog gave no table back"), request, current),
+            },
+            CommitOutcome::Conflict(e) => {
+                self.raced = Some(Raced { request, base: current, named: staged.named });
+                Tried::Raced(e)
+            }
+            CommitOutcome::Failed(e) => Tried::Failed(e),
+            CommitOutcome::Unknown(e) => Tried::Unknown(e, request, current),
+        }
+    }
+
+    /// The end of a commit that is not tried again. What it wrote goes once it is known that nothing names it.
+    async fn give_up(mut self, error: Error) -> Result<Committed> {
+        if let Some(raced) = self.raced.take()
+            && adds_snapshot(&raced.request)
+        {
+            match self.refute(&raced).await {
+                Settled::Done(table, id) => {
+                    self.discard_but(&raced.named).await;
+                    return Ok(self.done(table, id, false));
+                }
+                Settled::NotDone => {}
+                Settled::Unknown if error.kind() == ErrorKind::NotFound => self.doubt = true, // no such table any more
+                Settled::Unknown => return Err(self.unknown(error)),
+            }
+        }
+        self.discard_but(&HashSet::new()).await;
+        Err(error)
+    }
+
+    /// Looks whether a request that the catalog says lost a race did: the answer may be that of a second delivery, which the
+    /// first one made fail.
+    async fn refute(&self, raced: &Raced) -> Settled {
+        for check in 0..=self.policy.status_checks {
+            match self.catalog.load_table(&raced.request.ident).await {
+                Ok(table) => {
+                    let metadata = table.metadata();
+                    if let Some(ours) = history::of_commit(metadata, &self.commit_id) {
+                        return Settled::Done(table, Some(ours.snapshot_id()));
+                    }
+                    return match leads_back_to(metadata, raced.base.metadata(), &raced.request) {
+                        true => Settled::NotDone,
+                        false => Settled::Unknown,
+                    };
+                }
+                Err(e) if e.kind() == ErrorKind::NotFound => return Settled::Unknown,
+                Err(_) if check < self.policy.status_checks => {
+                    self.catalog.clock().sleep(self.policy.status_wait(check)).await;
+                }
+                Err(_) => {}
+            }
+        }
+        Settled::Unknown
+    }
+
+    /// Deletes what was written and is not named, unless an outcome was unknown.
+    async fn discard_but(&self, named: &HashSet<String>) {
+        discard(self.catalog.storage(), self.store.written_but(named), self.doubt).await;
+    }
+
+    fn done(&self, table: Table, snapshot_id: Option<i64>, already_applied: bool) -> Committed {
+        Committed { table, snapshot_id, already_applied, attempts: self.attempts }
+    }
+
+    fn unknown(&self, source: Error) -> Error {
+        Error::new(
+            ErrorKind::CommitStateUnknown,
+            "the catalog's answer to a commit was lost and the table does not show it; reload the table and look for the \
+             commit's id in its snapshots, or commit again with the same idempotency key",
+        )
+        .with("table", self.transaction.base.ident())
+        .with("commit_id", &self.commit_id)
+        .with_source(source)
+    }
+}
+
+fn adds_snapshot(request: &CommitRequest) -> bool {
+    request.updates.iter().any(|update| matches!(update, TableUpdate::AddSnapshot { .. }))
 }
 
 enum Settled {
@@ -186,7 +309,7 @@ async fn settle(
     request: &CommitRequest,
     base: &Table,
 ) -> Settled {
-    let adds_snapshot = request.updates.iter().any(|u| matches!(u, TableUpdate::AddSnapshot { .. }));
+    let adds_snapshot = adds_snapshot(request);
     for check in 0..=policy.status_checks {
         if let Ok(table) = catalog.load_table(&request.ident).await {
             let metadata = table.metadata();

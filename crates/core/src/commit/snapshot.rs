@@ -1,25 +1,35 @@
 //! From one data action to one snapshot: what goes is found, manifests and a manifest list are written.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 
-use futures::TryStreamExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use iceberg::TableUpdate;
 use iceberg::spec::{
-    FormatVersion, ManifestContentType, ManifestFile, ManifestListWriter, Operation, Snapshot,
-    SnapshotReference, Summary, TableMetadata,
+    FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, Operation, Snapshot,
+    SnapshotRef, SnapshotReference, Summary, TableMetadata,
 };
-use iceberg::{TableUpdate, spec::MAIN_BRANCH};
 
-use super::action::{DataAction, DeleteBy, Isolation, Start};
+use super::action::{DataAction, DeleteBy, Isolation, Rewrite, Start};
 use super::branch::{branch_retention, since};
-use super::dangling;
-use super::manifests::{Entry, ManifestStore, check_added, load_all, load_each};
+use super::kept::Kept;
+use super::load::{Loads, load_all, load_each};
+use super::manifests::{ManifestStore, check_added};
+use super::removal::{Removal, Taking, remove};
 use super::summary::SummaryCounts;
-use super::validate::{Change, Footprint, Reads, keys, validate};
+use super::validate::{Change, Footprint, Reads, Validator};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
-use crate::format::partition::PartitionKey;
-use crate::format::{ContentFile, LiveFile, load_manifest_list};
+use crate::format::partition::PartitionSet;
+use crate::format::{ContentFile, FileRef, ManifestContent, load_manifest_list};
+use crate::storage::Storage;
+use crate::table::Table;
+
+/// How many manifest lists are read at once.
+const LISTS: usize = 8;
+
+/// Summary property of a dynamic overwrite, which cherry-picking asks for.
+const REPLACE_PARTITIONS: &str = "replace-partitions";
 
 pub(super) struct Context<'a> {
     /// The table as the actions before this one leave it.
@@ -28,6 +38,8 @@ pub(super) struct Context<'a> {
     pub(super) base: &'a TableMetadata,
     /// The snapshot that the action was computed from.
     pub(super) start: Start,
+    /// Its branches and tags.
+    pub(super) references: &'a [(String, SnapshotReference)],
     pub(super) branch: &'a str,
     pub(super) isolation: Isolation,
     pub(super) summary: &'a [(String, String)],
@@ -37,8 +49,8 @@ pub(super) struct Context<'a> {
 pub(super) struct Produced {
     pub(super) updates: Vec<TableUpdate>,
     pub(super) snapshot_id: i64,
-    /// Manifests that were written and then merged into others.
-    pub(super) unused: Vec<String>,
+    /// The manifest list, and the manifests that it names.
+    pub(super) named: Vec<String>,
 }
 
 /// What an action comes to: files that come, files that go, and what it relied on.
@@ -49,22 +61,14 @@ struct Work {
     remove: Removal,
     footprint: Option<Footprint>,
     merge: bool,
-}
-
-enum Removal {
-    Nothing,
-    /// By location; each must be found.
-    Paths(HashSet<String>),
-    Partitions(HashSet<(i32, PartitionKey)>),
-    Matching(Filter),
-    /// Delete files that apply to nothing.
-    DanglingDeletes,
+    replaces_partitions: bool,
 }
 
 /// Writes the manifests of one data action. `None` when it changes nothing.
 pub(super) async fn produce(
     context: Context<'_>,
     action: &DataAction,
+    kept: &mut Kept,
     store: &mut ManifestStore<'_>,
 ) -> Result<Option<Produced>> {
     let metadata = context.metadata;
@@ -72,36 +76,21 @@ pub(super) async fn produce(
     if parent.is_none() && context.branch != MAIN_BRANCH {
         return Err(Error::not_found("no such branch; create it first").with("branch", context.branch));
     }
-    let retention = branch_retention(metadata, context.branch)?;
+    let retention = branch_retention(context.references, context.branch)?;
     let work = plan(&context, action)?;
-    check_added(metadata, &work.add)?;
+    check_added(metadata, context.base, &work.add)?;
+    let snapshot_id = kept.snapshot_id(metadata, context.clock);
     let (start, stated) = match context.start {
         Start::Table => (context.base.snapshot_for_ref(context.branch).map(|s| s.snapshot_id()), false),
         Start::Snapshot(id) => (id, true),
     };
-    let newer = match work.footprint.is_some() || stated {
-        true => since(metadata, context.branch, start)?,
-        false => Vec::new(),
-    };
-    if let Some(footprint) = &work.footprint {
-        // Snapshots that earlier actions of this transaction added are this writer's own.
-        let known = |id: i64| {
-            context.summary.iter().any(|(key, value)| {
-                key == super::COMMIT_ID
-                    && metadata.snapshot_by_id(id).is_some_and(|s| {
-                        s.summary().additional_properties.get(super::COMMIT_ID) == Some(value)
-                    })
-            })
-        };
-        let mut changes = Vec::new();
-        for snapshot in newer.iter().filter(|s| !known(s.snapshot_id())) {
-            changes.push(changes_of(store, snapshot).await?);
+    if work.footprint.is_some() || stated {
+        let newer = since(metadata, context.branch, start)?;
+        if let Some(footprint) = &work.footprint {
+            check_newer(&context, footprint, newer, kept, store.storage()).await?;
         }
-        validate(footprint, &changes, metadata)?;
     }
 
-    let mark = store.written().len();
-    let snapshot_id = new_snapshot_id(metadata, context.clock);
     let old = match &parent {
         Some(parent) => load_manifest_list(store.storage(), parent).await?,
         None => Vec::new(),
@@ -110,26 +99,30 @@ pub(super) async fn produce(
     for file in &work.add {
         counts.add(file.spec_id, &file.file);
     }
-    let (kept, removed) = remove(&context, &work.remove, old, snapshot_id, &mut counts, store).await?;
+    let taking =
+        Taking { metadata, snapshot_id, adds_at: work.sequence_number, drops_old_deletes: work.merge };
+    let (others, removed) = remove(&taking, work.remove, old, kept, &mut counts, store).await?;
     // What has a key leaves it, also where there was nothing to do: it stays the batch that was applied.
     let keyed = context.summary.iter().any(|(key, _)| key == super::IDEMPOTENCY_KEY);
     if work.add.is_empty() && removed == 0 && !keyed && !matches!(action, DataAction::Append { .. }) {
         return Ok(None);
     }
-    let mut manifests = store.write_added(metadata, snapshot_id, work.add, work.sequence_number).await?;
-    manifests.extend(kept);
+    let mut manifests = match &kept.added {
+        Some(added) => added.clone(),
+        None => store.write_added(metadata, snapshot_id, work.add, work.sequence_number).await?,
+    };
+    kept.added = Some(manifests.clone());
+    manifests.extend(others);
     if work.merge {
-        manifests = store.merge(metadata, snapshot_id, manifests).await?;
+        manifests = store.merge(metadata, snapshot_id, manifests, kept).await?;
     }
     if metadata.format_version() >= FormatVersion::V3 {
         fill_row_counts(store, &mut manifests).await?;
     }
-
-    let named: HashSet<&str> = manifests.iter().map(|m| m.manifest_path.as_str()).collect();
-    let unused =
-        store.written()[mark..].iter().filter(|path| !named.contains(path.as_str())).cloned().collect();
+    let mut named: Vec<String> = manifests.iter().map(|manifest| manifest.manifest_path.clone()).collect();
 
     let list = store.next_location(|prefix, n| format!("snap-{snapshot_id}-{prefix}-{n}.avro"));
+    named.push(list.clone());
     let sequence_number = metadata.next_sequence_number();
     let parent_id = parent.as_ref().map(|p| p.snapshot_id());
     let output = store.storage().file_io().new_output(&list)?.writer().await?;
@@ -147,6 +140,9 @@ pub(super) async fn produce(
 
     let mut properties: HashMap<String, String> = context.summary.iter().cloned().collect();
     properties.extend(counts.properties(parent.as_deref()));
+    if work.replaces_partitions {
+        properties.insert(REPLACE_PARTITIONS.to_string(), true.to_string());
+    }
     // Time travel by timestamp needs a history that never runs backwards, even where writers' clocks differ.
     let timestamp_ms = context.clock.now_ms().max(metadata.last_updated_ms());
     let builder = Snapshot::builder()
@@ -170,202 +166,210 @@ pub(super) async fn produce(
             TableUpdate::SetSnapshotRef { ref_name: context.branch.to_string(), reference },
         ],
         snapshot_id,
-        unused,
+        named,
     }))
 }
 
+fn footprint(reads: Reads, replaces: &[FileRef], add: &[ContentFile], isolation: Isolation) -> Footprint {
+    Footprint {
+        reads,
+        input: None,
+        replaces: replaces.to_vec(),
+        adds: add.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
+        keeps_sequence_number: false,
+        isolation,
+    }
+}
+
+fn rewrite_footprint(rewrite: &Rewrite, isolation: Isolation) -> Footprint {
+    Footprint {
+        keeps_sequence_number: rewrite.sequence_number.is_some(),
+        ..footprint(Reads::Nothing, &rewrite.delete, &rewrite.add, isolation)
+    }
+}
+
 fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
-    let footprint = |reads, replaces: &[LiveFile], add: &[ContentFile], keeps_sequence_number| {
-        Some(Footprint {
-            reads,
-            input: None,
-            replaces: replaces.to_vec(),
-            adds: add.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
-            keeps_sequence_number,
-            isolation: context.isolation,
-        })
+    let metadata = context.metadata;
+    let footprint =
+        |reads, replaces: &[FileRef], add: &[ContentFile]| footprint(reads, replaces, add, context.isolation);
+    let work = |operation, add: &[ContentFile], remove, footprint| Work {
+        operation,
+        add: add.to_vec(),
+        sequence_number: None,
+        remove,
+        footprint,
+        merge: true,
+        replaces_partitions: false,
     };
-    let paths = |files: &[LiveFile]| Removal::Paths(files.iter().map(|f| f.path().to_string()).collect());
     Ok(match action {
-        DataAction::Append { files, merge } => Work {
-            operation: Operation::Append,
-            add: files.clone(),
-            sequence_number: None,
-            remove: Removal::Nothing,
-            footprint: None,
-            merge: *merge,
-        },
+        DataAction::Append { files, merge } => {
+            Work { merge: *merge, ..work(Operation::Append, files, Removal::Nothing, None) }
+        }
         DataAction::Overwrite(overwrite) => {
-            let footprint = |reads, replaces| footprint(reads, replaces, &overwrite.add, false);
-            let (remove, mut footprint) = match &overwrite.delete {
+            let filtered = |filter: &Filter| -> Result<_> {
+                let remove = Removal::Matching(FileMatcher::new(filter, metadata)?);
+                Ok((remove, Reads::Replaced(filter.clone())))
+            };
+            let whole = |(spec_id, _): &(i32, _)| {
+                metadata.partition_spec_by_id(*spec_id).is_some_and(|spec| spec.is_unpartitioned())
+            };
+            let (remove, reads) = match &overwrite.delete {
                 DeleteBy::Files(files) => {
                     let reads = overwrite.reads.clone().map_or(Reads::Nothing, Reads::Matching);
-                    (paths(files), footprint(reads, files))
+                    (Removal::of_files(files, metadata), reads)
                 }
+                // The table has no partitions now: what it has of the specs of before is replaced as well.
+                DeleteBy::Partitions(partitions) if partitions.iter().any(whole) => filtered(&Filter::True)?,
                 DeleteBy::Partitions(partitions) => {
-                    let reads = Reads::Partitions(partitions.clone());
-                    (Removal::Partitions(keys(partitions)), footprint(reads, &[]))
+                    let set = partitions.iter().map(|(spec_id, value)| (*spec_id, value));
+                    let set = PartitionSet::new(set, metadata);
+                    (Removal::Partitions(set), Reads::Partitions(partitions.clone()))
                 }
-                DeleteBy::Filter(filter) => {
-                    (Removal::Matching(filter.clone()), footprint(Reads::Replaced(filter.clone()), &[]))
-                }
+                DeleteBy::Filter(filter) => filtered(filter)?,
             };
-            if let (Some(footprint), DeleteBy::Partitions(_) | DeleteBy::Filter(_)) =
-                (&mut footprint, &overwrite.delete)
-            {
+            let mut footprint = match &overwrite.delete {
+                DeleteBy::Files(files) => footprint(reads, files, &overwrite.add),
+                _ => footprint(reads, &[], &overwrite.add),
+            };
+            if !matches!(overwrite.delete, DeleteBy::Files(_)) {
                 footprint.input = overwrite.reads.clone();
             }
             let operation = if overwrite.add.is_empty() { Operation::Delete } else { Operation::Overwrite };
             Work {
-                operation,
-                add: overwrite.add.clone(),
-                sequence_number: None,
-                remove,
-                footprint,
-                merge: true,
+                replaces_partitions: matches!(overwrite.delete, DeleteBy::Partitions(_)),
+                ..work(operation, &overwrite.add, remove, Some(footprint))
             }
         }
-        DataAction::Delete { paths } => Work {
-            operation: Operation::Delete,
-            add: Vec::new(),
-            sequence_number: None,
-            remove: Removal::Paths(paths.iter().cloned().collect()),
-            footprint: None, // that each is still there is checked when it is taken out
-            merge: true,
-        },
+        DataAction::Delete { paths } => {
+            let remove = Removal::Paths(paths.iter().cloned().collect(), None);
+            // That each is still there is checked when it is taken out.
+            work(Operation::Delete, &[], remove, None)
+        }
         DataAction::Rewrite(rewrite) => {
             if rewrite.delete.is_empty() {
                 return Err(Error::invalid_input("a rewrite replaces at least one file"));
             }
-            let keeps = rewrite.sequence_number.is_some();
+            let footprint = rewrite_footprint(rewrite, context.isolation);
+            let remove = Removal::of_files(&rewrite.delete, metadata);
             Work {
-                operation: Operation::Replace,
-                add: rewrite.add.clone(),
                 sequence_number: rewrite.sequence_number,
-                remove: paths(&rewrite.delete),
-                footprint: footprint(Reads::Nothing, &rewrite.delete, &rewrite.add, keeps),
-                merge: true,
+                ..work(Operation::Replace, &rewrite.add, remove, Some(footprint))
             }
         }
-        DataAction::RemoveDanglingDeletes => Work {
-            operation: Operation::Replace,
-            add: Vec::new(),
-            sequence_number: None,
-            remove: Removal::DanglingDeletes,
-            footprint: None, // what dangles is found anew at every try
-            merge: false,
-        },
+        // What dangles is found anew at every try.
+        DataAction::RemoveDanglingDeletes => {
+            Work { merge: false, ..work(Operation::Replace, &[], Removal::DanglingDeletes, None) }
+        }
     })
 }
 
-/// Takes files out of manifests: those without any are carried over, the others written anew. Gives the manifests that
-/// stay and the number of files that the removal named and that went.
-async fn remove(
+/// Checks an action against what others committed since it was computed, each snapshot once a commit.
+async fn check_newer(
     context: &Context<'_>,
-    removal: &Removal,
-    manifests: Vec<ManifestFile>,
-    snapshot_id: i64,
-    counts: &mut SummaryCounts,
-    store: &mut ManifestStore<'_>,
-) -> Result<(Vec<ManifestFile>, usize)> {
-    let metadata = context.metadata;
-    // Manifests that hold only files removed long ago have nothing to say any more.
-    let manifests: Vec<ManifestFile> =
-        manifests.into_iter().filter(|m| m.has_added_files() || m.has_existing_files()).collect();
-    let matcher = match removal {
-        Removal::Nothing => return Ok((manifests, 0)),
-        Removal::DanglingDeletes => {
-            return dangling::remove(metadata, manifests, snapshot_id, counts, store).await;
-        }
-        Removal::Matching(filter) => Some(FileMatcher::new(filter, metadata)?),
-        Removal::Paths(_) | Removal::Partitions(_) => None,
+    footprint: &Footprint,
+    newer: Vec<SnapshotRef>,
+    kept: &mut Kept,
+    storage: &Storage,
+) -> Result<()> {
+    let validator = Validator::new(footprint, context.metadata)?;
+    let mut commit_id = context.summary.iter().filter(|(key, _)| key == super::COMMIT_ID);
+    let commit_id = commit_id.next().map(|(_, id)| id);
+    // Snapshots that earlier actions of this transaction added are this writer's own.
+    let is_own = |snapshot: &Snapshot| {
+        commit_id.is_some() && snapshot.summary().additional_properties.get(super::COMMIT_ID) == commit_id
     };
-    let (candidates, mut kept): (Vec<_>, Vec<_>) = manifests.into_iter().partition(|manifest| {
-        manifest.content == ManifestContentType::Data
-            && match (removal, &matcher) {
-                (_, Some(matcher)) => matcher.might_match_manifest(manifest),
-                (Removal::Partitions(set), _) => {
-                    set.iter().any(|(spec, _)| *spec == manifest.partition_spec_id)
-                }
-                _ => true,
-            }
-    });
-    let storage = store.storage().clone();
-    let mut contents = std::pin::pin!(load_each(&storage, &candidates));
-    let mut gone: HashSet<String> = HashSet::new();
-    for manifest in &candidates {
-        let content = contents.try_next().await?;
-        let content = content.ok_or_else(|| Error::internal("fewer manifests were loaded than there are"))?;
-        let mut goes = Vec::with_capacity(content.live.len());
-        for file in &content.live {
-            goes.push(match (removal, &matcher) {
-                (Removal::Paths(paths), _) => paths.contains(file.path()),
-                (Removal::Partitions(set), _) => {
-                    set.contains(&(file.spec_id, PartitionKey::new(file.file.partition())))
-                }
-                (_, Some(matcher)) if matcher.might_match(file.spec_id, &file.file) => {
-                    if !matcher.all_match(file.spec_id, &file.file) {
-                        return Err(Error::invalid_input(
-                            "the filter may match only some rows of a file: overwrite by a filter on partition columns, \
-                             or delete the rows instead",
-                        )
-                        .with("file", file.path()));
-                    }
-                    true
-                }
-                _ => false,
-            });
-        }
-        if !goes.contains(&true) {
-            kept.push(manifest.clone());
-            continue;
-        }
-        let mut entries = Vec::with_capacity(content.live.len());
-        for (file, goes) in content.live.into_iter().zip(goes) {
-            if goes {
-                counts.remove(file.spec_id, &file.file);
-                gone.insert(file.path().to_string());
-                entries.push(Entry::Deleted(file));
-            } else {
-                entries.push(Entry::Existing(file));
-            }
-        }
-        let data = ManifestContentType::Data;
-        kept.push(store.write(metadata, snapshot_id, &content.schema, &content.spec, data, entries).await?);
+    let unknown: Vec<SnapshotRef> = newer
+        .into_iter()
+        .filter(|snapshot| {
+            !kept.validated.contains(&snapshot.snapshot_id())
+                && validator.concerns(&snapshot.summary().operation)
+                && !is_own(snapshot)
+        })
+        .collect();
+    let concerns =
+        |operation: &Operation, manifest: &ManifestFile| validator.concerns_manifest(operation, manifest);
+    let mut changes = Changes::new(&unknown, concerns, storage).await?;
+    while let Some(change) = changes.next().await? {
+        validator.check(&change)?;
     }
-    if let Removal::Paths(paths) = removal
-        && let Some(missing) = paths.iter().find(|path| !gone.contains(*path))
-    {
-        return Err(Error::conflict(
-            "a file to be removed is not in the table: another commit removed it; read the table again and run the \
-             operation again",
-        )
-        .with("file", missing));
-    }
-    let removed = gone.len();
-    let kept = dangling::remove_vectors_of(&gone, metadata, kept, snapshot_id, counts, store).await?;
-    Ok((kept, removed))
+    kept.validated.extend(unknown.iter().map(|snapshot| snapshot.snapshot_id()));
+    Ok(())
 }
 
-/// What a snapshot changed, from the manifests that it added.
-async fn changes_of(store: &ManifestStore<'_>, snapshot: &Snapshot) -> Result<Change> {
-    let id = snapshot.snapshot_id();
-    let mut manifests = load_manifest_list(store.storage(), snapshot).await?;
-    manifests.retain(|m| m.added_snapshot_id == id);
-    let mut change = Change {
-        snapshot_id: id,
-        operation: snapshot.summary().operation.clone(),
-        added: Vec::new(),
-        removed: Vec::new(),
+/// For each of several rewrites what it conflicts with of that which came to a table since.
+pub(super) async fn conflicts_of(
+    base: &TableMetadata,
+    current: &Table,
+    branch: &str,
+    isolation: Isolation,
+    rewrites: &[Rewrite],
+) -> Result<Vec<Option<Error>>> {
+    let metadata = current.metadata();
+    let start = base.snapshot_for_ref(branch).map(|s| s.snapshot_id());
+    let newer = since(metadata, branch, start)?;
+    let footprints: Vec<Footprint> =
+        rewrites.iter().map(|rewrite| rewrite_footprint(rewrite, isolation)).collect();
+    let validators =
+        footprints.iter().map(|footprint| Validator::new(footprint, metadata)).collect::<Result<Vec<_>>>()?;
+    let concerns = |operation: &Operation, manifest: &ManifestFile| {
+        validators.iter().any(|validator| validator.concerns_manifest(operation, manifest))
     };
-    for content in load_all(store.storage(), &manifests).await? {
-        let files = content.live.into_iter().zip(content.added);
-        change
-            .added
-            .extend(files.filter(|(file, added)| *added && file.snapshot_id == id).map(|(file, _)| file));
-        change.removed.extend(content.deleted.into_iter().filter(|file| file.snapshot_id == id));
+    let mut changes = Changes::new(&newer, concerns, current.storage()).await?;
+    let mut conflicts: Vec<Option<Error>> = validators.iter().map(|_| None).collect();
+    while let Some(change) = changes.next().await? {
+        for (validator, conflict) in validators.iter().zip(&mut conflicts) {
+            if conflict.is_none() {
+                *conflict = validator.check(&change).err();
+            }
+        }
     }
-    Ok(change)
+    Ok(conflicts)
+}
+
+/// What snapshots changed, manifest by manifest, of those manifests that they added and that are of concern.
+struct Changes {
+    snapshots: VecDeque<SnapshotRef>,
+    loads: Loads<ManifestContent>,
+}
+
+impl Changes {
+    async fn new(
+        snapshots: &[SnapshotRef],
+        concerns: impl Fn(&Operation, &ManifestFile) -> bool,
+        storage: &Storage,
+    ) -> Result<Self> {
+        let mut lists = stream::iter(snapshots.to_vec())
+            .map(|snapshot| async move {
+                let manifests = load_manifest_list(storage, &snapshot).await?;
+                Ok::<_, Error>((snapshot, manifests))
+            })
+            .buffered(LISTS);
+        let (mut of, mut manifests) = (VecDeque::new(), Vec::new());
+        while let Some((snapshot, list)) = lists.try_next().await? {
+            for manifest in list {
+                let own = manifest.added_snapshot_id == snapshot.snapshot_id();
+                if own && concerns(&snapshot.summary().operation, &manifest) {
+                    of.push_back(snapshot.clone());
+                    manifests.push(manifest);
+                }
+            }
+        }
+        Ok(Self { snapshots: of, loads: load_each(storage, manifests) })
+    }
+
+    async fn next(&mut self) -> Result<Option<Change>> {
+        let (Some(snapshot), Some(content)) = (self.snapshots.pop_front(), self.loads.next().await?) else {
+            return Ok(None);
+        };
+        let id = snapshot.snapshot_id();
+        let live = content.live.into_iter().zip(content.added);
+        Ok(Some(Change {
+            snapshot_id: id,
+            operation: snapshot.summary().operation.clone(),
+            added: live.filter(|(f, added)| *added && f.snapshot_id == id).map(|(f, _)| f).collect(),
+            removed: content.deleted.into_iter().filter(|file| file.snapshot_id == id).collect(),
+        }))
+    }
 }
 
 /// Row ids are given out by a manifest's row counts, which manifests of version 1 may lack.
@@ -385,13 +389,4 @@ async fn fill_row_counts(store: &ManifestStore<'_>, manifests: &mut [ManifestFil
         manifest.existing_rows_count = Some(rows(false));
     }
     Ok(())
-}
-
-fn new_snapshot_id(metadata: &TableMetadata, clock: &dyn Clock) -> i64 {
-    loop {
-        let id = (clock.random() >> 1) as i64;
-        if id > 0 && metadata.snapshot_by_id(id).is_none() {
-            return id;
-        }
-    }
 }

@@ -1,14 +1,17 @@
 //! From a transaction's actions to the updates and requirements of a catalog's commit, with the manifests written.
 
+use std::collections::HashSet;
+
 use futures::StreamExt;
-use iceberg::spec::{MAIN_BRANCH, TableMetadata};
+use iceberg::spec::{MAIN_BRANCH, SnapshotReference, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
 use super::action::{Action, Expiry};
+use super::kept::Kept;
 use super::manifests::ManifestStore;
 use super::{Transaction, history, snapshot};
 use crate::catalog::{Catalog, apply_updates};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 use crate::table::{Table, references};
 
@@ -17,11 +20,12 @@ pub(super) struct Staged {
     pub(super) updates: Vec<TableUpdate>,
     pub(super) requirements: Vec<TableRequirement>,
     /// Whether the updates hold for the metadata that they were made for alone: the lists of expired keys that they set follow
-    /// from all its snapshots and references and from the lists before.
+    /// from all its snapshots and references and from the lists before; and nothing but its files keeps a partition spec that
+    /// is not the default one.
     pub(super) of_whole_table: bool,
     pub(super) snapshot_id: Option<i64>,
-    /// Files that were written on the way and that the outcome does not name.
-    pub(super) unused: Vec<String>,
+    /// The manifest lists of the new snapshots, and what these name.
+    pub(super) named: HashSet<String>,
 }
 
 /// Applies the actions one after the other, each to the metadata that the one before leaves.
@@ -29,22 +33,30 @@ pub(super) async fn stage(
     transaction: &Transaction,
     current: &Table,
     catalog: &dyn Catalog,
+    kept: &mut Vec<Kept>,
     store: &mut ManifestStore<'_>,
 ) -> Result<Staged> {
     let mut metadata = current.metadata().clone();
+    kept.resize_with(transaction.actions.len(), Kept::default);
     let mut staged = Staged {
         updates: Vec::new(),
         requirements: vec![TableRequirement::UuidMatch { uuid: metadata.uuid() }],
         of_whole_table: false,
         snapshot_id: None,
-        unused: Vec::new(),
+        named: HashSet::new(),
     };
-    for action in &transaction.actions {
+    for (action, kept) in transaction.actions.iter().zip(kept) {
         let updates = match action {
             Action::Data { branch, isolation, start, action } => {
                 require_ref(&mut staged.requirements, current.metadata(), branch);
+                require_schema_and_spec(&mut staged.requirements, current.metadata());
+                let default_spec = current.metadata().default_partition_spec_id();
+                staged.of_whole_table |= action.added().iter().any(|file| file.spec_id != default_spec);
+                // To ask metadata for its references takes time that grows with its history; the table has asked once.
+                let changed = (!staged.updates.is_empty()).then(|| references(&metadata));
                 let context = snapshot::Context {
                     metadata: &metadata,
+                    references: changed.as_deref().unwrap_or(current.references()),
                     base: transaction.base.metadata(),
                     start: *start,
                     branch,
@@ -52,10 +64,10 @@ pub(super) async fn stage(
                     summary: &transaction.summary,
                     clock: &**catalog.clock(),
                 };
-                match snapshot::produce(context, action, store).await? {
+                match snapshot::produce(context, action, kept, store).await? {
                     Some(produced) => {
                         staged.snapshot_id = Some(produced.snapshot_id);
-                        staged.unused.extend(produced.unused);
+                        staged.named.extend(produced.named);
                         produced.updates
                     }
                     None => Vec::new(),
@@ -71,20 +83,20 @@ pub(super) async fn stage(
             }
             Action::SetRef(reference) => {
                 let (ref_name, reference) = reference(&metadata)?;
-                if metadata.snapshot_by_id(reference.snapshot_id).is_none() {
-                    return Err(Error::not_found("no such snapshot; it may have been expired")
-                        .with("table", current.ident())
-                        .with("snapshot", reference.snapshot_id));
-                }
-                if ref_name == MAIN_BRANCH && !reference.is_branch() {
-                    return Err(Error::invalid_input("main is a branch and can't become a tag"));
-                }
-                require_ref(&mut staged.requirements, current.metadata(), &ref_name);
                 staged.of_whole_table = true;
-                let keys = history::keys_of_ref(&metadata, &ref_name, Some(&reference));
-                let mut updates = vec![TableUpdate::SetSnapshotRef { ref_name, reference }];
-                updates.extend(keys);
-                updates
+                set_ref(&mut staged.requirements, current, &metadata, &ref_name, &reference)?
+            }
+            Action::CreateRef(name, reference) => {
+                if references(&metadata).iter().any(|(other, _)| other == name) {
+                    return Err(Error::new(
+                        ErrorKind::AlreadyExists,
+                        "a branch or tag of this name exists; remove it, or choose another name",
+                    )
+                    .with("table", current.ident())
+                    .with("ref", name));
+                }
+                staged.of_whole_table = true;
+                set_ref(&mut staged.requirements, current, &metadata, name, reference)?
             }
             Action::RemoveRef(name) => {
                 if name == MAIN_BRANCH {
@@ -119,6 +131,42 @@ pub(super) async fn stage(
         }
     }
     Ok(staged)
+}
+
+/// The updates that set a branch or tag, with the expired keys of what it is made from. They hold for this metadata alone.
+fn set_ref(
+    requirements: &mut Vec<TableRequirement>,
+    current: &Table,
+    metadata: &TableMetadata,
+    name: &str,
+    reference: &SnapshotReference,
+) -> Result<Vec<TableUpdate>> {
+    if metadata.snapshot_by_id(reference.snapshot_id).is_none() {
+        return Err(Error::not_found("no such snapshot; it may have been expired")
+            .with("table", current.ident())
+            .with("snapshot", reference.snapshot_id));
+    }
+    if name == MAIN_BRANCH && !reference.is_branch() {
+        return Err(Error::invalid_input("main is a branch and can't become a tag"));
+    }
+    require_ref(requirements, current.metadata(), name);
+    let set = TableUpdate::SetSnapshotRef { ref_name: name.to_string(), reference: reference.clone() };
+    Ok(std::iter::once(set).chain(history::keys_of_ref(metadata, name, Some(reference))).collect())
+}
+
+/// Requires the schema and partition spec that new snapshots and their files are of to be current still: once they are not,
+/// nothing else would keep them in the metadata.
+fn require_schema_and_spec(requirements: &mut Vec<TableRequirement>, metadata: &TableMetadata) {
+    let (current_schema_id, default_spec_id) =
+        (metadata.current_schema_id(), metadata.default_partition_spec_id());
+    for requirement in [
+        TableRequirement::CurrentSchemaIdMatch { current_schema_id },
+        TableRequirement::DefaultSpecIdMatch { default_spec_id },
+    ] {
+        if !requirements.contains(&requirement) {
+            requirements.push(requirement);
+        }
+    }
 }
 
 /// Requires a branch or tag to be where it was.

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use iceberg::spec::{DataContentType, DataFile, Snapshot, Struct};
 
+use super::kept::Removed;
+
 /// Counts what a snapshot adds and removes.
 #[derive(Debug, Default)]
 pub(super) struct SummaryCounts {
@@ -14,8 +16,13 @@ pub(super) struct SummaryCounts {
     removed_records: u64,
     removed_bytes: u64,
     removed_delete_files: u64,
+    removed_position_files: u64,
+    removed_vectors: u64,
+    removed_equality_files: u64,
     removed_position_deletes: u64,
     removed_equality_deletes: u64,
+    duplicates: u64,
+    seen: HashSet<(String, Option<i64>)>,
     partitions: HashSet<(i32, Struct)>,
 }
 
@@ -27,23 +34,32 @@ impl SummaryCounts {
         self.partitions.insert((spec_id, file.partition().clone()));
     }
 
-    pub(super) fn remove(&mut self, spec_id: i32, file: &DataFile) {
-        match file.content_type() {
+    /// Counts a file that goes. One that the table lists twice counts once.
+    pub(super) fn remove(&mut self, file: &Removed) {
+        if !self.seen.insert(file.identity.clone()) {
+            self.duplicates += 1;
+            return;
+        }
+        match file.content {
             DataContentType::Data => {
                 self.removed_data_files += 1;
-                self.removed_records += file.record_count();
+                self.removed_records += file.records;
             }
             DataContentType::PositionDeletes => {
                 self.removed_delete_files += 1;
-                self.removed_position_deletes += file.record_count();
+                self.removed_position_deletes += file.records;
+                let kind =
+                    if file.is_vector { &mut self.removed_vectors } else { &mut self.removed_position_files };
+                *kind += 1;
             }
             DataContentType::EqualityDeletes => {
                 self.removed_delete_files += 1;
-                self.removed_equality_deletes += file.record_count();
+                self.removed_equality_files += 1;
+                self.removed_equality_deletes += file.records;
             }
         }
-        self.removed_bytes += file.file_size_in_bytes();
-        self.partitions.insert((spec_id, file.partition().clone()));
+        self.removed_bytes += file.bytes;
+        self.partitions.insert((file.spec_id, file.partition.clone()));
     }
 
     /// The summary's properties. A total is left out when the parent does not tell it.
@@ -61,6 +77,10 @@ impl SummaryCounts {
         put("deleted-records", self.removed_records);
         put("removed-files-size", self.removed_bytes);
         put("removed-delete-files", self.removed_delete_files);
+        put("removed-position-delete-files", self.removed_position_files);
+        put("removed-dvs", self.removed_vectors);
+        put("removed-equality-delete-files", self.removed_equality_files);
+        put("deleted-duplicate-files", self.duplicates);
         put("removed-position-deletes", self.removed_position_deletes);
         put("removed-equality-deletes", self.removed_equality_deletes);
         out.insert("changed-partition-count".to_string(), self.partitions.len().to_string());

@@ -80,7 +80,7 @@ async fn appends_overwrites_and_deletes_make_the_snapshots_that_they_say() {
 
         let files = live(&done.table, "main").await;
         let overwrite = Overwrite {
-            delete: DeleteBy::Files(vec![files[0].clone()]),
+            delete: DeleteBy::Files(vec![files[0].reference()]),
             add: vec![file("d", 2)],
             reads: None,
         };
@@ -108,8 +108,11 @@ async fn files_that_stay_keep_their_snapshot_sequence_number_and_row_ids() {
 
     // a is compacted into d: b and c move to a manifest of this snapshot and stay what they were.
     let start = t.metadata().last_sequence_number();
-    let rewrite =
-        Rewrite { delete: vec![before[0].clone()], add: vec![file("d", 3)], sequence_number: Some(start) };
+    let rewrite = Rewrite {
+        delete: vec![before[0].reference()],
+        add: vec![file("d", 3)],
+        sequence_number: Some(start),
+    };
     let t = Transaction::new(&t).rewrite_files(rewrite).commit(&*catalog).await.unwrap().table;
     let after = live(&t, "main").await;
     assert_eq!(names(&t).await, ["b", "c", "d"]);
@@ -204,7 +207,11 @@ async fn replacing_what_another_commit_removed_is_a_conflict_that_says_so() {
         Transaction::new(&t).append(vec![file("a", 1), file("b", 1)]).commit(&*catalog).await.unwrap().table;
     let files = live(&t, "main").await;
     Transaction::new(&t).delete_files([files[0].path()]).commit(&*catalog).await.unwrap();
-    let rewrite = Rewrite { delete: files.clone(), add: vec![file("ab", 2)], sequence_number: None };
+    let rewrite = Rewrite {
+        delete: files.iter().map(Into::into).collect(),
+        add: vec![file("ab", 2)],
+        sequence_number: None,
+    };
     let error = Transaction::new(&t).rewrite_files(rewrite).commit(&*catalog).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     let text = error.to_string();
@@ -220,7 +227,7 @@ async fn serializable_overwrites_see_added_rows_as_a_conflict_and_snapshot_isola
         let files = live(&t, "main").await;
         Transaction::new(&t).append(vec![file("b", 1)]).commit(&*catalog).await.unwrap();
         let overwrite = Overwrite {
-            delete: DeleteBy::Files(files),
+            delete: DeleteBy::Files(files.iter().map(Into::into).collect()),
             add: vec![file("c", 1)],
             reads: Some(crate::filter::Filter::True),
         };
@@ -333,7 +340,11 @@ async fn a_starting_snapshot_that_expired_fails_validation() {
     let expire = move |_: &_| Ok(Expiry { snapshots: vec![old], ..Expiry::default() });
     Transaction::new(&t).expire_snapshots(expire).commit(&*catalog).await.unwrap();
     let files = live(&start.table, "main").await;
-    let rewrite = Rewrite { delete: files, add: vec![file("c", 1)], sequence_number: None };
+    let rewrite = Rewrite {
+        delete: files.iter().map(Into::into).collect(),
+        add: vec![file("c", 1)],
+        sequence_number: None,
+    };
     let error = Transaction::new(&start.table).rewrite_files(rewrite).commit(&*catalog).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains(&old.to_string()), "{error}");

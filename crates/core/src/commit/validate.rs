@@ -1,14 +1,15 @@
 //! Whether an action still holds after what others committed: one pure rule over footprints (Iceberg Java's validations).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use iceberg::spec::{DataContentType, Operation, Struct, TableMetadata};
+use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, Operation, Struct, TableMetadata};
 
 use super::action::Isolation;
+use crate::deletes::{is_vector, path_bounds};
 use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
-use crate::format::LiveFile;
-use crate::format::partition::PartitionKey;
+use crate::format::partition::{PartitionKey, PartitionSet};
+use crate::format::{FileRef, LiveFile};
 
 /// What an action relied on when it was computed.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub struct Footprint {
     /// The rows that its new ones were made of, beyond `reads`: none of them may have been removed or deleted.
     pub input: Option<Filter>,
     /// The data files that it replaces: each must still be there.
-    pub replaces: Vec<LiveFile>,
+    pub replaces: Vec<FileRef>,
     /// The partitions that its new files are in: spec ids and partition values.
     pub adds: HashSet<(i32, Struct)>,
     /// Whether the new files keep the sequence number that the action started from, so that equality deletes committed
@@ -41,7 +42,7 @@ pub enum Reads {
     Partitions(Vec<(i32, Struct)>),
 }
 
-/// What one snapshot changed.
+/// What one snapshot changed, or a part of that.
 #[derive(Debug)]
 pub struct Change {
     /// The snapshot.
@@ -54,118 +55,222 @@ pub struct Change {
     pub removed: Vec<LiveFile>,
 }
 
-/// Checks an action against the changes committed since it was computed, oldest first.
-///
-/// # Errors
-/// [`Conflict`](crate::ErrorKind::Conflict) naming the file, the snapshot and its operation.
-pub fn validate(footprint: &Footprint, changes: &[Change], metadata: &TableMetadata) -> Result<()> {
-    let matcher = match &footprint.reads {
-        Reads::Matching(filter) | Reads::Replaced(filter) => Some(FileMatcher::new(filter, metadata)?),
-        Reads::Nothing | Reads::Partitions(_) => None,
-    };
-    let input = footprint.input.as_ref().map(|filter| FileMatcher::new(filter, metadata)).transpose()?;
-    let made_of =
-        |file: &LiveFile| input.as_ref().is_some_and(|matcher| matcher.might_match(file.spec_id, &file.file));
-    let read = match &footprint.reads {
-        Reads::Partitions(partitions) => keys(partitions),
-        _ => HashSet::new(),
-    };
-    let touches = |file: &LiveFile| match (&footprint.reads, &matcher) {
-        (Reads::Nothing, _) => false,
-        (Reads::Partitions(_), _) => read.contains(&key(file)),
-        (_, Some(matcher)) => matcher.might_match(file.spec_id, &file.file),
-        (_, None) => true,
-    };
-    let replaced: HashMap<&str, &LiveFile> = footprint.replaces.iter().map(|f| (f.path(), f)).collect();
-    let replaces_what_it_reads = matches!(footprint.reads, Reads::Replaced(_) | Reads::Partitions(_));
-    let added = keys(&footprint.adds);
-    let mut specs = footprint.replaces.iter().map(|file| file.spec_id).chain(added.iter().map(|(id, _)| *id));
-    // Rows that stay in their spec stay in their partitions.
-    let moves_rows = specs.next().is_some_and(|first| specs.any(|other| other != first));
+/// A footprint made ready to be held against any number of changes: each costs as much as it has files.
+#[derive(Debug)]
+pub struct Validator<'a> {
+    footprint: &'a Footprint,
+    metadata: &'a TableMetadata,
+    reads: ReadRows,
+    input: Option<FileMatcher>,
+    /// The paths that are replaced, as a set and in their order.
+    replaced: HashSet<&'a str>,
+    replaced_in_order: Vec<&'a str>,
+    /// The partitions that they are in.
+    replaced_partitions: HashSet<(i32, PartitionKey)>,
+    added_partitions: HashSet<(i32, PartitionKey)>,
+    /// Whether rows may move from one spec to another: rows that stay in theirs stay in their partitions.
+    moves_rows: bool,
+}
 
-    for change in changes {
+/// What was read, as files are held against it.
+#[derive(Debug)]
+enum ReadRows {
+    Nothing,
+    Matching(FileMatcher),
+    Partitions(PartitionSet),
+}
+
+impl ReadRows {
+    fn touches(&self, file: &LiveFile) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Matching(matcher) => matcher.might_match(file.spec_id, &file.file),
+            Self::Partitions(set) => set.contains(file.spec_id, file.file.partition()),
+        }
+    }
+
+    fn might_touch(&self, manifest: &ManifestFile) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Matching(matcher) => matcher.might_match_manifest(manifest),
+            Self::Partitions(set) => set.might_be_in(manifest),
+        }
+    }
+}
+
+impl<'a> Validator<'a> {
+    /// A validator on a table's metadata.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a filter that is none of the table's.
+    pub fn new(footprint: &'a Footprint, metadata: &'a TableMetadata) -> Result<Self> {
+        let reads = match &footprint.reads {
+            Reads::Nothing => ReadRows::Nothing,
+            Reads::Matching(filter) | Reads::Replaced(filter) => {
+                ReadRows::Matching(FileMatcher::new(filter, metadata)?)
+            }
+            Reads::Partitions(partitions) => {
+                let partitions = partitions.iter().map(|(spec_id, value)| (*spec_id, value));
+                ReadRows::Partitions(PartitionSet::new(partitions, metadata))
+            }
+        };
+        let key = |spec_id: i32, partition: &Struct| (spec_id, PartitionKey::new(partition));
+        let replaced: HashSet<&str> = footprint.replaces.iter().map(|file| file.path.as_str()).collect();
+        let mut replaced_in_order: Vec<&str> = replaced.iter().copied().collect();
+        replaced_in_order.sort_unstable();
+        let added = footprint.adds.iter().map(|(spec_id, _)| *spec_id);
+        let mut specs = footprint.replaces.iter().map(|file| file.spec_id).chain(added);
+        Ok(Self {
+            reads,
+            input: footprint.input.as_ref().map(|filter| FileMatcher::new(filter, metadata)).transpose()?,
+            replaced,
+            replaced_in_order,
+            replaced_partitions: footprint
+                .replaces
+                .iter()
+                .map(|file| key(file.spec_id, &file.partition))
+                .collect(),
+            added_partitions: footprint.adds.iter().map(|(spec_id, value)| key(*spec_id, value)).collect(),
+            moves_rows: specs.next().is_some_and(|first| specs.any(|other| other != first)),
+            footprint,
+            metadata,
+        })
+    }
+
+    /// Whether a snapshot of this operation can be a conflict at all.
+    pub fn concerns(&self, operation: &Operation) -> bool {
+        self.minds_added_rows(operation) || self.minds_removals(operation)
+    }
+
+    /// Whether a manifest that a snapshot of this operation added can list a conflict: false only if it lists none.
+    pub fn concerns_manifest(&self, operation: &Operation, manifest: &ManifestFile) -> bool {
+        match manifest.content {
+            ManifestContentType::Data => {
+                (manifest.has_deleted_files() && self.minds_removals(operation))
+                    || (manifest.has_added_files()
+                        && self.minds_added_rows(operation)
+                        && (self.reads.might_touch(manifest)
+                            || self.input.as_ref().is_some_and(|input| input.might_match_manifest(manifest))))
+            }
+            ManifestContentType::Deletes => manifest.has_added_files() && self.minds_removals(operation),
+        }
+    }
+
+    /// Checks the action against a change committed since it was computed.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) naming the file, the snapshot and its operation.
+    pub fn check(&self, change: &Change) -> Result<()> {
         let conflict = |message: &str, file: &LiveFile| {
-            Error::conflict(format!("{message}; read the table again and run the operation again"))
+            Err(Error::conflict(format!("{message}; read the table again and run the operation again"))
                 .with("file", file.path())
                 .with("snapshot", change.snapshot_id)
-                .with("operation", change.operation.as_str())
+                .with("operation", change.operation.as_str()))
         };
         // What is rewritten is the same rows still.
         let changes_rows = change.operation != Operation::Replace;
         for file in &change.removed {
-            if replaced.contains_key(file.path()) {
-                return Err(conflict(
-                    "a file that this operation replaces was removed by another commit",
-                    file,
-                ));
+            if self.replaced.contains(file.path()) {
+                return conflict("a file that this operation replaces was removed by another commit", file);
             }
-            if replaces_what_it_reads && file.is_data() && touches(file) {
-                return Err(conflict(
-                    "a file was removed by another commit from what this operation replaces",
-                    file,
-                ));
+            if self.replaces_what_it_reads() && file.is_data() && self.reads.touches(file) {
+                let message = "a file was removed by another commit from what this operation replaces";
+                return conflict(message, file);
             }
-            if changes_rows && file.is_data() && made_of(file) {
-                return Err(conflict(
-                    "a file was removed by another commit from what this operation read",
-                    file,
-                ));
+            if changes_rows && file.is_data() && self.made_of(file) {
+                let message = "a file was removed by another commit from what this operation read";
+                return conflict(message, file);
             }
         }
         for file in &change.added {
-            if !file.is_data() {
-                let mut applies = footprint.replaces.iter().any(|data| may_apply(file, data, metadata));
-                let equality = file.file.content_type() == DataContentType::EqualityDeletes;
-                if equality && footprint.keeps_sequence_number && !replaces_what_it_reads {
-                    if !moves_rows || is_global(file, metadata) {
-                        continue; // applies to the new files as it does to those that they replace
-                    }
-                    applies |= added.contains(&key(file));
-                }
-                // Only the partition of a delete file tells: its bounds are those of its keys or paths, not of the rows that
-                // it deletes.
-                let deletes_there = is_global(file, metadata) || touches(file);
-                if applies || (replaces_what_it_reads && deletes_there) {
-                    return Err(conflict(
-                        "another commit deleted rows of what this operation replaces",
-                        file,
-                    ));
-                }
-                if changes_rows && (made_of(file) || (input.is_some() && is_global(file, metadata))) {
-                    return Err(conflict("another commit deleted rows of what this operation read", file));
+            if file.is_data() {
+                let adds_rows = self.minds_added_rows(&change.operation);
+                if adds_rows && (self.reads.touches(file) || self.made_of(file)) {
+                    return conflict("another commit added rows where this operation read", file);
                 }
                 continue;
             }
-            // A rewrite moves rows, it adds none.
-            let adds_rows = matches!(change.operation, Operation::Append | Operation::Overwrite);
-            if footprint.isolation == Isolation::Serializable && adds_rows && (touches(file) || made_of(file))
-            {
-                return Err(conflict("another commit added rows where this operation read", file));
+            // Rewritten deletes delete what they did. A vector may have come instead of one that a new one must contain.
+            if !changes_rows && !is_vector(&file.file) {
+                continue;
+            }
+            if self.deletes_what_is_replaced(file) {
+                return conflict("another commit deleted rows of what this operation replaces", file);
+            }
+            if changes_rows && self.input.is_some() && (self.made_of(file) || self.is_global(file)) {
+                return conflict("another commit deleted rows of what this operation read", file);
             }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Whether a delete file may delete rows of a data file. Errs on the side of yes.
-fn may_apply(delete: &LiveFile, data: &LiveFile, metadata: &TableMetadata) -> bool {
-    if let Some(target) = delete.file.referenced_data_file() {
-        return target == data.path();
+    /// Whether a delete file may delete rows that this action replaces, or does not carry over as they are deleted.
+    fn deletes_what_is_replaced(&self, file: &LiveFile) -> bool {
+        let mut applies = self.may_apply(file);
+        let equality = file.file.content_type() == DataContentType::EqualityDeletes;
+        if equality && self.footprint.keeps_sequence_number && !self.replaces_what_it_reads() {
+            if !self.moves_rows || self.is_global(file) {
+                return false; // applies to the new files as it does to those that they replace
+            }
+            applies |= self.added_partitions.contains(&key(file));
+        }
+        // Only the partition of a delete file tells: its bounds are those of its keys or paths, not of the rows that it
+        // deletes.
+        applies || (self.replaces_what_it_reads() && (self.is_global(file) || self.reads.touches(file)))
     }
-    is_global(delete, metadata) || key(delete) == key(data)
-}
 
-/// Whether a delete file is of no partition.
-fn is_global(delete: &LiveFile, metadata: &TableMetadata) -> bool {
-    metadata.partition_spec_by_id(delete.spec_id).is_none_or(|spec| spec.is_unpartitioned())
+    /// Whether a delete file may delete rows of a data file that is replaced. Errs on the side of yes.
+    fn may_apply(&self, delete: &LiveFile) -> bool {
+        if self.replaced.is_empty() {
+            return false;
+        }
+        if delete.file.content_type() == DataContentType::PositionDeletes {
+            if let Some(path) = delete.file.referenced_data_file() {
+                return self.replaced.contains(path.as_str());
+            }
+            if let Some((lower, upper)) = path_bounds(&delete.file) {
+                // The upper one may be the beginning of a path alone.
+                let within = |path: &&&str| **path <= upper || path.starts_with(upper);
+                let from = self.replaced_in_order.partition_point(|path| *path < lower);
+                if self.replaced_in_order.get(from).filter(within).is_none() {
+                    return false;
+                }
+                if lower == upper {
+                    return true; // of one file, whatever its partition
+                }
+            }
+        }
+        self.is_global(delete) || self.replaced_partitions.contains(&key(delete))
+    }
+
+    /// Whether a delete file is of no partition.
+    fn is_global(&self, delete: &LiveFile) -> bool {
+        self.metadata.partition_spec_by_id(delete.spec_id).is_none_or(|spec| spec.is_unpartitioned())
+    }
+
+    fn made_of(&self, file: &LiveFile) -> bool {
+        self.input.as_ref().is_some_and(|matcher| matcher.might_match(file.spec_id, &file.file))
+    }
+
+    fn replaces_what_it_reads(&self) -> bool {
+        matches!(self.footprint.reads, Reads::Replaced(_) | Reads::Partitions(_))
+    }
+
+    /// Whether rows that a snapshot of this operation added can matter. A rewrite moves rows, it adds none.
+    fn minds_added_rows(&self, operation: &Operation) -> bool {
+        let reads = self.input.is_some() || !matches!(self.footprint.reads, Reads::Nothing);
+        reads
+            && self.footprint.isolation == Isolation::Serializable
+            && matches!(operation, Operation::Append | Operation::Overwrite)
+    }
+
+    /// Whether files that a snapshot of this operation removed, or deletes that it added, can matter. An append has none.
+    fn minds_removals(&self, operation: &Operation) -> bool {
+        let minds = self.input.is_some() || !self.replaced.is_empty() || self.replaces_what_it_reads();
+        minds && *operation != Operation::Append
+    }
 }
 
 fn key(file: &LiveFile) -> (i32, PartitionKey) {
     (file.spec_id, PartitionKey::new(file.file.partition()))
-}
-
-pub(super) fn keys<'a>(
-    partitions: impl IntoIterator<Item = &'a (i32, Struct)>,
-) -> HashSet<(i32, PartitionKey)> {
-    partitions.into_iter().map(|(spec_id, value)| (*spec_id, PartitionKey::new(value))).collect()
 }

@@ -174,7 +174,8 @@ fn may_hold_path(file: &DataFile, path: &str) -> bool {
     path_bounds(file).is_none_or(|(lower, upper)| lower <= path && (path <= upper || path.starts_with(upper)))
 }
 
-fn path_bounds(file: &DataFile) -> Option<(&str, &str)> {
+/// Bounds of the paths that a position delete file names, when its metadata tells.
+pub(crate) fn path_bounds(file: &DataFile) -> Option<(&str, &str)> {
     fn text(datum: &Datum) -> Option<&str> {
         match datum.literal() {
             PrimitiveLiteral::String(text) => Some(text),

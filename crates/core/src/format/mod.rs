@@ -14,7 +14,7 @@ mod source;
 pub(crate) mod value;
 mod values;
 
-use iceberg::spec::{DataContentType, DataFile};
+use iceberg::spec::{DataContentType, DataFile, Struct};
 
 pub use content::ContentReader;
 pub use foreign::{
@@ -58,7 +58,36 @@ pub struct LiveFile {
     pub exact: bool,
 }
 
+/// Names a file of a snapshot, without what its entry says of its rows: what a commit needs to take the file out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileRef {
+    /// The file's location.
+    pub path: String,
+    /// Where in it a deletion vector begins, in bytes: several share a file.
+    pub content_offset: Option<i64>,
+    /// The id of the file's partition spec.
+    pub spec_id: i32,
+    /// The file's partition value, by which the manifests that may list it are known.
+    pub partition: Struct,
+}
+
+impl From<&LiveFile> for FileRef {
+    fn from(file: &LiveFile) -> Self {
+        Self {
+            path: file.path().to_string(),
+            content_offset: file.file.content_offset(),
+            spec_id: file.spec_id,
+            partition: file.file.partition().clone(),
+        }
+    }
+}
+
 impl LiveFile {
+    /// The file's name in a commit.
+    pub fn reference(&self) -> FileRef {
+        self.into()
+    }
+
     /// The file's location.
     pub fn path(&self) -> &str {
         self.file.file_path()

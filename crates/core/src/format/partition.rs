@@ -2,6 +2,7 @@
 
 mod key;
 mod path;
+mod set;
 pub(crate) mod transform;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::error::{Error, Result};
 
 pub(crate) use key::PartitionKey;
 pub use path::human as human_partition_value;
+pub(crate) use set::PartitionSet;
 pub use transform::transform_array;
 
 /// Sorts rows into the partitions of one spec. Partitions are numbered from 0 in the order in which they are met, for the

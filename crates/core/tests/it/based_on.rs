@@ -104,7 +104,9 @@ async fn rows_read_elsewhere_must_be_what_they_were() {
             "append" => transaction.append(add),
             "append beside" => transaction.append(vec![file_in("c", 0, [Literal::int(3)])]),
             "remove" => transaction.delete_files([b.path()]),
-            "compact" => transaction.rewrite_files(Rewrite { delete: vec![b], add, sequence_number: None }),
+            "compact" => {
+                transaction.rewrite_files(Rewrite { delete: vec![b.reference()], add, sequence_number: None })
+            }
             _ => {
                 let deletes = vec![equality_deletes("d", 0, [Literal::int(2)])];
                 icefield_testkit::deletes::commit_deletes(&*catalog, &base, deletes).await;

@@ -114,6 +114,29 @@ async fn a_new_branch_has_the_expired_keys_of_the_branch_that_it_comes_from() {
 }
 
 #[tokio::test]
+async fn a_created_branch_is_a_new_one_and_has_the_expired_keys() {
+    let (catalog, t) = table(FormatVersion::V2).await;
+    let (t, first) = append(&catalog, &t, "main", "a").await;
+    let (stale, second) = append(&catalog, &t, "main", "b").await;
+    // The branch is made of a table that has not seen the expiry.
+    let t = expire(&catalog, &stale, &[first]).await;
+    let create = |t: &Table, name: &str| Transaction::new(t).create_ref(name, branch_at(second));
+    let t = {
+        let done = create(&stale, "audit").commit(&*catalog).await.unwrap();
+        assert_eq!((done.attempts, t.metadata().snapshots().len()), (2, 1));
+        done.table
+    };
+    assert!(comes_again(&catalog, &t, "audit", "a").await);
+    assert_eq!(names(&t, "audit").await, ["a", "b"]);
+    for (table, name) in [(&t, "audit"), (&stale, "audit"), (&t, "main")] {
+        let error = create(table, name).commit(&*catalog).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{name}: {error}");
+    }
+    let gone = Transaction::new(&t).create_ref("old", tag_at(first)).commit(&*catalog).await;
+    assert_eq!(gone.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
 async fn a_branch_that_is_made_anew_does_not_have_the_keys_of_the_one_before() {
     for dropped_by_expiry in [false, true] {
         let (catalog, t) = table(FormatVersion::V2).await;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use iceberg::spec::{Datum, FormatVersion, Literal, NestedField, Schema, Struct};
+use iceberg::spec::{Datum, FormatVersion, Literal, NestedField, Operation, Schema, Struct};
 use icefield_core::catalog::{Catalog, MemoryCatalog};
 use icefield_core::commit::{Committed, DeleteBy, Isolation, Overwrite, Rewrite, Transaction};
 use icefield_core::deletes::is_vector;
@@ -88,12 +88,12 @@ impl Theirs {
             Append(k) => transaction.append(vec![file("c", k)]),
             Remove(name) => transaction.delete_files([path(name)]),
             Compact(name) => transaction.rewrite_files(Rewrite {
-                delete: vec![find(table, name).await],
+                delete: vec![find(table, name).await.reference()],
                 add: vec![file("c", k_of(name))],
                 sequence_number: None,
             }),
             Update(name, k) => transaction.overwrite(Overwrite {
-                delete: DeleteBy::Files(vec![find(table, name).await]),
+                delete: DeleteBy::Files(vec![find(table, name).await.reference()]),
                 add: vec![file("c", k)],
                 reads: None,
             }),
@@ -112,7 +112,7 @@ impl Theirs {
             }
             MergeOnReadUpdate => {
                 let (data, deletes) = (vec![file("c", HERE)], vec![positions(HERE).await]);
-                return commit_delta(catalog, table, Delta { data, deletes, gone: Vec::new() }).await;
+                return commit_delta(catalog, table, Delta { data, deletes, ..Delta::default() }).await;
             }
         };
         transaction.commit(catalog).await.unwrap().table
@@ -128,13 +128,15 @@ async fn ours(name: &str, base: &Table, isolation: Isolation, catalog: &dyn Cata
     let a = find(base, "a").await;
     let in_partition = || Filter::Test(2, Test::Eq(Datum::int(HERE)));
     let overwrite = |delete, reads| Overwrite { delete, add: new(), reads };
-    let rewrite = |sequence_number| Rewrite { delete: vec![a.clone()], add: new(), sequence_number };
+    let rewrite = |sequence_number| Rewrite { delete: vec![a.reference()], add: new(), sequence_number };
     let transaction = match name {
         "append" => transaction.append(new()),
         "remove" => transaction.delete_files([a.path()]),
-        "replace" => transaction.overwrite(overwrite(DeleteBy::Files(vec![a.clone()]), None)),
+        "replace" => transaction.overwrite(overwrite(DeleteBy::Files(vec![a.reference()]), None)),
         // As UPDATE does, which read the partition to find the rows of `a`.
-        "read" => transaction.overwrite(overwrite(DeleteBy::Files(vec![a.clone()]), Some(in_partition()))),
+        "read" => {
+            transaction.overwrite(overwrite(DeleteBy::Files(vec![a.reference()]), Some(in_partition())))
+        }
         "filter" => transaction.overwrite(overwrite(DeleteBy::Filter(in_partition()), None)),
         "dynamic" => transaction.overwrite(overwrite(DeleteBy::Partitions(vec![partition(HERE)]), None)),
         "compact" => transaction.rewrite_files(rewrite(None)),
@@ -264,5 +266,59 @@ async fn deletes_conflict_with_a_filter_only_where_their_partition_may_match_it(
                 Err(e) => assert!(conflicts && e.kind() == ErrorKind::Conflict, "{context}: {e}"),
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn position_deletes_of_other_files_leave_a_rewrite_alone() {
+    // The files that the deletes name, and whether they may delete rows of `m`, which is in their partition.
+    let cases: [(&[&str], bool); 5] =
+        [(&["m"], true), (&["n"], false), (&["a", "l"], false), (&["n", "z"], false), (&["a", "z"], true)];
+    for (of, conflicts) in cases {
+        let (catalog, t) = table(FormatVersion::V2).await;
+        let base = add(&catalog, &t, file("m", HERE)).await;
+        let paths: Vec<String> = of.iter().map(|name| format!("memory://w/db/t/data/{name}")).collect();
+        let rows: Vec<(&str, i64)> = paths.iter().map(|path| (path.as_str(), 0)).collect();
+        let deletes = position_deletes(&base, "positions", &partition(HERE), &rows).await;
+        assert_eq!(deletes.file.referenced_data_file(), None, "only the bounds tell");
+        commit_deletes(&*catalog, &base, vec![deletes]).await;
+        let delete = vec![find(&base, "m").await.reference()];
+        let rewrite = Rewrite { delete, add: vec![file("new", HERE)], sequence_number: None };
+        match Transaction::new(&base).rewrite_files(rewrite).commit(&*catalog).await {
+            Ok(done) => {
+                assert!(!conflicts, "{of:?}");
+                assert_eq!(names(&done.table, "main").await, ["new", "positions.parquet"]);
+            }
+            Err(e) => assert!(conflicts && e.kind() == ErrorKind::Conflict, "{of:?}: {e}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn deletes_that_are_rewritten_conflict_as_vectors_alone() {
+    for vectors in [false, true] {
+        let version = if vectors { FormatVersion::V3 } else { FormatVersion::V2 };
+        let (catalog, t) = table(version).await;
+        let t = add(&catalog, &t, file("a", HERE)).await;
+        let a = find(&t, "a").await;
+        let base = match vectors {
+            true => t.clone(),
+            false => {
+                let old = position_deletes(&t, "old", &partition(HERE), &[(a.path(), 0)]).await;
+                commit_deletes(&*catalog, &t, vec![old]).await
+            }
+        };
+        let new = match vectors {
+            true => deletion_vectors(&base, "new", &partition(HERE), &[(a.path(), &[0])]).await,
+            false => vec![position_deletes(&base, "new", &partition(HERE), &[(a.path(), 0)]).await],
+        };
+        let gone =
+            live(&base, "main").await.iter().filter(|f| !f.is_data()).map(|f| f.content_file()).collect();
+        let delta = Delta { deletes: new, gone, operation: Some(Operation::Replace), ..Delta::default() };
+        commit_delta(&*catalog, &base, delta).await;
+        let rewrite =
+            Rewrite { delete: vec![a.reference()], add: vec![file("new", HERE)], sequence_number: None };
+        let outcome = Transaction::new(&base).rewrite_files(rewrite).commit(&*catalog).await;
+        assert_eq!(outcome.is_err(), vectors, "{:?}", outcome.err());
     }
 }

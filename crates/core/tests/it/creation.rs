@@ -108,7 +108,8 @@ async fn a_new_table_appears_with_its_rows_or_not_at_all_whichever_request_fails
 
 #[tokio::test]
 async fn a_creation_whose_answer_is_lost_is_looked_for_and_nothing_is_deleted() {
-    for lost in [CommitFault::LostAnswer, CommitFault::LostRequest, CommitFault::Late] {
+    let lost = [CommitFault::LostAnswer, CommitFault::LostRequest, CommitFault::Late, CommitFault::Repeated];
+    for lost in lost {
         every_fault(&[Fault::Fail, Fault::Down], async |point| {
             let world = World::new().await;
             let table = world.new_table(FormatVersion::V2).await;

@@ -23,7 +23,8 @@ async fn table() -> (Arc<MemoryCatalog>, Table) {
 }
 
 async fn rewrite(catalog: &MemoryCatalog, table: &Table, from: &str, to: &str) -> Table {
-    let delete = live(table, "main").await.into_iter().filter(|f| f.path().ends_with(from)).collect();
+    let live = live(table, "main").await;
+    let delete = live.iter().filter(|f| f.path().ends_with(from)).map(Into::into).collect();
     let add = vec![file_in(to, 0, [Literal::int(5)])];
     let rewrite = Rewrite { delete, add, sequence_number: None };
     Transaction::new(table).rewrite_files(rewrite).commit(catalog).await.unwrap().table

@@ -53,7 +53,7 @@ async fn equality_deletes_of_one_spec_that_come_while_rows_move_to_another_are_a
         commit_deletes(&*catalog, &t, vec![equality_deletes("d", partition, of(partition))]).await;
 
         let rewrite = |name: &str, spec: i32| Rewrite {
-            delete: a.clone(),
+            delete: a.iter().map(Into::into).collect(),
             add: vec![file_in(name, spec, of(spec))],
             sequence_number: Some(start),
         };
@@ -75,8 +75,11 @@ async fn a_partition_is_the_same_one_after_its_column_was_widened() {
 
     // A delete of the partition in its new form applies to the file that has it in the old one.
     let deleted = commit_deletes(&*catalog, &t, vec![equality_deletes("d", 0, [Literal::long(5)])]).await;
-    let rewrite =
-        Rewrite { delete: a, add: vec![file_in("b", 0, [Literal::long(5)])], sequence_number: None };
+    let rewrite = Rewrite {
+        delete: a.iter().map(Into::into).collect(),
+        add: vec![file_in("b", 0, [Literal::long(5)])],
+        sequence_number: None,
+    };
     let error = Transaction::new(&t).rewrite_files(rewrite).commit(&*catalog).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
 

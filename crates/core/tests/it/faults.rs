@@ -193,7 +193,7 @@ const DATA_OPERATIONS: [(&str, Operation); 7] = [
     ("delete files", |t, _, live| t.delete_files([live[0].path()])),
     ("overwrite files", |t, _, live| {
         t.overwrite(Overwrite {
-            delete: DeleteBy::Files(live[..2].to_vec()),
+            delete: DeleteBy::Files(live[..2].iter().map(Into::into).collect()),
             add: vec![file("new")],
             reads: None,
         })
@@ -203,7 +203,7 @@ const DATA_OPERATIONS: [(&str, Operation); 7] = [
     }),
     ("rewrite", |t, table, live| {
         t.rewrite_files(Rewrite {
-            delete: live[..3].to_vec(),
+            delete: live[..3].iter().map(Into::into).collect(),
             add: vec![file("new")],
             sequence_number: Some(table.metadata().last_sequence_number()),
         })
@@ -354,6 +354,63 @@ async fn a_commit_whose_answer_is_lost_is_applied_once_whatever_fails_while_it_i
         }
     }
     assert!(unknown > 0, "no outcome was unknown: the test shows nothing");
+}
+
+#[tokio::test]
+async fn a_commit_that_is_refused_after_it_was_done_is_applied_once() {
+    // What repeats a request gives the second answer back: a conflict, with the commit's own success.
+    let (mut unknown, mut points) = (0, 0);
+    for version in [FormatVersion::V2, FormatVersion::V3] {
+        let (origin, live) = start(version).await;
+        let operations = ["append", "overwrite files", "overwrite all", "rewrite", "append and evolve"];
+        for (name, operation) in DATA_OPERATIONS.into_iter().filter(|(name, _)| operations.contains(name)) {
+            let (before, after) = undisturbed(&origin, operation, &live).await;
+            points += every_fault(&[Fault::Fail, Fault::Down], async |point| {
+                let world = World::fork(&origin).await;
+                world.catalog.queue([CommitFault::Repeated]);
+                world.store.arm(point);
+                let outcome = run(&world, operation, &live).await;
+                let fired = world.store.disarm();
+                let context = format!("v{version} {name}, {:?} at {fired:?}", point.fault);
+                let state = world.state().await;
+                match &outcome {
+                    Ok(_) => assert_eq!(state, after, "{context}"),
+                    Err(e) if e.is_commit_state_unknown() => {
+                        unknown += 1;
+                        assert!(state == before || state == after, "{context}: {state:?}");
+                    }
+                    Err(e) => assert_eq!(state, before, "{context}: {e}"),
+                }
+                while world.catalog.queued() > 0 {
+                    let _ = run(&world, operation, &live).await;
+                }
+                applied_once_by_a_retry(&world, operation, &live, &after, &context).await;
+                fired.is_some()
+            })
+            .await;
+        }
+    }
+    assert!(unknown > 0, "every answer could be settled: the test shows nothing of stores that are gone");
+    println!("{points} fault points");
+}
+
+#[tokio::test]
+async fn a_repeated_request_that_came_through_leaves_just_its_files() {
+    use futures::TryStreamExt;
+    let (origin, live) = start(FormatVersion::V2).await;
+    for (name, operation) in DATA_OPERATIONS {
+        let mut left = Vec::new();
+        for fault in [CommitFault::None, CommitFault::Repeated] {
+            let world = World::fork(&origin).await;
+            world.catalog.queue([fault]);
+            let done = run(&world, operation, &live).await.unwrap();
+            assert!(!done.already_applied && done.snapshot_id.is_some(), "{name}, {fault:?}");
+            world.state().await;
+            let listed: Vec<_> = world.table.storage().list("memory://w").try_collect().await.unwrap();
+            left.push(listed.iter().filter(|file| file.location.ends_with(".avro")).count());
+        }
+        assert_eq!(left[0], left[1], "{name}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod based_on;
 mod branches;
 mod conflicts;
+mod cost;
 mod creation;
 mod dangling;
 mod evolved;
@@ -10,5 +11,6 @@ mod exact;
 mod faults;
 mod odd_tables;
 mod properties;
+mod removals;
 mod support;
 mod untrusted;

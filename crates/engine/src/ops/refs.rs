@@ -1,10 +1,8 @@
 //! Branches, tags, rollback, and files that leave a table.
 
 use iceberg::spec::{SnapshotReference, SnapshotRetention};
-use iceberg::{TableRequirement, TableUpdate};
 use icefield_core::commit::Transaction;
-use icefield_core::evolve::MetadataChange;
-use icefield_core::{Error, ErrorKind, Result};
+use icefield_core::{Error, Result};
 
 use crate::table::Table;
 
@@ -12,7 +10,7 @@ impl Table {
     /// Makes an ancestor of the current snapshot the current one again. Later snapshots stay until they expire.
     ///
     /// # Errors
-    /// [`InvalidInput`](ErrorKind::InvalidInput) when it is no ancestor.
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when it is no ancestor.
     pub async fn rollback_to(&self, snapshot_id: i64) -> Result<Self> {
         self.commit(Transaction::new(self.core()).rollback_to(snapshot_id)).await
     }
@@ -20,7 +18,7 @@ impl Table {
     /// Creates a branch at the snapshot that this table reads.
     ///
     /// # Errors
-    /// [`AlreadyExists`](ErrorKind::AlreadyExists) for a branch or tag of this name; [`InvalidInput`](ErrorKind::InvalidInput)
+    /// [`AlreadyExists`](icefield_core::ErrorKind::AlreadyExists) for a branch or tag of this name; [`InvalidInput`](icefield_core::ErrorKind::InvalidInput)
     /// for a table without snapshots.
     pub async fn create_branch(&self, name: impl Into<String>) -> Result<Self> {
         self.create_ref(name.into(), SnapshotRetention::branch(None, None, None)).await
@@ -46,24 +44,13 @@ impl Table {
             .with("table", self.ident())
         })?;
         let reference = SnapshotReference::new(snapshot.snapshot_id(), retention);
-        let change = move |metadata: &iceberg::spec::TableMetadata| {
-            if metadata.snapshot_for_ref(&name).is_some() {
-                let message = "a branch or tag of this name exists; remove it, or choose another name";
-                return Err(Error::new(ErrorKind::AlreadyExists, message).with("ref", &name));
-            }
-            let updates =
-                vec![TableUpdate::SetSnapshotRef { ref_name: name.clone(), reference: reference.clone() }];
-            let requirements =
-                vec![TableRequirement::RefSnapshotIdMatch { r#ref: name.clone(), snapshot_id: None }];
-            Ok(MetadataChange { updates, requirements })
-        };
-        self.commit(Transaction::new(self.core()).change(change)).await
+        self.commit(Transaction::new(self.core()).create_ref(name, reference)).await
     }
 
     /// Drops a branch or tag.
     ///
     /// # Errors
-    /// [`NotFound`](ErrorKind::NotFound); [`InvalidInput`](ErrorKind::InvalidInput) for `main`.
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound); [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for `main`.
     pub async fn remove_ref(&self, name: impl Into<String>) -> Result<Self> {
         self.commit(Transaction::new(self.core()).remove_ref(name)).await
     }

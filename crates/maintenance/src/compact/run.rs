@@ -1,5 +1,6 @@
 //! Running a plan: groups rewritten concurrently, and committed together or, with partial progress, as they come.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -125,7 +126,7 @@ fn fail(report: &mut CompactionReport, group: &FileGroup, error: Error) {
 struct Job<'a> {
     compact: &'a Compact,
     base: CoreTable,
-    deletes: Vec<LiveFile>,
+    deletes: DeleteIndex<Arc<LiveFile>>,
     limits: Limits,
     sequence_number: Option<i64>,
     rows_done: Arc<AtomicU64>,
@@ -142,7 +143,7 @@ impl<'a> Job<'a> {
         Ok(Self {
             compact,
             base: plan.base.clone(),
-            deletes: plan.deletes.clone(),
+            deletes: DeleteIndex::new(plan.deletes.iter().cloned().map(Arc::new), plan.base.metadata())?,
             limits: compact.limits(&plan.base)?,
             sequence_number: sequence_number.filter(|_| compact.use_starting_sequence_number),
             rows_done: Arc::default(),
@@ -170,10 +171,9 @@ impl<'a> Job<'a> {
         let caches = session.scan_caches();
         // Rows keep their ids, where they have any.
         let lineage = self.base.metadata().format_version() >= FormatVersion::V3;
-        let (files, deletes) = (&group.files, &self.deletes);
-        let input = scan_files(&self.base, files, deletes, caches, &context, streams, lineage)?;
+        let (deletes, expected) = self.deletes_of(group);
+        let input = scan_files(&self.base, &group.files, &deletes, caches, &context, streams, lineage)?;
         let written = write_data_files(&self.base, input, context.clone(), &options).await?;
-        let expected = self.rows_left(group)?;
         if expected.map_or(written.rows > group.rows(), |rows| written.rows != rows) {
             written.discard(self.base.storage()).await;
             return Err(Error::data_invalid(
@@ -187,18 +187,27 @@ impl<'a> Job<'a> {
         Ok(written)
     }
 
-    /// How many rows of a group are not deleted, where metadata tells.
-    fn rows_left(&self, group: &FileGroup) -> Result<Option<u64>> {
-        let index = DeleteIndex::new(&self.deletes, self.base.metadata())?;
-        let left = group.files.iter().map(|file| {
-            let applied = index.of(file);
-            if !applied.positions.is_empty() || !applied.equality.is_empty() {
-                return None;
+    /// The delete files that apply to a group, and how many of its rows are not deleted, where metadata tells.
+    fn deletes_of(&self, group: &FileGroup) -> (Vec<LiveFile>, Option<u64>) {
+        let (mut deletes, mut seen) = (Vec::new(), HashSet::new());
+        let mut left = Some(0);
+        for file in &group.files {
+            let applied = self.deletes.of(file);
+            let of_file = match applied.positions.is_empty() && applied.equality.is_empty() {
+                true => {
+                    let deleted = applied.vector.map_or(0, |vector| vector.file.record_count());
+                    file.file.record_count().checked_sub(deleted)
+                }
+                false => None,
+            };
+            left = left.zip(of_file).and_then(|(left, more): (u64, u64)| left.checked_add(more));
+            for delete in applied.vector.into_iter().chain(applied.positions).chain(applied.equality) {
+                if seen.insert(Arc::as_ptr(delete)) {
+                    deletes.push(LiveFile::clone(delete));
+                }
             }
-            let deleted = applied.vector.map_or(0, |vector| vector.file.record_count());
-            file.file.record_count().checked_sub(deleted)
-        });
-        Ok(left.sum())
+        }
+        (deletes, left)
     }
 
     fn options(&self, clock: Arc<dyn icefield_core::Clock>, group: &FileGroup) -> WriteOptions {
@@ -221,11 +230,7 @@ impl<'a> Job<'a> {
 
     /// Commits groups together.
     async fn commit(&self, ready: &[Rewritten], report: &mut CompactionReport) -> Result<()> {
-        let rewrite = Rewrite {
-            delete: ready.iter().flat_map(|done| done.group.files.iter().cloned()).collect(),
-            add: ready.iter().flat_map(|done| done.written.files.iter().cloned()).collect(),
-            sequence_number: self.sequence_number,
-        };
+        let rewrite = self.rewrite_of(ready);
         let transaction = Transaction::new(&self.base).on_branch(&self.compact.branch).exact_files();
         let transaction = transaction.rewrite_files(rewrite);
         let committed = transaction.commit(&**self.compact.table.session().catalog()).await?;
@@ -241,24 +246,62 @@ impl<'a> Job<'a> {
         Ok(())
     }
 
-    /// Commits groups together or, where they conflict, each for itself. Failures go into the report.
-    async fn commit_partly(&self, ready: Vec<Rewritten>, report: &mut CompactionReport) {
-        if ready.is_empty() {
-            return;
+    fn rewrite_of(&self, ready: &[Rewritten]) -> Rewrite {
+        Rewrite {
+            delete: ready.iter().flat_map(|done| done.group.files.iter().map(LiveFile::reference)).collect(),
+            add: ready.iter().flat_map(|done| done.written.files.iter().cloned()).collect(),
+            sequence_number: self.sequence_number,
         }
-        let error = match self.commit(&ready, report).await {
-            Ok(()) => return,
-            Err(error) => error,
+    }
+
+    /// Commits groups together, in one commit. Those that conflict are left out, and the others committed without them.
+    /// Failures go into the report.
+    async fn commit_partly(&self, mut ready: Vec<Rewritten>, report: &mut CompactionReport) {
+        // Each round leaves at least one group out; others may come to conflict between a look and the commit.
+        while !ready.is_empty() {
+            let error = match self.commit(&ready, report).await {
+                Ok(()) => return,
+                Err(error) => error,
+            };
+            let conflicts = match error.kind() {
+                ErrorKind::Conflict => self.conflicts(&ready, &error).await,
+                _ => Vec::new(),
+            };
+            if conflicts.iter().all(Option::is_none) {
+                return self.give_up(&ready, error, report).await;
+            }
+            let mut rest = Vec::with_capacity(ready.len());
+            for (done, conflict) in ready.into_iter().zip(conflicts) {
+                match conflict {
+                    Some(error) => self.give_up(&[done], error, report).await,
+                    None => rest.push(done),
+                }
+            }
+            ready = rest;
+        }
+    }
+
+    /// For each group what it conflicts with, if it does: from the table's history, or since `error` names a file of it.
+    async fn conflicts(&self, ready: &[Rewritten], error: &Error) -> Vec<Option<Error>> {
+        let rewrites: Vec<Rewrite> =
+            ready.iter().map(|done| self.rewrite_of(std::slice::from_ref(done))).collect();
+        let catalog = self.compact.table.session().catalog();
+        let transaction = Transaction::new(&self.base).on_branch(&self.compact.branch);
+        let mut conflicts = match transaction.conflicts_of(&rewrites, &**catalog).await {
+            Ok(conflicts) => conflicts,
+            Err(e) => {
+                tracing::warn!(error = %e, "it could not be found out which groups conflict");
+                return Vec::new();
+            }
         };
-        if ready.len() == 1 || error.kind() != ErrorKind::Conflict {
-            return self.give_up(&ready, error, report).await;
-        }
-        for done in ready {
-            let alone = [done];
-            if let Err(error) = self.commit(&alone, report).await {
-                self.give_up(&alone, error, report).await;
+        let named = error.context().find(|(key, _)| *key == "file").map(|(_, file)| file.to_string());
+        if let Some(named) = named.filter(|_| conflicts.iter().all(Option::is_none)) {
+            for (done, conflict) in ready.iter().zip(&mut conflicts) {
+                *conflict =
+                    done.group.files.iter().any(|file| file.path() == named).then(|| error.without_source());
             }
         }
+        conflicts
     }
 
     async fn give_up(&self, groups: &[Rewritten], error: Error, report: &mut CompactionReport) {
@@ -266,11 +309,7 @@ impl<'a> Job<'a> {
             self.discard(groups).await;
         }
         for done in groups {
-            let message = error.message().to_string();
-            let context = error.context();
-            let copy =
-                context.fold(Error::new(error.kind(), message), |copy, (key, value)| copy.with(key, value));
-            fail(report, &done.group, copy);
+            fail(report, &done.group, error.without_source());
         }
     }
 

@@ -272,6 +272,28 @@ async fn with_partial_progress_a_group_that_conflicts_does_not_take_the_others_w
 }
 
 #[tokio::test]
+async fn groups_that_conflict_leave_the_others_one_commit() {
+    let lake = Lake::new().await;
+    lake.create(|t| t.partition_by([identity("part")])).await;
+    for n in 1..6 {
+        lake.append(n * 10..n * 10 + 10).await;
+    }
+    let table = lake.table().await;
+    let plan = compact(&table).partial_progress(1).plan().await.unwrap();
+    assert_eq!(plan.groups.len(), 3);
+    let gone: Vec<String> = plan.groups[..2].iter().map(|group| group.files[0].path().to_string()).collect();
+    table.delete_files(gone.clone()).await.unwrap();
+    let left = lake.ids().await;
+    let report = compact(&table).partial_progress(1).run(plan).await.unwrap();
+    assert_eq!((report.groups, report.failures.len(), report.snapshot_ids.len()), (1, 2, 1), "{report}");
+    for failure in &report.failures {
+        let file = failure.error.context().find(|(key, _)| *key == "file").map(|(_, file)| file.to_string());
+        assert!(file.is_some_and(|file| gone.contains(&file)), "each says which file it is about: {report}");
+    }
+    assert_eq!(lake.ids().await, left);
+}
+
+#[tokio::test]
 async fn after_an_unknown_outcome_what_was_written_stays_and_after_a_refusal_it_goes() {
     let lake = Lake::six_files(2).await;
     let stored = lake.stored_data().await;
@@ -453,7 +475,15 @@ async fn deletes_that_apply_to_nothing_any_more_are_taken_out_and_no_row_comes_b
         assert_eq!((report.dangling_deletes, kept), (0, 2), "version {version}: {report}");
         assert_eq!(report.snapshot_ids.len(), 1, "nothing dangled, so nothing was committed");
 
-        let report = compact(&lake.table().await).rewrite_all(true).await.unwrap();
+        // Once they are older than all data, they go with any commit.
+        compact(&lake.table().await).rewrite_all(true).await.unwrap();
+        assert_eq!(lake.delete_files().await, 0, "version {version}");
+
+        // Here they are as old as the last commit before the rewrite.
+        let lake = Lake::new().await;
+        let before = with_deletes(&lake, version).await;
+        let anew = compact(&lake.table().await).rewrite_all(true).use_starting_sequence_number(false);
+        let report = anew.await.unwrap();
         assert_eq!(report.dangling_deletes, 0, "not asked for");
         let left = lake.delete_files().await;
         assert!(left > 0, "version {version}");

@@ -59,13 +59,24 @@ async fn run(seed: u64) {
             }
             4 => {
                 let add = w.files(&[&name]).await;
-                let overwrite = Overwrite { delete: DeleteBy::Files(chosen), add, reads: None };
+                let overwrite = Overwrite {
+                    delete: DeleteBy::Files(chosen.iter().map(Into::into).collect()),
+                    add,
+                    reads: None,
+                };
                 commit(&w, transaction.overwrite(overwrite)).await
             }
             5 if !chosen.is_empty() => {
                 let add = w.files(&[&name]).await;
-                commit(&w, transaction.rewrite_files(Rewrite { delete: chosen, add, sequence_number: None }))
-                    .await
+                commit(
+                    &w,
+                    transaction.rewrite_files(Rewrite {
+                        delete: chosen.iter().map(Into::into).collect(),
+                        add,
+                        sequence_number: None,
+                    }),
+                )
+                .await
             }
             6 => match random.pick(&snapshots) {
                 Some(id) => {

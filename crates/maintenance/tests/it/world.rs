@@ -194,7 +194,8 @@ impl World {
             .filter(|f| gone.iter().any(|name| f.path().ends_with(&format!("/{name}.parquet"))))
             .collect();
         assert_eq!(delete.len(), gone.len());
-        let overwrite = Overwrite { delete: DeleteBy::Files(delete), add, reads: None };
+        let overwrite =
+            Overwrite { delete: DeleteBy::Files(delete.iter().map(Into::into).collect()), add, reads: None };
         let table = self.commit(|t| t.overwrite(overwrite)).await;
         table.metadata().current_snapshot_id().unwrap()
     }
