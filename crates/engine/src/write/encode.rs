@@ -1,7 +1,7 @@
 //! The columns of a row group in progress, encoded on as many cores as are free.
 //!
-//! All writers of a write share one permit for each core. A writer encodes under one of them, and hands columns to helpers
-//! for as many others as nobody takes: one writer alone has all cores, many have one each.
+//! All writers of a write share one permit for each core. A writer encodes under one of them, and under as many others as
+//! nobody takes, a task for each: one writer alone has all cores, many have one each.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,31 +85,31 @@ where
     T: Send + 'static,
 {
     let closed = |e| Error::internal("the encoders were closed").with_source(e);
-    let own = cores.acquire().await.map_err(closed)?;
+    let own = cores.clone().acquire_owned().await.map_err(closed)?;
     if !shared || jobs.len() < 2 {
         return jobs.into_iter().enumerate().map(|(at, job)| work(at, job)).collect();
     }
-    let helpers: Vec<_> = (1..jobs.len()).map_while(|_| cores.clone().try_acquire_owned().ok()).collect();
+    let others: Vec<_> = (1..jobs.len()).map_while(|_| cores.clone().try_acquire_owned().ok()).collect();
+    if others.is_empty() {
+        return jobs.into_iter().enumerate().map(|(at, job)| work(at, job)).collect();
+    }
     let mut jobs: Vec<(usize, J)> = jobs.into_iter().enumerate().collect();
     jobs.sort_by_key(|(_, job)| dear(job));
     let queue = Arc::new((Mutex::new(jobs), work));
-    let others: Vec<_> = helpers
-        .into_iter()
-        .map(|permit| {
-            let queue = queue.clone();
-            SpawnedTask::spawn(async move {
-                let done = drain(&queue);
-                drop(permit);
-                done
-            })
+    // This task's own part is one of them: the task that was spawned last is no other thread's to take until this one waits.
+    let tasks = others.into_iter().chain([own]).map(|permit| {
+        let queue = queue.clone();
+        SpawnedTask::spawn(async move {
+            let done = drain(&queue);
+            drop(permit);
+            done
         })
-        .collect();
-    let mut done = drain(&queue)?;
-    // A helper that has not begun yet may need the core.
-    drop(own);
-    let ended = try_join_all(others).await;
-    for other in ended.map_err(|e| Error::internal("an encoder ended abnormally").with_source(e))? {
-        done.append(&mut other?);
+    });
+    let tasks: Vec<_> = tasks.collect();
+    let ended = try_join_all(tasks).await;
+    let mut done = Vec::new();
+    for part in ended.map_err(|e| Error::internal("an encoder ended abnormally").with_source(e))? {
+        done.append(&mut part?);
     }
     done.sort_by_key(|(at, _)| *at);
     Ok(done.into_iter().map(|(_, outcome)| outcome).collect())
@@ -181,12 +181,17 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn one_writer_has_all_cores_and_many_have_one_each() {
+        for permits in [2, 3] {
+            let cores = Arc::new(Semaphore::new(permits));
+            let most = Arc::new(AtomicUsize::new(0));
+            let (of, seen) = (cores.clone(), most.clone());
+            // As a writer's, in a task.
+            let alone = tokio::spawn(async move { squares(&of, 60, &seen).await.unwrap() });
+            assert_eq!(alone.await.unwrap(), (0..60).map(|n| n * n).collect::<Vec<_>>());
+            assert!((2..=permits).contains(&most.load(Ordering::SeqCst)), "{most:?} of {permits}");
+            assert_eq!(cores.available_permits(), permits);
+        }
         let cores = Arc::new(Semaphore::new(3));
-        let most = Arc::new(AtomicUsize::new(0));
-        let outcomes = squares(&cores, 12, &most).await.unwrap();
-        assert_eq!(outcomes, (0..12).map(|n| n * n).collect::<Vec<_>>());
-        assert!((2..=3).contains(&most.load(Ordering::SeqCst)), "{most:?}");
-        assert_eq!(cores.available_permits(), 3);
         let all = (0..8).map(|_| {
             let cores = cores.clone();
             tokio::spawn(async move { squares(&cores, 3, &Arc::default()).await.unwrap() })
@@ -211,7 +216,7 @@ mod tests {
                 on_cores((0..6).collect(), &alone, true, |_| 0, work).await
             });
             let ended = tokio::time::timeout(Duration::from_secs(20), write).await.expect("no encoder hangs");
-            // Of a helper it is an error; of the writer itself the end of its task, which the write takes for one.
+            // A writer that encodes alone ends with its task, which the write takes for an error.
             assert!(ended.is_err() || ended.is_ok_and(|outcome| outcome.is_err()));
         }
         while cores.available_permits() < 2 {

@@ -28,6 +28,7 @@ mod task;
 mod upload;
 
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::FieldRef;
@@ -335,6 +336,8 @@ impl Writer {
             reservation: MemoryConsumer::new("data file writers")
                 .with_can_spill(true)
                 .register(context.memory_pool()),
+            held: AtomicUsize::new(0),
+            holding: AtomicUsize::new(0),
         };
         let writer_per_stream = options.writer_per_stream;
         Ok(Self { shared: Arc::new(shared), conform, settings, writer_per_stream })

@@ -2,15 +2,17 @@
 //!
 //! Rows that come clustered by partition need one open file. Others fan out to as many open files as the write allows;
 //! when there are more partitions than that, what is left of the input is sorted by partition first. When the memory
-//! pool refuses, the largest row groups leave early; when that does not suffice, files are closed before their size.
+//! pool refuses, the writer waits for what is on its way to the store, then the largest row groups leave early; when that
+//! does not suffice, files are closed before their size. A writer that holds little beside others leaves that to them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{interleave_record_batch, take_record_batch};
 use arrow::datatypes::DataType;
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
@@ -67,6 +69,20 @@ pub(crate) struct Shared {
     pub(crate) parts: Arc<Semaphore>,
     /// All writers are one consumer of memory, whose reservations they share.
     pub(crate) reservation: MemoryReservation,
+    /// What they hold together, and how many hold anything.
+    pub(crate) held: AtomicUsize,
+    pub(crate) holding: AtomicUsize,
+}
+
+impl Shared {
+    /// Whether a writer holds so little beside the others that these are to shed first, as they do once they grow: their row
+    /// groups are larger. Only while the pool is not much beyond its limit.
+    fn is_behind(&self, held: usize) -> bool {
+        let MemoryLimit::Finite(limit) = self.context.memory_pool().memory_limit() else { return true };
+        let holding = self.holding.load(Ordering::Relaxed).max(1);
+        let mean = self.held.load(Ordering::Relaxed) / holding;
+        held <= mean / 2 && self.context.memory_pool().reserved() < limit.saturating_add(limit / 8)
+    }
 }
 
 pub(crate) struct TaskWriter {
@@ -83,6 +99,8 @@ pub(crate) struct TaskWriter {
     /// What the writer may hold whatever the pool says.
     floor: usize,
     reservation: MemoryReservation,
+    /// What the others know that this one holds.
+    told: usize,
     files: Vec<ContentFile>,
 }
 
@@ -114,6 +132,7 @@ impl TaskWriter {
             uploads,
             floor,
             reservation,
+            told: 0,
             files: Vec::new(),
         })
     }
@@ -130,6 +149,7 @@ impl TaskWriter {
             outcome = self.write_all(input, clustered) => outcome,
             _ = stop.wait_for(|stop| *stop) => Err(Error::internal("the write was stopped")),
         };
+        self.tell(0);
         if let Err(error) = outcome {
             while let Some((_, file)) = self.open.pop() {
                 file.abort().await;
@@ -335,10 +355,12 @@ impl TaskWriter {
         loop {
             let held = self.gathered_bytes + self.open.memory() + self.uploads.in_flight();
             if self.reservation.try_resize(held).is_ok() {
+                self.tell(held);
                 return Ok(());
             }
-            if held <= self.floor {
+            if held <= self.floor || self.shared.is_behind(held) {
                 self.reservation.resize(held);
+                self.tell(held);
                 return Ok(());
             }
             // The store is behind: what it was sent leaves memory by waiting.
@@ -367,6 +389,7 @@ impl TaskWriter {
                     let Some((_, number)) = most else {
                         // One file with little in it is the least that a writer can hold.
                         self.reservation.resize(held);
+                        self.tell(held);
                         return Ok(());
                     };
                     if let Some(file) = self.open.take(number) {
@@ -375,6 +398,25 @@ impl TaskWriter {
                 }
             }
         }
+    }
+
+    fn tell(&mut self, held: usize) {
+        let Shared { held: all, holding, .. } = &*self.shared;
+        if held > self.told {
+            all.fetch_add(held - self.told, Ordering::Relaxed);
+        } else {
+            all.fetch_sub(self.told - held, Ordering::Relaxed);
+        }
+        match (self.told, held) {
+            (0, 1..) => {
+                holding.fetch_add(1, Ordering::Relaxed);
+            }
+            (1.., 0) => {
+                holding.fetch_sub(1, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+        self.told = held;
     }
 
     fn advance(&self, change: impl FnOnce(&mut WriteProgress)) {

@@ -48,10 +48,13 @@ pub(crate) struct Upload {
     location: String,
     shared: Uploads,
     buffered: PutPayloadMut,
-    starting: Option<JoinHandle<object_store::Result<Box<dyn MultipartUpload>>>>,
+    starting: Option<Starting>,
     multipart: Option<Multipart>,
     runtime: Option<Handle>,
 }
+
+/// The request that begins an upload in parts.
+type Starting = JoinHandle<object_store::Result<Box<dyn MultipartUpload>>>;
 
 struct Multipart {
     upload: Box<dyn MultipartUpload>,
@@ -202,8 +205,6 @@ impl Drop for Upload {
         }
     }
 }
-
-type Starting = JoinHandle<object_store::Result<Box<dyn MultipartUpload>>>;
 
 async fn give_up(starting: Option<Starting>, multipart: Option<Multipart>, location: String) {
     if let Some(starting) = starting

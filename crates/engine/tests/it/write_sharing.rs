@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use arrow::array::{BinaryArray, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{AsArray, BinaryArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
@@ -25,7 +25,7 @@ use icefield_engine::{Session, SharedMemoryPool};
 use icefield_testkit::{Fault, FaultyStore, OpKind};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::write_support::{batch, data_files, longs};
+use crate::write_support::{batch, data_files, longs, rows_of};
 
 type Batches = datafusion::common::Result<RecordBatch>;
 type Make = dyn Fn(usize) -> SendableRecordBatchStream + Send + Sync;
@@ -330,6 +330,37 @@ async fn a_dropped_or_failed_write_aborts_its_uploads() {
         until("each upload is ended", || world.uploads().0 == world.uploads().1).await;
         until("memory is given back", || world.reserved() == 0).await;
         assert_eq!(world.data_files().await, Vec::<String>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_is_written_once_and_sorted_files_are_sorted() {
+    // Little room and small files: several writers, also of one partition.
+    let world = World::with_budget(4, 8 << 20);
+    for (name, shape) in SHAPES {
+        let frame = source(&world.session, &ids(0, 1).schema(), 5, |part| {
+            stream::iter((0..8).rev().map(move |n| Ok(ids(part * 8 + n, 1000))))
+        });
+        let small = |t| {
+            shape(t)
+                .property("write.target-file-size-bytes", "30000")
+                .property("write.parquet.compression-codec", "uncompressed")
+        };
+        let write = frame.append_to(&world.session, &format!("once.{name}")).create_with(small);
+        let report = soon(async { write.await }).await.unwrap();
+        assert!(report.rows == 40_000 && report.files > 3, "{name}: {report:?}");
+        let mut all = Vec::new();
+        for file in data_files(report.table.core()).await {
+            let mut of = Vec::new();
+            for rows in rows_of(report.table.core(), &file).await {
+                of.extend_from_slice(rows["id"].as_primitive::<Int64Type>().values());
+            }
+            assert!(of.is_sorted() || !name.starts_with("sorted"), "{name}: {}", file.file_path());
+            all.extend(of);
+        }
+        all.sort();
+        let expected = (0..40).flat_map(|batch| batch * 1_000_000..batch * 1_000_000 + 1000);
+        assert!(all.into_iter().eq(expected), "{name}");
     }
 }
 
