@@ -1,17 +1,24 @@
-//! The peak of resident memory of full scans of a table and of one of ten times its files, under the same budget.
+//! The peak of resident memory of full scans of a table and of one of ten times its files, under the same budget, and of
+//! planning 10,000 files of 100 columns.
 //!
 //! `cargo bench --bench memory [-- WAREHOUSE TABLE]`. Reads the rows of a table of that lakehouse (such as
 //! `examples/partner_day` leaves), or 10.9 million of its own, into a table; scans it whole; adds the same rows nine times more,
-//! and scans it again. Prints what each scan takes beyond the idle process.
+//! and scans it again. Prints what each scan takes beyond the idle process. `-- planning` plans alone.
 
 mod common;
 
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::MemTable;
 use futures::TryStreamExt;
+use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Datum, Struct};
 use icefield::Session;
+use icefield_core::commit::Transaction;
+use icefield_core::evolve::types;
+use icefield_core::format::ContentFile;
 use icefield_engine::ops::DataFrameExt;
 
 use common::{batch, peak, reset_peak};
@@ -19,10 +26,21 @@ use common::{batch, peak, reset_peak};
 const BUDGET: usize = 128 << 20;
 const ROWS: usize = 10_900_000;
 const NAME: &str = "bench.rows";
+const PLANNED: &str = "bench.planned";
+const FILES: i64 = 10_000;
+const COLUMNS: i32 = 100;
+/// What a process of this benchmark is asked to do by its first argument.
+const PLANNING: &str = "planning";
+const WRITE_ENTRIES: &str = "write-entries";
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [WRITE_ENTRIES, folder] => return write_entries(Path::new(folder)).await,
+        [PLANNING] => return planning().await,
+        _ => planning().await,
+    }
     let folder = tempfile::tempdir().unwrap();
     println!("full scans, 2 cores, budget {} MiB", BUDGET >> 20);
     let mut peaks = Vec::new();
@@ -56,7 +74,56 @@ async fn main() {
     );
 }
 
-async fn open(folder: &std::path::Path) -> Session {
+/// The peaks of planning queries of a table of many files of many columns. Nobody reads the files, and there are none.
+async fn planning() {
+    let folder = tempfile::tempdir().unwrap();
+    // In a process of its own, so that what it took is not at hand to those that are measured.
+    let program = std::env::current_exe().unwrap();
+    let status = Command::new(program).arg(WRITE_ENTRIES).arg(folder.path()).status().unwrap();
+    assert!(status.success(), "the table could not be written");
+    println!("planning {FILES} files of {COLUMNS} columns; 64 MiB for a few columns are asked");
+    for columns in ["count(*)", "1", "c3", "*"] {
+        let session = open(folder.path()).await;
+        let query = format!("SELECT {columns} FROM {PLANNED}");
+        let frame = session.sql(&query).await.unwrap();
+        let idle = reset_peak();
+        let plan = frame.create_physical_plan().await.unwrap();
+        let above = peak().saturating_sub(idle);
+        let reserved = session.context().runtime_env().memory_pool.reserved();
+        println!("{query}: peak {} MiB above idle, the plan holds {} KiB", above >> 20, reserved >> 10);
+        drop(plan);
+    }
+}
+
+async fn write_entries(folder: &Path) {
+    let session = open(folder).await;
+    let columns: Vec<_> = (0..COLUMNS).map(|n| types::optional(format!("c{n}"), types::long())).collect();
+    let table = session.create_table(PLANNED, columns).await.unwrap();
+    let core = table.core();
+    let ids = || 1..=COLUMNS;
+    let entry = |n: i64| {
+        let file = DataFileBuilder::default()
+            .content(DataContentType::Data)
+            .file_path(format!("{}/data/{n:08}.parquet", core.metadata().location()))
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::empty())
+            .record_count(1000)
+            .file_size_in_bytes(1_000_000)
+            .column_sizes(ids().map(|id| (id, 10_000)).collect())
+            .value_counts(ids().map(|id| (id, 1000)).collect())
+            .null_value_counts(ids().map(|id| (id, 0)).collect())
+            .lower_bounds(ids().map(|id| (id, Datum::long(n * 1000))).collect())
+            .upper_bounds(ids().map(|id| (id, Datum::long(n * 1000 + 999))).collect())
+            .partition_spec_id(0)
+            .build()
+            .unwrap();
+        ContentFile { spec_id: 0, file }
+    };
+    let append = Transaction::new(core).fast_append((0..FILES).map(entry).collect());
+    append.commit(&**session.catalog()).await.unwrap();
+}
+
+async fn open(folder: &Path) -> Session {
     Session::builder().memory_budget(BUDGET).parallelism(2).open(folder).await.unwrap()
 }
 

@@ -31,19 +31,20 @@ use crate::error::to_datafusion;
 /// The key in a file's schema metadata under which the reader leaves the file's location, for errors.
 pub(super) const FILE_KEY: &str = "icefield.file";
 
-/// The key under which the reader leaves the ids of floating-point columns that may hold NaN.
-pub(super) const NAN_KEY: &str = "icefield.may-be-nan";
-
 /// Makes an adapter for each file of a scan.
 #[derive(Debug)]
 pub(super) struct FieldIdAdapterFactory {
     schema: Arc<ReadSchema>,
     constants: Constants,
+    nans: Nans,
 }
 
+/// The ids of the floating-point columns that may hold NaN, by the location of the file.
+pub(super) type Nans = HashMap<String, Vec<i32>>;
+
 impl FieldIdAdapterFactory {
-    pub(super) fn new(schema: Arc<ReadSchema>, constants: Constants) -> Self {
-        Self { schema, constants }
+    pub(super) fn new(schema: Arc<ReadSchema>, constants: Constants, nans: Nans) -> Self {
+        Self { schema, constants, nans }
     }
 }
 
@@ -78,11 +79,10 @@ impl PhysicalExprAdapterFactory for FieldIdAdapterFactory {
             .enumerate()
             .filter_map(|(index, field)| Some((field_id(field)?, index)))
             .collect();
-        let may_be_nan = physical
-            .metadata()
-            .get(NAN_KEY)
-            .map(|ids| ids.split(',').filter_map(|id| id.parse().ok()).collect())
-            .unwrap_or_default();
+        let may_be_nan = match self.nans.is_empty() {
+            true => HashSet::new(),
+            false => self.nans.get(&file()).into_iter().flatten().copied().collect(),
+        };
         let schema = self.schema.clone();
         let constants = match self.constants.is_empty() {
             true => HashMap::new(),

@@ -1,8 +1,6 @@
 //! Filters on the metadata columns that are the same for all rows of a file: `_file`, `_spec_id` and `_partition`. They are
 //! tested once a file, when a scan is planned.
 
-use std::sync::Arc;
-
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Schema as ArrowSchema;
 use datafusion::catalog::Session;
@@ -50,12 +48,13 @@ fn described(
     columns: &[usize],
     entries: &[PlannedFile],
 ) -> Result<RecordBatch> {
-    let arrow = Arc::new(schema.arrow.project(columns)?);
+    let schema = schema.of_columns(columns)?;
+    let arrow = schema.arrow.clone();
     if entries.is_empty() {
         return Ok(RecordBatch::new_empty(arrow));
     }
     let files = entries.iter().map(|entry| &**entry);
-    let Needed { constants, .. } = Needed::new(table, schema, |at| columns.contains(&at), files, false)?;
+    let Needed { constants, .. } = Needed::new(table, &schema, files, false)?;
     let arrays = arrow.fields().iter().map(|field| {
         let id = field_id(field).unwrap_or_default();
         let value =

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use iceberg::spec::ManifestFile;
 use icefield_core::Result;
 use icefield_core::deletes::RoaringTreemap;
-use parquet::file::metadata::ParquetMetaData;
 
 use super::plan::CachedManifest;
+use super::reader::Footer;
 
 /// What the scans of a session keep between them.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub struct ScanCaches {
     pub(super) lists: ByteCache<Vec<ManifestFile>>,
     /// The live entries of manifests by location.
     pub(super) manifests: ByteCache<CachedManifest>,
-    /// Parquet footers by location.
-    pub(super) footers: ByteCache<ParquetMetaData>,
+    /// Parquet footers by location and size.
+    pub(super) footers: ByteCache<Footer>,
     /// Positions of deleted rows by delete file and data file.
     pub(super) deletes: ByteCache<RoaringTreemap>,
     view_types: bool,

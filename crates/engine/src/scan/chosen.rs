@@ -17,7 +17,7 @@ use super::metadata_columns::{Needed, with_lineage};
 use super::order::FileOrder;
 use super::plan::{PlannedFile, check_format};
 use super::schema::ReadSchema;
-use super::statistics::FileStatistics;
+use super::statistics::FileFacts;
 use crate::error::from_datafusion;
 
 /// How files of a table are scanned, whichever they are.
@@ -26,11 +26,11 @@ pub(super) struct FilesScan<'a> {
     /// The columns, without the hidden ones of deletes.
     pub(super) schema: &'a Arc<ReadSchema>,
     pub(super) caches: &'a Arc<ScanCaches>,
+    /// The columns to produce, by their place in the schema; all without.
     pub(super) projection: Option<&'a Vec<usize>>,
-    /// Whether a column, by its place, is produced or tested.
-    pub(super) is_used: &'a dyn Fn(usize) -> bool,
     pub(super) partitions: usize,
     pub(super) config: &'a ConfigOptions,
+    pub(super) context: &'a Arc<TaskContext>,
 }
 
 impl FilesScan<'_> {
@@ -42,31 +42,50 @@ impl FilesScan<'_> {
         limit: Option<usize>,
         deleted: bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = match equality {
-            Some(equality) => &Arc::new(equality.extend(self.schema)),
-            None => self.schema,
-        };
-        let statistics = FileStatistics::new(self.table, schema, self.is_used);
-        let files: Vec<ScanFile<'_>> = files
-            .into_iter()
-            .map(|(live, deletes)| ScanFile { live, statistics: statistics.of(live), deletes })
-            .collect();
-        let lives = files.iter().map(|file| file.live);
-        let needed = Needed::new(self.table, schema, self.is_used, lives, deleted)?;
+        let (schema, projection) = self.used(equality)?;
+        let (files, deletes): (Vec<&LiveFile>, Vec<FileDeletes>) = files.into_iter().unzip();
+        let needed = Needed::new(self.table, &schema, files.iter().copied(), deleted)?;
+        let facts = FileFacts::new(self.table, &schema, &files, self.context.memory_pool())?;
         let request = ScanRequest {
-            schema,
+            schema: &schema,
             storage: self.table.storage(),
             caches: self.caches,
-            projection: self.projection.cloned(),
+            projection: Some(projection),
             limit,
             partitions: self.partitions,
             predicate: None,
             equality: equality.clone(),
             constants: needed.constants,
             positions: needed.positions,
-            order: FileOrder::of(self.table, schema, files.iter().map(|file| file.live)),
+            order: FileOrder::of(self.table, &schema, files.iter().copied()),
+            facts: Arc::new(facts),
         };
-        request.plan(&files, self.config)
+        let files = files.into_iter().zip(deletes).enumerate();
+        let files = files.map(|(place, (live, deletes))| ScanFile { live, place, deletes });
+        request.plan(&files.collect::<Vec<_>>(), self.config)
+    }
+
+    /// The columns that are produced, then the hidden ones of deletes, and the place of each produced column among these: what
+    /// nobody asks for takes no memory in any file's facts.
+    fn used(&self, equality: &Option<Arc<EqualityDeletes>>) -> Result<(Arc<ReadSchema>, Vec<usize>)> {
+        let visible = self.schema.arrow.fields().len();
+        let mut places: Vec<usize> = match self.projection {
+            Some(projection) => projection.clone(),
+            None => (0..visible).collect(),
+        };
+        places.sort_unstable();
+        places.dedup();
+        let produced = self.projection.into_iter().flatten();
+        let projection = match self.projection {
+            Some(_) => produced.filter_map(|place| places.binary_search(place).ok()).collect(),
+            None => (0..visible).collect(),
+        };
+        let used = self.schema.of_columns(&places)?;
+        let used = match equality {
+            Some(equality) => equality.extend(&used),
+            None => used,
+        };
+        Ok((Arc::new(used), projection))
     }
 
     /// The plan that reads parts of files: each group is a scan of its own, in which no file is there twice.
@@ -139,9 +158,9 @@ pub fn scan_files(
         schema: &Arc::new(schema),
         caches,
         projection: None,
-        is_used: &|_| true,
         partitions,
         config: context.session_config().options(),
+        context,
     };
     scan.plan(files.iter().zip(deletes.files), &deletes.equality, None, false)
 }
@@ -193,9 +212,9 @@ impl ChosenRows {
             schema: &Arc::new(ReadSchema::new(table, table.schema(), caches.view_types())?),
             caches,
             projection: None,
-            is_used: &|_| true,
             partitions,
             config: context.session_config().options(),
+            context,
         };
         scan.plan_parts([(parts, false), (with_keys, false)], context)
     }

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use chrono::DateTime;
 use datafusion::catalog::Session;
 use datafusion::common::config::TableParquetOptions;
-use datafusion::common::stats::Precision;
-use datafusion::common::{Result as DfResult, ScalarValue, Statistics};
+use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
@@ -24,7 +23,7 @@ use icefield_core::{Error, Result};
 use object_store::ObjectMeta;
 
 use super::ScanCaches;
-use super::adapter::FieldIdAdapterFactory;
+use super::adapter::{FieldIdAdapterFactory, Nans};
 use super::decode::{DecodeExec, Decoding};
 use super::deletes::{CLASS_ID, EqualityDeleteExec, EqualityDeletes, FileDeletes};
 use super::metadata_columns::Constants;
@@ -33,7 +32,7 @@ use super::reader::{FileLocation, ReaderFactory};
 use super::schema::ReadSchema;
 use super::source::NamedSource;
 use super::split::split;
-use super::statistics::total;
+use super::statistics::FileFacts;
 use crate::error::{from_datafusion, to_datafusion};
 
 /// What a scan is to read.
@@ -55,38 +54,27 @@ pub(super) struct ScanRequest<'a> {
     pub(super) positions: bool,
     /// The order that all of the files are in.
     pub(super) order: Option<FileOrder>,
+    /// What is known of the files' columns, deleted rows too.
+    pub(super) facts: Arc<FileFacts>,
 }
 
 /// A file of a scan.
 pub(super) struct ScanFile<'a> {
     pub(super) live: &'a LiveFile,
-    /// What the file holds, deleted rows too.
-    pub(super) statistics: Statistics,
+    /// Which of the files it is that the scan's facts are of.
+    pub(super) place: usize,
     pub(super) deletes: FileDeletes,
 }
 
 impl<'a> ScanFile<'a> {
     /// A file of which nothing is known and nothing is deleted.
-    pub(super) fn whole(live: &'a LiveFile, schema: &ReadSchema) -> Self {
-        let statistics = Statistics::new_unknown(&schema.arrow);
-        Self { live, statistics, deletes: FileDeletes::default() }
-    }
-
-    /// What is read of the file.
-    pub(super) fn remaining(&self) -> Statistics {
-        if self.deletes.is_empty() {
-            return self.statistics.clone();
-        }
-        let mut statistics = self.statistics.clone().to_inexact();
-        if let Some(rows) = self.deletes.rows_left(self.live.file.record_count()) {
-            statistics.num_rows = Precision::Exact(rows as usize);
-        }
-        statistics
+    pub(super) fn whole(live: &'a LiveFile) -> Self {
+        Self { live, place: 0, deletes: FileDeletes::default() }
     }
 }
 
 impl ScanRequest<'_> {
-    /// The plan that reads the files, each with its statistics.
+    /// The plan that reads the files.
     pub(super) fn plan(
         mut self,
         files: &[ScanFile<'_>],
@@ -109,8 +97,8 @@ impl ScanRequest<'_> {
             let projection = self.projection.take().unwrap_or_else(|| (0..visible).collect());
             self.projection = Some(projection.into_iter().chain(visible..columns).collect());
         }
-        let adapters = FieldIdAdapterFactory::new(self.schema.clone(), std::mem::take(&mut self.constants));
-        let adapters = Arc::new(adapters);
+        let constants = std::mem::take(&mut self.constants);
+        let adapters = Arc::new(FieldIdAdapterFactory::new(self.schema.clone(), constants, self.nans(files)));
         let is_parquet = |file: &&ScanFile<'_>| file.live.file.file_format() == DataFileFormat::Parquet;
         let (parquet, others): (Vec<_>, Vec<_>) = files.iter().partition(is_parquet);
         let partitions = if self.limit.is_some() { 1 } else { self.partitions };
@@ -122,15 +110,25 @@ impl ScanRequest<'_> {
         if !others.is_empty() {
             let projection = self.projection.as_deref();
             let (schema, positions) = (&self.schema.arrow, self.positions);
-            let decoding = Decoding::new(schema, projection, self.storage, &adapters, positions);
+            let decoding = Decoding::new(schema, projection, self.storage, &adapters, &self.facts, positions);
             let decoding = decoding.map_err(from_datafusion)?;
-            plans.push(Arc::new(DecodeExec::new(&others, decoding, self.limit, for_others)));
+            let total = self.facts.total(self.schema, &others);
+            plans.push(Arc::new(DecodeExec::new(&others, decoding, total, self.limit, for_others)));
         }
         let scan = UnionExec::try_new(plans).map_err(from_datafusion)?;
         Ok(match self.equality {
             Some(equality) => Arc::new(EqualityDeleteExec::try_new(scan, equality).map_err(from_datafusion)?),
             None => scan,
         })
+    }
+
+    /// The columns of each file that may hold NaN, of files that have such.
+    fn nans(&self, files: &[ScanFile<'_>]) -> Nans {
+        let of_file = |file: &ScanFile<'_>| {
+            let columns = self.schema.may_be_nan(&file.live.file);
+            (!columns.is_empty()).then(|| (file.live.path().to_string(), columns))
+        };
+        files.iter().filter_map(of_file).collect()
     }
 
     /// The part of the plan that reads Parquet files; `first` is one of them.
@@ -142,20 +140,23 @@ impl ScanRequest<'_> {
         partitions: usize,
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let partitioned = files.iter().map(|file| self.partitioned(file)).collect::<Result<Vec<_>>>()?;
+        let mut partitioned = Vec::with_capacity(files.len());
+        for file in files {
+            partitioned.push(Some(self.partitioned(file)?));
+        }
         let sizes: Vec<u64> = files.iter().map(|file| file.live.file.file_size_in_bytes()).collect();
         let cuts: Vec<Option<&[i64]>> = files.iter().map(|file| file.live.file.split_offsets()).collect();
         let groups = split(&sizes, &cuts, partitions).into_iter().map(|pieces| {
-            let pieces = pieces.into_iter().map(|piece| {
-                let file = partitioned[piece.file].clone();
-                if piece.end - piece.start == sizes[piece.file] {
-                    file
-                } else {
-                    file.with_range(piece.start as i64, piece.end as i64)
+            let pieces = pieces.into_iter().filter_map(|piece| {
+                let (file, size) = (partitioned.get_mut(piece.file)?, sizes.get(piece.file)?);
+                if piece.end - piece.start == *size {
+                    return file.take();
                 }
+                Some(file.clone()?.with_range(piece.start as i64, piece.end as i64))
             });
             FileGroup::new(pieces.collect())
         });
+        let groups: Vec<FileGroup> = groups.collect();
         let mut source = ParquetSource::new(TableSchema::from_file_schema(self.schema.arrow.clone()))
             .with_table_parquet_options(parquet_options(config))
             .with_parquet_file_reader_factory(Arc::new(ReaderFactory::new(
@@ -168,11 +169,10 @@ impl ScanRequest<'_> {
         // The readers find their stores themselves; this one only has to exist.
         let base = self.storage.resolve(first.live.path())?.base;
         let url = ObjectStoreUrl::parse(base.as_str()).map_err(from_datafusion)?;
-        let columns = self.schema.arrow.fields().len();
-        let remaining: Vec<Statistics> = files.iter().map(|file| file.remaining()).collect();
-        let scan = FileScanConfigBuilder::new(url, Arc::new(NamedSource::new(source, self.order.take())))
-            .with_file_groups(groups.collect())
-            .with_statistics(total(columns, &remaining))
+        let source = NamedSource::new(source, self.order.take(), self.facts.clone());
+        let scan = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_file_groups(groups)
+            .with_statistics(self.facts.total(self.schema, files))
             .with_expr_adapter(Some(adapters.clone()))
             .with_limit(self.limit)
             .with_projection_indices(self.projection.clone())
@@ -191,9 +191,8 @@ impl ScanRequest<'_> {
             e_tag: None,
             version: None,
         };
-        let location = FileLocation::new(live.path(), at.store, self.schema.may_be_nan(&live.file));
-        let mut partitioned = PartitionedFile::new_from_meta(meta).with_extension(location);
-        partitioned.statistics = Some(Arc::new(file.statistics.clone()));
+        let location = FileLocation::new(live.path(), file.place, at.store);
+        let partitioned = PartitionedFile::new_from_meta(meta).with_extension(location);
         Ok(match &file.deletes.rows {
             Some(rows) => partitioned.with_extension(rows.clone()),
             None => partitioned,

@@ -125,20 +125,18 @@ pub(super) struct Needed {
 }
 
 impl Needed {
-    /// What files need, whose rows are deleted ones or are not.
+    /// What files need for the columns of a schema. Their rows are deleted ones or are not.
     ///
     /// # Errors
     /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for a partition value that is not of its type.
     pub(super) fn new<'a>(
         table: &Table,
         schema: &ReadSchema,
-        is_used: impl Fn(usize) -> bool,
         files: impl IntoIterator<Item = &'a LiveFile>,
         deleted: bool,
     ) -> Result<Self> {
-        let fields = schema.arrow.fields().iter().enumerate().filter(|(at, _)| is_used(*at));
-        let used: HashSet<i32> =
-            fields.filter_map(|(_, field)| field_id(field)).filter(|id| is_metadata(*id)).collect();
+        let ids = schema.arrow.fields().iter().filter_map(|field| field_id(field));
+        let used: HashSet<i32> = ids.filter(|id| is_metadata(*id)).collect();
         if used.is_empty() {
             return Ok(Self::default());
         }

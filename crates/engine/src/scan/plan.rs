@@ -141,12 +141,26 @@ async fn matching_files(
     let (storage, matcher, caches) = (table.storage().clone(), matcher.clone(), caches.clone());
     let task = SpawnedTask::spawn(async move {
         let load = async || Ok(CachedManifest::new(load_manifest(&storage, &manifest).await?.live));
-        let path = &manifest.manifest_path;
-        let manifest = caches.manifests.get_or_load(path, |manifest| manifest.bytes, load).await?;
+        let key = inherited_from(&manifest);
+        let manifest = caches.manifests.get_or_load(&key, |manifest| manifest.bytes, load).await?;
         let places = manifest.matching(&matcher);
         Ok::<_, Error>((kind, manifest, places))
     });
     task.join().await.map_err(|e| Error::internal("reading a manifest did not finish").with_source(e))?
+}
+
+/// What the session's cache knows a manifest's entries by: its location, and all that entries inherit from the list that names
+/// it. One list may say other than another: a table's first snapshot of version 3 gives row ids to manifests that had none.
+fn inherited_from(manifest: &ManifestFile) -> String {
+    format!(
+        "{} {} {} {:?} {:?} {}",
+        manifest.partition_spec_id,
+        manifest.sequence_number,
+        manifest.added_snapshot_id,
+        manifest.first_row_id,
+        manifest.content,
+        manifest.manifest_path
+    )
 }
 
 /// The entries at these places alone, unless they are most of the manifest.

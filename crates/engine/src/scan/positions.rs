@@ -12,10 +12,12 @@ use arrow::datatypes::{DataType, Field};
 use bytes::Bytes;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::basic::{ColumnOrder, Compression, Encoding, Repetition, SortOrder, Type as PhysicalType};
-use parquet::errors::Result;
+use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{
     ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataBuilder, RowGroupMetaData,
 };
+use parquet::file::page_index::column_index::ColumnIndexMetaData;
+use parquet::file::page_index::offset_index::{OffsetIndexMetaData, PageLocation};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::{SchemaDescriptor, Type};
 
@@ -30,7 +32,8 @@ pub(super) fn pos_field(name: &str) -> Field {
     Field::new(name, DataType::Int64, false).with_metadata(id)
 }
 
-/// A footer with positions as the last column, and that column's bytes, which begin at the file's end.
+/// A footer with positions as the last column, and that column's bytes, which begin at the file's end. The page index goes
+/// along, if the footer has it: each row group's positions are one page, of which no bounds are given.
 ///
 /// # Errors
 /// When a row group has more rows than a Parquet page can.
@@ -59,6 +62,7 @@ pub(super) fn with_positions(footer: &ParquetMetaData, file_size: u64) -> Result
     );
     let mut builder = ParquetMetaDataBuilder::new(described);
     let (mut bytes, mut first) = (Vec::new(), 0_i64);
+    let mut pages = Vec::with_capacity(footer.num_row_groups());
     let column = schema.column(schema.num_columns() - 1);
     for group in footer.row_groups() {
         let page = page(first, group.num_rows())?;
@@ -73,22 +77,40 @@ pub(super) fn with_positions(footer: &ParquetMetaData, file_size: u64) -> Result
             .set_data_page_offset(offset)
             .set_statistics(Statistics::int64(Some(first), Some(last), None, Some(0), false))
             .build()?;
-        let mut with = RowGroupMetaData::builder(schema.clone())
+        let mut described = RowGroupMetaData::builder(schema.clone())
             .set_num_rows(group.num_rows())
             .set_total_byte_size(group.total_byte_size())
             .set_sorting_columns(group.sorting_columns().cloned())
             .set_column_metadata(group.columns().iter().cloned().chain([chunk]).collect());
         if let Some(ordinal) = group.ordinal() {
-            with = with.set_ordinal(ordinal);
+            described = described.set_ordinal(ordinal);
         }
         if let Some(at) = group.file_offset() {
-            with = with.set_file_offset(at);
+            described = described.set_file_offset(at);
         }
-        builder = builder.add_row_group(with.build()?);
+        builder = builder.add_row_group(described.build()?);
+        let compressed_page_size = i32::try_from(page.len()).map_err(|_| too_large())?;
+        pages.push(PageLocation { offset, compressed_page_size, first_row_index: 0 });
         bytes.extend(page);
         first += group.num_rows();
     }
+    if let (Some(columns), Some(offsets)) = (footer.column_index(), footer.offset_index()) {
+        let columns = columns.iter().map(|of_group| with(of_group, ColumnIndexMetaData::NONE));
+        let offsets = offsets.iter().zip(pages).map(|(of_group, page)| {
+            let page_locations = vec![page];
+            with(of_group, OffsetIndexMetaData { page_locations, unencoded_byte_array_data_bytes: None })
+        });
+        builder = builder.set_column_index(Some(columns.collect())).set_offset_index(Some(offsets.collect()));
+    }
     Ok((builder.build(), bytes.into()))
+}
+
+fn with<T: Clone>(items: &[T], last: T) -> Vec<T> {
+    items.iter().cloned().chain([last]).collect()
+}
+
+fn too_large() -> ParquetError {
+    ParquetError::General("a row group has over 2^31 rows".to_string())
 }
 
 /// The part of the column's bytes that a range of the lengthened file is.
@@ -100,8 +122,7 @@ pub(super) fn part(bytes: &Bytes, file_size: u64, range: &Range<u64>) -> Option<
 
 /// A data page with its header: `rows` values from `first` on.
 fn page(first: i64, rows: i64) -> Result<Vec<u8>> {
-    let too_large = |_| parquet::errors::ParquetError::General("a row group has over 2^31 rows".to_string());
-    let count = i32::try_from(rows).map_err(too_large)?;
+    let count = i32::try_from(rows).map_err(|_| too_large())?;
     // One block, of miniblocks of 64: the decoder skips no others. Each has a width of no bits.
     let blocks = (rows as u64).div_ceil(128).max(1);
     let mut values = Vec::with_capacity(24 + blocks as usize * 2);

@@ -184,9 +184,9 @@ impl IcebergTable {
             schema: &self.schema,
             caches: &self.caches,
             projection,
-            is_used: &|column| used.contains(&column) || column >= visible,
             partitions: target_partitions(state),
             config: state.config_options(),
+            context: &context,
         };
         if self.deleted_rows {
             return deleted_too(&scan, &entries, &deletes, &context);

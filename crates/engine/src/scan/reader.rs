@@ -24,7 +24,8 @@ use parquet::file::metadata::{
 };
 
 use super::ScanCaches;
-use super::adapter::{FILE_KEY, NAN_KEY};
+use super::adapter::FILE_KEY;
+use super::nulls::with_unknown_nulls;
 use super::positions::{part, with_positions};
 
 /// How much of a file's end is read at first, in bytes: the footers of most files are shorter.
@@ -36,9 +37,9 @@ const WHOLE_FILE_BYTES: u64 = 256 * 1024;
 /// Where a scanned file is, attached to its `PartitionedFile`: one scan may read from several stores.
 pub(super) struct FileLocation {
     pub(super) location: Arc<str>,
+    /// Which of the files it is that the scan's facts are of.
+    pub(super) place: usize,
     pub(super) store: Arc<dyn ObjectStore>,
-    /// The ids of the floating-point columns that may hold NaN, as the adapter reads them.
-    pub(super) may_be_nan: String,
     /// The bytes of the column of positions, once a footer that has it was handed out.
     pub(super) positions: OnceLock<Bytes>,
     /// The end of the file, while a reader holds it.
@@ -46,14 +47,8 @@ pub(super) struct FileLocation {
 }
 
 impl FileLocation {
-    pub(super) fn new(location: &str, store: Arc<dyn ObjectStore>, may_be_nan: String) -> Self {
-        Self {
-            location: location.into(),
-            store,
-            may_be_nan,
-            positions: OnceLock::new(),
-            tail: Mutex::default(),
-        }
+    pub(super) fn new(location: &str, place: usize, store: Arc<dyn ObjectStore>) -> Self {
+        Self { location: location.into(), place, store, positions: OnceLock::new(), tail: Mutex::default() }
     }
 
     /// The end of the file, if a reader has read it and is still there.
@@ -141,13 +136,59 @@ impl Reader {
         self.tail.as_ref()?.part(range)
     }
 
-    fn footer(&self, plain: Arc<ParquetMetaData>) -> parquet::errors::Result<Arc<ParquetMetaData>> {
+    /// The footer as it is handed out, from the cache or from the file.
+    async fn footer(&mut self) -> parquet::errors::Result<Arc<ParquetMetaData>> {
+        let caches = self.caches.clone();
+        let cached = |with_positions| caches.footers.get(&key(&self.at.location, self.size, with_positions));
+        if self.positions
+            && let Some(footer) = cached(true)
+        {
+            self.at.positions.get_or_init(|| footer.positions.clone());
+            return Ok(footer.metadata.clone());
+        }
+        let plain = match cached(false) {
+            Some(footer) => footer.metadata.clone(),
+            None => {
+                let metadata = self.load_footer().await?;
+                self.keep(prepared(metadata, &self.at.location)?, Bytes::new(), false)
+            }
+        };
         if !self.positions {
             return Ok(plain);
         }
-        let (footer, bytes) = with_positions(&plain, self.size).map_err(|e| about(e, &self.at.location))?;
-        self.at.positions.get_or_init(|| bytes);
-        Ok(Arc::new(footer))
+        let plain = self.with_page_index(plain).await;
+        let (metadata, bytes) = with_positions(&plain, self.size)?;
+        self.at.positions.get_or_init(|| bytes.clone());
+        Ok(self.keep(metadata, bytes, true))
+    }
+
+    /// Keeps a footer for later readers of the file, whatever scan they are of: all that it has is the file's own.
+    fn keep(
+        &self,
+        metadata: ParquetMetaData,
+        positions: Bytes,
+        with_positions: bool,
+    ) -> Arc<ParquetMetaData> {
+        let metadata = Arc::new(metadata);
+        let bytes = metadata.memory_size() + positions.len();
+        let footer = Arc::new(Footer { metadata: metadata.clone(), positions });
+        self.caches.footers.put(&key(&self.at.location, self.size, with_positions), footer, bytes);
+        metadata
+    }
+
+    /// A footer with the file's page index, if it has one: who reads it for a footer that has the column of positions, which is
+    /// in no index of the file's, finds none.
+    async fn with_page_index(&mut self, plain: Arc<ParquetMetaData>) -> Arc<ParquetMetaData> {
+        if plain.offset_index().is_some() || first_of_page_index(&plain).is_none() {
+            return plain;
+        }
+        let mut stored = Stored { inner: &mut self.inner, tail: self.tail.as_deref() };
+        let mut with_index = ParquetMetaDataReader::new_with_metadata(plain.as_ref().clone())
+            .with_page_index_policy(PageIndexPolicy::Optional);
+        match with_index.load_page_index(&mut stored).await {
+            Ok(()) => with_index.finish().map_or(plain, Arc::new),
+            Err(_) => plain,
+        }
     }
 
     /// Reads the footer, and the page index with it where that costs no request.
@@ -250,16 +291,7 @@ impl AsyncFileReader for Reader {
         &'a mut self,
         _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        Box::pin(async move {
-            if let Some(footer) = self.caches.footers.get(&self.at.location) {
-                return self.footer(footer);
-            }
-            let footer = self.load_footer().await.map_err(|e| about(e, &self.at.location))?;
-            let footer = Arc::new(prepared(footer, &self.at));
-            let bytes = footer.memory_size();
-            self.caches.footers.put(&self.at.location, footer.clone(), bytes);
-            self.footer(footer)
-        })
+        Box::pin(async move { self.footer().await.map_err(|e| about(e, &self.at.location)) })
     }
 }
 
@@ -270,14 +302,28 @@ impl Drop for Reader {
     }
 }
 
-/// A footer without the writer's Arrow schema, which hides field ids and prefers types of its own, and with what the
-/// adapter is to know of the file.
-fn prepared(footer: ParquetMetaData, at: &FileLocation) -> ParquetMetaData {
+/// A file's footer in the session's cache. It is what the file says and nothing else: what a scan, a table or a manifest says
+/// of the file is not to be in it.
+#[derive(Debug)]
+pub(super) struct Footer {
+    metadata: Arc<ParquetMetaData>,
+    /// The bytes of the column of positions, in a footer that has it.
+    positions: Bytes,
+}
+
+/// What the session's cache knows a footer by. The size is in it because positions lie where the file ends, and what is said
+/// of that may be wrong.
+fn key(location: &str, size: u64, with_positions: bool) -> String {
+    format!("{size} {} {location}", if with_positions { "positions" } else { "plain" })
+}
+
+/// A footer without the writer's Arrow schema, which hides field ids and prefers types of its own, and with the file's
+/// location for the adapter. Counts of NULLs that it lacks are unknown, for DataFusion as well.
+fn prepared(footer: ParquetMetaData, location: &str) -> parquet::errors::Result<ParquetMetaData> {
     let file = footer.file_metadata();
     let kept = file.key_value_metadata().into_iter().flatten();
     let mut pairs: Vec<KeyValue> = kept.filter(|pair| pair.key != ARROW_SCHEMA_META_KEY).cloned().collect();
-    pairs.push(KeyValue::new(FILE_KEY.to_string(), at.location.to_string()));
-    pairs.push(KeyValue::new(NAN_KEY.to_string(), at.may_be_nan.clone()));
+    pairs.push(KeyValue::new(FILE_KEY.to_string(), location.to_string()));
     let file = FileMetaData::new(
         file.version(),
         file.num_rows(),
@@ -287,9 +333,11 @@ fn prepared(footer: ParquetMetaData, at: &FileLocation) -> ParquetMetaData {
         file.column_orders().cloned(),
     );
     let mut old = footer.into_builder();
-    let mut new = ParquetMetaDataBuilder::new(file).set_row_groups(old.take_row_groups());
+    let groups = old.take_row_groups().into_iter().map(with_unknown_nulls);
+    let groups = groups.collect::<parquet::errors::Result<_>>()?;
+    let mut new = ParquetMetaDataBuilder::new(file).set_row_groups(groups);
     new = new.set_column_index(old.take_column_index());
-    new.set_offset_index(old.take_offset_index()).build()
+    Ok(new.set_offset_index(old.take_offset_index()).build())
 }
 
 fn about(error: ParquetError, location: &str) -> ParquetError {

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaRef};
 use iceberg::spec::{
-    DEFAULT_SCHEMA_NAME_MAPPING, DataFile, Literal, NameMapping, NestedField, NestedFieldRef, PrimitiveType,
-    Schema, Type,
+    DEFAULT_SCHEMA_NAME_MAPPING, DataFile, Literal, NameMapping, NestedField, NestedFieldRef, Schema, Type,
 };
-use icefield_core::format::arrow_field;
+use icefield_core::format::{arrow_field, claims};
 use icefield_core::{Error, ErrorKind, Result, Table};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
@@ -58,16 +57,21 @@ impl ReadSchema {
         Ok(Self { iceberg: schema.clone(), arrow, mapping, defaults })
     }
 
-    /// The ids, joined by commas, of the floating-point columns of a file that may hold NaN: those whose NaNs nobody
-    /// counted, too.
-    pub(super) fn may_be_nan(&self, file: &DataFile) -> String {
-        let float = |field: &&NestedFieldRef| match field.field_type.as_ref() {
-            Type::Primitive(of) => matches!(of, PrimitiveType::Float | PrimitiveType::Double),
-            _ => false,
-        };
-        let fields = self.iceberg.as_struct().fields().iter().filter(float);
-        let ids = fields.map(|field| field.id).filter(|id| file.nan_value_counts().get(id) != Some(&0));
-        ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
+    /// The same schema with the columns at these places alone.
+    ///
+    /// # Errors
+    /// For a place that it does not have.
+    pub(super) fn of_columns(&self, places: &[usize]) -> Result<Self> {
+        let (iceberg, mapping) = (self.iceberg.clone(), self.mapping.clone());
+        let arrow = Arc::new(self.arrow.project(places)?);
+        Ok(Self { iceberg, arrow, mapping, defaults: self.defaults.clone() })
+    }
+
+    /// The ids of the floating-point columns of a file that may hold NaN: those whose NaNs nobody counted, too.
+    pub(super) fn may_be_nan(&self, file: &DataFile) -> Vec<i32> {
+        let floats = self.arrow.fields().iter().filter(|field| field.data_type().is_floating());
+        let ids = floats.filter_map(|field| field_id(field));
+        ids.filter(|id| claims::nan_count(file, *id) != Some(0)).collect()
     }
 }
 

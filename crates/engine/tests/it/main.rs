@@ -8,6 +8,7 @@ mod metadata_file;
 mod metadata_tables;
 mod scan_deletes;
 mod scan_evolution;
+mod scan_facts;
 mod scan_filters;
 mod scan_foreign;
 mod scan_formats;

@@ -15,7 +15,7 @@ use icefield_engine::{Session, Table};
 use icefield_testkit::deletes::{commit_deletes, position_deletes, unpartitioned};
 use icefield_testkit::{FaultyStore, OpKind};
 
-use crate::scan_support::{rows, session, text_rows, write_file};
+use crate::scan_support::{append_exact, rows, session, text_rows, write_file};
 use crate::write_support::{batch, data_files, longs};
 
 /// A session over a store that counts.
@@ -54,7 +54,7 @@ async fn run(session: &Session, query: &str) -> (Vec<String>, Arc<dyn ExecutionP
 }
 
 /// What the scans of a plan pruned and what they kept, by one of their means.
-fn pruned(plan: &Arc<dyn ExecutionPlan>, by: &str) -> (usize, usize) {
+pub(crate) fn pruned(plan: &Arc<dyn ExecutionPlan>, by: &str) -> (usize, usize) {
     let own = plan.metrics().into_iter().flat_map(|metrics| metrics.iter().cloned().collect::<Vec<_>>());
     let own = own.filter_map(|metric| match metric.value() {
         MetricValue::PruningMetrics { name, pruning_metrics } if name == by => {
@@ -203,7 +203,7 @@ async fn hundred_row_groups(session: &Session) -> Table {
     let rows = batch(vec![("k", longs(0..6400)), ("v", longs(noise(6400)))]);
     let mut file = write_file(&table, "sorted", &[rows], Struct::empty()).await;
     file = crate::scan_orders::with_order(file, Some(1));
-    crate::scan_support::append(&table, vec![file]).await
+    append_exact(&table, vec![file]).await
 }
 
 #[tokio::test]

@@ -9,14 +9,16 @@ use datafusion::dataframe::{DataFrame, DataFrameWriteOptions};
 use datafusion::prelude::col;
 use flate2::read::GzEncoder;
 use iceberg::spec::{
-    FormatVersion, Literal, NestedField, PrimitiveType, Schema, Transform, Type, UnboundPartitionSpec,
+    FormatVersion, Literal, NestedField, PrimitiveType, Schema, Struct, Transform, Type, UnboundPartitionSpec,
 };
 use icefield_core::ErrorKind;
 use icefield_core::storage::Storage;
 use icefield_engine::{Session, Table};
 use icefield_testkit::{FaultyStore, OpKind};
 
-use crate::scan_support::{append, append_batches, create, partition, rows, session, write_file};
+use crate::scan_support::{
+    append, append_batches, append_exact, create, partition, rows, session, write_file,
+};
 
 fn schema() -> Schema {
     let of = |primitive| Type::Primitive(primitive);
@@ -43,10 +45,12 @@ fn batch(ids: &[i64], city: Option<&str>) -> RecordBatch {
 
 async fn two_snapshots(session: &Session) -> (Table, i64, i64) {
     let table = create(session, "t", schema(), FormatVersion::V2, None).await;
-    let table = append_batches(&table, "a", &[batch(&[1, 2], Some("x"))]).await;
+    let file =
+        async |table: &Table, name: &str, rows| vec![write_file(table, name, &[rows], Struct::empty()).await];
+    let table = append_exact(&table, file(&table, "a", batch(&[1, 2], Some("x"))).await).await;
     let first = table.core().metadata().current_snapshot().unwrap().clone();
     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    let table = append_batches(&table, "b", &[batch(&[3], Some("y"))]).await;
+    let table = append_exact(&table, file(&table, "b", batch(&[3], Some("y"))).await).await;
     (table, first.snapshot_id(), first.timestamp_ms())
 }
 

@@ -13,7 +13,7 @@ use icefield_core::catalog::{NamespaceIdent, TableCreation};
 use icefield_core::commit::Transaction;
 use icefield_core::evolve::MetadataChange;
 use icefield_core::format::{
-    ContentFile, MetricsConfig, arrow_schema, data_file, data_file_metrics, parquet_schema,
+    ContentFile, FileMetrics, MetricsConfig, arrow_schema, data_file, data_file_metrics, parquet_schema,
 };
 use icefield_core::storage::join;
 use icefield_engine::{Session, Table};
@@ -58,6 +58,17 @@ pub(crate) async fn write_file(
     batches: &[RecordBatch],
     partition: Struct,
 ) -> ContentFile {
+    write_claiming(table, name, batches, partition, |_| {}).await
+}
+
+/// As [`write_file`], with an entry that says something else of the file.
+pub(crate) async fn write_claiming(
+    table: &Table,
+    name: &str,
+    batches: &[RecordBatch],
+    partition: Struct,
+    claim: impl FnOnce(&mut FileMetrics),
+) -> ContentFile {
     let schema = table.core().schema();
     let parquet = parquet_schema(schema).unwrap();
     let arrow = arrow_schema(schema).unwrap();
@@ -73,7 +84,8 @@ pub(crate) async fn write_file(
     let size = bytes.len() as u64;
     table.core().storage().write(&location, bytes).await.unwrap();
     let config = MetricsConfig::from_table(table.core().metadata());
-    let metrics = data_file_metrics(&footer, schema, &config, &HashMap::new()).unwrap();
+    let mut metrics = data_file_metrics(&footer, schema, &config, &HashMap::new()).unwrap();
+    claim(&mut metrics);
     let spec = table.core().metadata().default_partition_spec_id();
     data_file(location, spec, partition, size, metrics, None).unwrap()
 }
@@ -81,6 +93,13 @@ pub(crate) async fn write_file(
 /// Commits files.
 pub(crate) async fn append(table: &Table, files: Vec<ContentFile>) -> Table {
     let commit = Transaction::new(table.core()).fast_append(files).commit(&**table.session().catalog());
+    Table::new(table.session().clone(), commit.await.unwrap().table)
+}
+
+/// Commits files as our own writer's: what their entries say is what they hold.
+pub(crate) async fn append_exact(table: &Table, files: Vec<ContentFile>) -> Table {
+    let commit = Transaction::new(table.core()).exact_files().fast_append(files);
+    let commit = commit.commit(&**table.session().catalog());
     Table::new(table.session().clone(), commit.await.unwrap().table)
 }
 

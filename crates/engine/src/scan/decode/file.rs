@@ -9,11 +9,8 @@ use arrow::array::{ArrayRef, Int64Array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema as ArrowSchema, SchemaRef};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{
-    ColumnStatistics, DataFusionError, Result as DfResult, ScalarValue, Statistics, exec_datafusion_err,
-};
+use datafusion::common::{DataFusionError, Result as DfResult, exec_datafusion_err};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_expr::utils::collect_columns;
@@ -29,6 +26,7 @@ use crate::scan::adapter::{FILE_KEY, FieldIdAdapterFactory};
 use crate::scan::deletes::{RowDeletes, Selected};
 use crate::scan::exec::ScanFile;
 use crate::scan::positions::{POS_COLUMN, pos_field};
+use crate::scan::statistics::FileFacts;
 
 /// How files become rows of a scan.
 #[derive(Debug)]
@@ -39,6 +37,7 @@ pub(in crate::scan) struct Decoding {
     pub(super) projected: SchemaRef,
     storage: Storage,
     adapters: Arc<FieldIdAdapterFactory>,
+    facts: Arc<FileFacts>,
     /// Whether rows' positions are wanted.
     positions: bool,
 }
@@ -51,9 +50,8 @@ pub(super) struct Piece {
     format: DataFileFormat,
     range: Option<Range<u64>>,
     deletes: Option<Arc<RowDeletes>>,
-    /// Of the file, deleted rows too.
-    statistics: Arc<Statistics>,
-    remaining: Arc<Statistics>,
+    /// Which of the files it is that the scan's facts are of.
+    place: usize,
 }
 
 impl Piece {
@@ -64,17 +62,8 @@ impl Piece {
             format: file.live.file.file_format(),
             range,
             deletes: file.deletes.rows.clone(),
-            statistics: Arc::new(file.statistics.clone()),
-            remaining: Arc::new(file.remaining()),
+            place: file.place,
         }
-    }
-
-    pub(super) fn is_part(&self) -> bool {
-        self.range.is_some()
-    }
-
-    pub(super) fn remaining(&self) -> Statistics {
-        self.remaining.as_ref().clone()
     }
 }
 
@@ -85,16 +74,14 @@ impl Decoding {
         projection: Option<&[usize]>,
         storage: &Storage,
         adapters: &Arc<FieldIdAdapterFactory>,
+        facts: &Arc<FileFacts>,
         positions: bool,
     ) -> DfResult<Self> {
         let projection = projection.map_or_else(|| (0..table.fields().len()).collect(), <[usize]>::to_vec);
         let projected = Arc::new(table.project(&projection)?);
-        let (table, storage, adapters) = (table.clone(), storage.clone(), adapters.clone());
-        Ok(Self { table, projection, projected, storage, adapters, positions })
-    }
-
-    pub(super) fn table_schema(&self) -> &SchemaRef {
-        &self.table
+        let (table, storage) = (table.clone(), storage.clone());
+        let (adapters, facts) = (adapters.clone(), facts.clone());
+        Ok(Self { table, projection, projected, storage, adapters, facts, positions })
     }
 
     /// The rows of a file that are not deleted. Errors, and panics below, name the file.
@@ -156,7 +143,7 @@ impl Adapted {
         let adapter = decoding.adapters.create(decoding.table.clone(), physical.clone())?;
         let output = decoding.projection.iter().map(|at| {
             let field = decoding.table.field(*at);
-            match constant(&piece.statistics, *at, field) {
+            match decoding.facts.constant(piece.place, *at, field.data_type()) {
                 Some(value) => Ok(Arc::new(Literal::new(value)) as Arc<dyn PhysicalExpr>),
                 None => adapter.rewrite(Arc::new(Column::new(field.name(), *at))),
             }
@@ -206,26 +193,4 @@ fn moved(expr: Arc<dyn PhysicalExpr>, used: &[usize]) -> DfResult<Arc<dyn Physic
         Ok::<_, DataFusionError>(Transformed::yes(column))
     })?;
     Ok(moved.data)
-}
-
-/// The value of a column of which the file holds one, by what is known exactly. So do DataFusion's Parquet scans: it is how
-/// files that were added from elsewhere have their partitions' values.
-fn constant(statistics: &Statistics, at: usize, field: &Field) -> Option<ScalarValue> {
-    let ColumnStatistics { null_count, min_value, max_value, .. } = statistics.column_statistics.get(at)?;
-    let of = field.data_type();
-    match (null_count, min_value, max_value) {
-        (Precision::Exact(0), Precision::Exact(min), Precision::Exact(max))
-            if min == max && !min.is_null() =>
-        {
-            if min.data_type() == *of {
-                Some(min.clone())
-            } else {
-                min.cast_to(of).ok()
-            }
-        }
-        (nulls @ Precision::Exact(_), _, _) if *nulls == statistics.num_rows => {
-            ScalarValue::try_new_null(of).ok()
-        }
-        _ => None,
-    }
 }

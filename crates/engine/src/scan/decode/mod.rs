@@ -28,7 +28,6 @@ use iceberg::spec::DataFileFormat;
 
 use super::exec::ScanFile;
 use super::split::split;
-use super::statistics::total;
 
 pub(super) use file::Decoding;
 use file::Piece;
@@ -47,10 +46,11 @@ pub(super) struct DecodeExec {
 }
 
 impl DecodeExec {
-    /// Over files that are spread over at most `partitions` partitions.
+    /// Over files, with statistics of all of them, that are spread over at most `partitions` partitions.
     pub(super) fn new(
         files: &[&ScanFile<'_>],
         decoding: Decoding,
+        total: Statistics,
         limit: Option<usize>,
         partitions: usize,
     ) -> Self {
@@ -74,8 +74,7 @@ impl DecodeExec {
                 pieces.collect()
             })
             .collect();
-        let remaining: Vec<Statistics> = files.iter().map(|file| file.remaining()).collect();
-        let statistics = Arc::new(decoding.projected_statistics(&remaining));
+        let statistics = Arc::new(total.project(Some(&decoding.projection)));
         let properties = PlanProperties::new(
             EquivalenceProperties::new(decoding.schema().clone()),
             Partitioning::UnknownPartitioning(groups.len()),
@@ -150,13 +149,10 @@ impl ExecutionPlan for DecodeExec {
     }
 
     fn partition_statistics(&self, at: Option<usize>) -> DfResult<Arc<Statistics>> {
-        let Some(at) = at else { return Ok(self.statistics.clone()) };
-        let pieces = self.groups.get(at).map(Vec::as_slice).unwrap_or_default();
-        if pieces.iter().any(Piece::is_part) {
-            return Ok(Arc::new(Statistics::new_unknown(&self.schema())));
-        }
-        let remaining: Vec<Statistics> = pieces.iter().map(Piece::remaining).collect();
-        Ok(Arc::new(self.decoding.projected_statistics(&remaining)))
+        Ok(match at {
+            Some(_) => Arc::new(Statistics::new_unknown(&self.schema())),
+            None => self.statistics.clone(),
+        })
     }
 
     fn gather_filters_for_pushdown(
@@ -196,11 +192,6 @@ fn limited(
 }
 
 impl Decoding {
-    /// The statistics of files together, for the columns that are produced.
-    fn projected_statistics(&self, files: &[Statistics]) -> Statistics {
-        total(self.table_schema().fields().len(), files).project(Some(&self.projection))
-    }
-
     /// What is produced.
     fn schema(&self) -> &SchemaRef {
         &self.projected

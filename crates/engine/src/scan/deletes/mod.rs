@@ -157,8 +157,9 @@ impl DeleteReader {
             constants: HashMap::new(),
             positions: false,
             order: None,
+            facts: Arc::default(),
         };
-        let plan = request.plan(&[ScanFile::whole(file, schema)], self.context.session_config().options())?;
+        let plan = request.plan(&[ScanFile::whole(file)], self.context.session_config().options())?;
         plan.execute(0, self.context.clone()).map_err(from_datafusion)
     }
 

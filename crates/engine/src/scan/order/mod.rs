@@ -1,6 +1,7 @@
 //! The order in which a table's files hold their rows, and scans that keep it where a query asks for it.
 //!
-//! A file that was written sorted carries the id of the sort order that it was sorted by. [`FileOrder`] is what the files of a
+//! A file that was written sorted carries the id of the sort order that it was sorted by. It is believed of files that this
+//! library's own writer sorted ([`LiveFile::exact`]). [`FileOrder`] is what the files of a
 //! scan have in common; [`groups`] puts them into partitions that keep it; [`rules`] declares it where a sort or a window
 //! above a scan wants it, so that the sort goes and at most a merge is left. It is declared for those queries alone:
 //! DataFusion lets the partitions of an ordered scan take no files from each other, and groups its files less evenly.
@@ -36,7 +37,8 @@ struct OrderKey {
 }
 
 impl FileOrder {
-    /// The order that all of the files are in; none when there is a file that does not say how it is sorted.
+    /// The order that all of the files are in; none when there is a file that does not say how it is sorted, or of which
+    /// nobody knows that it is: other writers stamp files with their table's order that are not in it.
     pub(super) fn of<'a>(
         table: &Table,
         schema: &ReadSchema,
@@ -44,7 +46,7 @@ impl FileOrder {
     ) -> Option<Self> {
         let mut ids = HashSet::new();
         for live in files {
-            ids.insert(live.file.sort_order_id()?);
+            ids.insert(live.file.sort_order_id().filter(|_| live.exact)?);
         }
         let mut common: Option<Vec<OrderKey>> = None;
         // The order with id 0 has no keys.

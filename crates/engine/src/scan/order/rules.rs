@@ -97,7 +97,13 @@ fn ordered(
     if meets(plan)? {
         return Ok(None);
     }
-    let Some(files) = whole_files(scan) else { return Ok(None) };
+    let Some(mut files) = whole_files(scan) else { return Ok(None) };
+    let Some(source) = scan.file_source().downcast_ref::<NamedSource>() else { return Ok(None) };
+    let columns: Vec<usize> = order.keys.iter().map(|key| key.column).collect();
+    for file in &mut files {
+        let place = file.extension::<FileLocation>().map(|at| at.place);
+        file.statistics = place.and_then(|place| source.facts().of_columns(place, &columns));
+    }
     // A file by itself is in order: with the first alone, how many keys the requirement takes.
     let one = || files.iter().take(1).map(|file| FileGroup::new(vec![file.clone()])).collect();
     for keys in (1..=order.keys.len()).filter_map(|length| order.keys.get(..length)) {
