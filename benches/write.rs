@@ -1,12 +1,15 @@
-//! Appends beside DataFusion's own `write_parquet` of the same batches with the same codec, in the same run.
+//! Appends beside DataFusion's own `write_parquet` of the same batches with the same codec, in the same run, and appends to
+//! one partition beside those without partitions.
 //!
 //! `cargo bench --bench write [-- MILLION_ROWS]`. Prints the peak of resident memory beyond the idle process's, rows and
 //! megabytes (of Arrow data) a second, and the ratio to DataFusion's rate: of each round, and the median of the rounds'.
+//! Likewise the ratio of one partition's rate to that without partitions.
 
 mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
@@ -16,7 +19,7 @@ use datafusion::datasource::MemTable;
 use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use icefield_engine::Session;
 use icefield_engine::ops::DataFrameExt;
-use icefield_engine::ops::partitioning::identity;
+use icefield_engine::ops::partitioning::{bucket, identity};
 
 use common::{batch, peak, reset_peak};
 
@@ -44,11 +47,11 @@ async fn main() {
     let theirs = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(2));
     let frame = |context: &SessionContext| context.read_table(input.clone()).unwrap();
 
-    let run = async |partitioned: bool, ours: bool, round: usize| {
+    let run = async |layout: Layout, ours: bool, round: usize| {
         let (start, busy) = (Instant::now(), cpu_seconds());
         let written = match ours {
-            false => write_parquet(frame(&theirs), folder.path(), round, partitioned).await,
-            true => append(&session, frame(session.context()), round, partitioned).await,
+            false => write_parquet(frame(&theirs), folder.path(), round, layout).await,
+            true => append(&session, frame(session.context()), round, layout).await,
         };
         let taken = Taken { seconds: start.elapsed().as_secs_f64(), cores: cpu_seconds() - busy };
         std::fs::remove_dir_all(written).unwrap();
@@ -57,42 +60,52 @@ async fn main() {
 
     // Memory first, and icefield before the other: what it takes beyond the idle process is its own.
     let idle = reset_peak();
-    for (name, partitioned, ours) in
-        [(OURS, false, true), (OURS, true, true), (THEIRS, false, false), (THEIRS, true, false)]
-    {
+    for (name, layout, ours) in [
+        (OURS, Layout::Whole, true),
+        (OURS, Layout::One, true),
+        (OURS, Layout::Hundred, true),
+        (THEIRS, Layout::Whole, false),
+        (THEIRS, Layout::Hundred, false),
+    ] {
         reset_peak();
-        run(partitioned, ours, 0).await;
-        println!("{}: peak {} MiB above idle", called(name, partitioned), peak().saturating_sub(idle) >> 20);
+        run(layout, ours, 0).await;
+        println!("{}: peak {} MiB above idle", called(name, layout), peak().saturating_sub(idle) >> 20);
     }
 
     // What is compared is done one right after the other, and first in every second round: the machine's speed drifts.
-    let mut ratios = [Vec::new(), Vec::new()];
+    let mut ratios = [Vec::new(), Vec::new(), Vec::new()];
+    let compared = [
+        ((OURS, Layout::Whole), (THEIRS, Layout::Whole), 0.9),
+        ((OURS, Layout::Hundred), (THEIRS, Layout::Hundred), 0.7),
+        ((OURS, Layout::One), (OURS, Layout::Whole), 0.9),
+    ];
     for round in 1..=ROUNDS {
-        for partitioned in [false, true] {
-            let first = round % 2 == 1;
-            let one = run(partitioned, first, round).await;
-            let other = run(partitioned, !first, round).await;
-            let (ours, theirs) = if first { (one, other) } else { (other, one) };
-            for (name, taken) in [(OURS, &ours), (THEIRS, &theirs)] {
+        for (ratios, (measured, floor, _)) in ratios.iter_mut().zip(compared) {
+            let measured_first = round % 2 == 1;
+            let (first, second) = if measured_first { (measured, floor) } else { (floor, measured) };
+            let one = run(first.1, first.0 == OURS, 2 * round).await;
+            let other = run(second.1, second.0 == OURS, 2 * round + 1).await;
+            for ((name, layout), taken) in [(first, &one), (second, &other)] {
                 println!(
                     "  round {round}: {}: {:.2} s, {:.2} s of cores, {:.2} Mrows/s, {:.0} MB/s",
-                    called(name, partitioned),
+                    called(name, layout),
                     taken.seconds,
                     taken.cores,
                     rows as f64 / taken.seconds / 1e6,
                     bytes as f64 / taken.seconds / 1e6,
                 );
             }
-            ratios[usize::from(partitioned)].push((theirs.seconds / ours.seconds, theirs.cores / ours.cores));
+            let (ours, theirs) = if measured_first { (one, other) } else { (other, one) };
+            ratios.push((theirs.seconds / ours.seconds, theirs.cores / ours.cores));
         }
     }
-    for (partitioned, asked) in [(false, 0.9), (true, 0.7)] {
-        let of = &ratios[usize::from(partitioned)];
+    for (of, (measured, floor, asked)) in ratios.iter().zip(compared) {
         let (low, median, high) = spread(of.iter().map(|ratio| ratio.0));
         println!(
-            "{}: {median:.2} of datafusion's rate in the median round, {low:.2} to {high:.2} ({asked} is asked); by the \
-             time of cores {:.2}",
-            called(OURS, partitioned),
+            "{}: {median:.2} of the rate of {} in the median round, {low:.2} to {high:.2} ({asked} is asked); by the time of \
+             cores {:.2}",
+            called(measured.0, measured.1),
+            called(floor.0, floor.1),
             spread(of.iter().map(|ratio| ratio.1)).1,
         );
     }
@@ -101,13 +114,26 @@ async fn main() {
 const OURS: &str = "icefield";
 const THEIRS: &str = "datafusion";
 
+/// The partitions that the rows are of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Layout {
+    Whole,
+    One,
+    Hundred,
+}
+
 struct Taken {
     seconds: f64,
     cores: f64,
 }
 
-fn called(name: &str, partitioned: bool) -> String {
-    format!("{name}, {}", if partitioned { "100 partitions" } else { "unpartitioned" })
+fn called(name: &str, layout: Layout) -> String {
+    let layout = match layout {
+        Layout::Whole => "unpartitioned",
+        Layout::One => "one partition",
+        Layout::Hundred => "100 partitions",
+    };
+    format!("{name}, {layout}")
 }
 
 /// The lowest, the median and the highest.
@@ -119,12 +145,12 @@ fn spread(values: impl Iterator<Item = f64>) -> (f64, f64, f64) {
 }
 
 /// Gives the folder that was written.
-async fn write_parquet(frame: DataFrame, folder: &Path, round: usize, partitioned: bool) -> PathBuf {
-    let path = folder.join(format!("datafusion-{round}-{partitioned}"));
+async fn write_parquet(frame: DataFrame, folder: &Path, round: usize, layout: Layout) -> PathBuf {
+    let path = folder.join(format!("datafusion-{round}-{layout:?}"));
     let mut parquet = TableParquetOptions::new();
     parquet.global.compression = Some("zstd(3)".to_string());
     let mut options = DataFrameWriteOptions::new();
-    if partitioned {
+    if layout == Layout::Hundred {
         options = options.with_partition_by(vec!["part".to_string()]);
     }
     frame.write_parquet(&format!("{}/", path.display()), options, Some(parquet)).await.unwrap();
@@ -132,10 +158,15 @@ async fn write_parquet(frame: DataFrame, folder: &Path, round: usize, partitione
 }
 
 /// Gives the folder that was written.
-async fn append(session: &Session, frame: DataFrame, round: usize, partitioned: bool) -> PathBuf {
-    let name = format!("bench.t_{round}_{partitioned}");
+async fn append(session: &Session, frame: DataFrame, round: usize, layout: Layout) -> PathBuf {
+    static NAMES: AtomicUsize = AtomicUsize::new(0);
+    let name = format!("bench.t_{round}_{}", NAMES.fetch_add(1, Ordering::Relaxed));
     let write = frame.append_to(session, &name);
-    let write = write.create_with(|t| if partitioned { t.partition_by([identity("part")]) } else { t });
+    let write = write.create_with(|t| match layout {
+        Layout::Whole => t,
+        Layout::One => t.partition_by([bucket("part", 1)]),
+        Layout::Hundred => t.partition_by([identity("part")]),
+    });
     let report = write.await.unwrap();
     report.table.core().metadata().location().trim_start_matches("file://").into()
 }
