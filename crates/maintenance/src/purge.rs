@@ -12,7 +12,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use icefield_core::catalog::{Catalog, IcebergCatalog};
-use icefield_core::format::load_metadata;
+use icefield_core::format::{lists_manifests_itself, load_metadata};
 use icefield_core::{Error, Result, Table};
 
 use crate::common::{
@@ -200,7 +200,7 @@ async fn reached(table: &Table) -> Result<AllReached> {
         // One at a time: each has all of the table's snapshots. What an earlier one names may be gone, since expiry has
         // deleted it.
         let (metadata, missing) = match location {
-            None => (current.clone(), Missing::Fail),
+            None => (table.whole().clone(), Missing::Fail),
             Some(location) => match present(load_metadata(storage, location).await, Missing::Skip)? {
                 Some(metadata) => (metadata, Missing::Skip),
                 None => continue,
@@ -212,7 +212,7 @@ async fn reached(table: &Table) -> Result<AllReached> {
         let new: Vec<_> =
             metadata.snapshots().filter(|snapshot| seen.insert(snapshot.snapshot_id())).cloned().collect();
         let manifests = Manifests::of(storage, new.iter().cloned(), missing).await?;
-        for snapshot in &new {
+        for snapshot in new.iter().filter(|snapshot| !lists_manifests_itself(snapshot)) {
             add(FileKind::ManifestList, snapshot.manifest_list(), None);
         }
         for manifest in manifests.0.values() {

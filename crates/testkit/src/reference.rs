@@ -20,7 +20,7 @@ use iceberg::spec::{
     DataContentType, DataFile, DataFileFormat, FormatVersion, Literal, Manifest, ManifestList,
     ManifestStatus, NestedField, NestedFieldRef, PrimitiveLiteral, PrimitiveType, Struct, Transform, Type,
 };
-use icefield_core::format::{arrow_field, arrow_schema};
+use icefield_core::format::{arrow_field, arrow_schema, initial_default};
 use icefield_core::{AsOf, Table};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
@@ -220,9 +220,10 @@ fn column(table: &Table, entry: &Entry, raw: &RecordBatch, field: &NestedField) 
         .iter()
         .position(|by| by.source_id == field.id && by.transform == Transform::Identity)
         .and_then(|at| entry.file.partition().fields().get(at).cloned());
+    let default = initial_default(field).expect("a default");
     match partitioned {
         Some(value) => constant(value.as_ref(), field, raw.num_rows()),
-        None => constant(field.initial_default.as_ref(), field, raw.num_rows()),
+        None => constant(default.as_ref(), field, raw.num_rows()),
     }
 }
 
@@ -260,7 +261,10 @@ fn convert(array: &ArrayRef, from: &Field, to: &NestedField) -> ArrayRef {
                 let own = array.fields().iter().position(|own| id_of(own) == Some(field.id));
                 match own {
                     Some(at) => convert(array.column(at), &array.fields()[at], field),
-                    None => constant(field.initial_default.as_ref(), field, array.len()),
+                    None => {
+                        let default = initial_default(field).expect("a default");
+                        constant(default.as_ref(), field, array.len())
+                    }
                 }
             });
             let columns: Vec<ArrayRef> = columns.collect();

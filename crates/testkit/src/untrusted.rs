@@ -37,7 +37,7 @@ pub fn metadata(bytes: &[u8]) {
     let Ok(metadata) = parse_metadata(bytes) else { return };
     let name = "db.t".split('.').map(str::to_string);
     let ident = iceberg::TableIdent::from_strs(name).expect("a name");
-    let table = Table::new(ident, metadata.into(), "memory://w/m.json".to_string(), Storage::new());
+    let table = Table::new(ident, metadata, "memory://w/m.json".to_string(), Storage::new());
     for schema in table.metadata().schemas_iter() {
         let _ = arrow_schema(schema);
     }

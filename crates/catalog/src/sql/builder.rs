@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use icefield_core::catalog::MetadataCache;
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use super::SqlCatalog;
 use super::database::{CommitError, Database};
-use super::loaded::Loaded;
 use super::statements::{self, Statements};
 
 /// Opens a [`SqlCatalog`].
@@ -181,7 +181,7 @@ impl SqlCatalogBuilder {
             clock: self.clock.unwrap_or_else(SystemClock::shared),
             database,
             statements: Statements::new(true),
-            loaded: Loaded::default(),
+            cache: MetadataCache::default(),
         };
         catalog.statements = catalog.retry(|_| prepare(&*catalog.database)).await?;
         Ok(catalog)

@@ -53,7 +53,7 @@ impl SqlCatalog {
         let swap = if staged.is_empty() { Swap::Done } else { self.swap(&staged).await };
         match swap {
             Swap::Done => {
-                staged.iter().for_each(|next| self.loaded.put(&next.table));
+                self.cache.published(&staged);
                 CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect())
             }
             Swap::Lost(e) => {

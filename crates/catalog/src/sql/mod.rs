@@ -16,7 +16,6 @@
 mod builder;
 mod commit;
 mod database;
-mod loaded;
 mod namespace;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -30,16 +29,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use icefield_core::catalog::{
-    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, StagedMetadata, TableCreation, TableIdent,
-    check_ident, default_location, no_metadata_file, stage_create,
+    Catalog, CommitOutcome, CommitRequest, MetadataCache, NamespaceIdent, StagedMetadata, TableCreation,
+    TableIdent, check_ident, default_location, no_metadata_file, stage_create,
 };
-use icefield_core::format::load_metadata;
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
 
 pub use builder::SqlCatalogBuilder;
 use database::{CommitError, Database, Row, Transaction};
-use loaded::Loaded;
 use namespace::encode;
 use statements::Statements;
 
@@ -57,7 +54,7 @@ pub struct SqlCatalog {
     clock: Arc<dyn Clock>,
     database: Box<dyn Database>,
     statements: Statements,
-    loaded: Loaded,
+    cache: MetadataCache,
 }
 
 impl SqlCatalog {
@@ -392,15 +389,9 @@ impl Catalog for SqlCatalog {
     async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
         let mut location = self.required_pointer(ident).await?;
         loop {
-            if let Some(table) = self.loaded.get(ident, &location) {
-                return Ok(table);
-            }
-            match load_metadata(&self.storage, &location).await {
+            match self.cache.load(&self.storage, &location).await {
                 Ok(metadata) => {
-                    let metadata = Arc::new(metadata);
-                    let table = Table::new(ident.clone(), metadata, location, self.storage.clone());
-                    self.loaded.put(&table);
-                    return Ok(table);
+                    return Ok(Table::new(ident.clone(), metadata, location, self.storage.clone()));
                 }
                 Err(e) if e.kind() == ErrorKind::NotFound => {
                     // The file may have been cleaned up after the pointer moved on from it.
@@ -431,9 +422,9 @@ impl Catalog for SqlCatalog {
 
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
         check_ident(ident)?;
-        let metadata = load_metadata(&self.storage, metadata_location).await?;
+        let metadata = self.cache.reload(&self.storage, metadata_location).await?;
         self.retry(|lost| self.insert(ident, metadata_location, lost)).await?;
-        Ok(Table::new(ident.clone(), Arc::new(metadata), metadata_location.to_string(), self.storage.clone()))
+        Ok(Table::new(ident.clone(), metadata, metadata_location.to_string(), self.storage.clone()))
     }
 
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {

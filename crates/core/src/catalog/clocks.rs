@@ -10,7 +10,6 @@ use iceberg::spec::TableMetadata;
 use serde_json::Value;
 
 use crate::clock::{Clock, SystemClock};
-use crate::error::{Error, Result};
 
 /// By how many milliseconds the table's time is ahead of the one that the builder would give; 0 for updates that add a
 /// snapshot, which has a time of its own.
@@ -25,10 +24,8 @@ pub(super) fn ahead_ms(metadata: &TableMetadata, updates: &[TableUpdate]) -> i64
     }
 }
 
-/// A copy whose own time and whose logs are moved. (They can't be set from outside; their JSON can.) Snapshots keep theirs.
-pub(super) fn moved(metadata: &TableMetadata, by_ms: i64) -> Result<TableMetadata> {
-    let unfit = |e| Error::internal("metadata is not as its own JSON says").with_source(e);
-    let mut json = serde_json::to_value(metadata).map_err(unfit)?;
+/// Moves the metadata's own time and its logs. Snapshots keep theirs.
+pub(super) fn move_by(json: &mut Value, by_ms: i64) {
     let add = |time: Option<&mut Value>| {
         if let Some(time) = time
             && let Some(ms) = time.as_i64()
@@ -41,5 +38,4 @@ pub(super) fn moved(metadata: &TableMetadata, by_ms: i64) -> Result<TableMetadat
         let entries = json.get_mut(log).and_then(Value::as_array_mut);
         entries.into_iter().flatten().for_each(|entry| add(entry.get_mut("timestamp-ms")));
     }
-    serde_json::from_value(json).map_err(unfit)
 }

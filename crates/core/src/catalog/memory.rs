@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use super::{
-    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, StagedMetadata, TableCreation, TableIdent,
-    check_ident, check_namespace, check_requests, default_location, exists, no_metadata_file, stage_commit,
-    stage_create,
+    Catalog, CommitOutcome, CommitRequest, MetadataCache, NamespaceIdent, StagedMetadata, TableCreation,
+    TableIdent, check_ident, check_namespace, check_requests, default_location, exists, no_metadata_file,
+    stage_commit, stage_create,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::load_metadata;
 use crate::storage::Storage;
 use crate::table::Table;
 
@@ -23,6 +22,7 @@ pub struct MemoryCatalog {
     storage: Storage,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    cache: MetadataCache,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +39,13 @@ impl MemoryCatalog {
 
     /// As [`MemoryCatalog::new`], with a clock.
     pub fn with_clock(warehouse: impl Into<String>, storage: Storage, clock: Arc<dyn Clock>) -> Self {
-        Self { warehouse: warehouse.into(), storage, clock, state: Mutex::default() }
+        Self {
+            warehouse: warehouse.into(),
+            storage,
+            clock,
+            state: Mutex::default(),
+            cache: MetadataCache::default(),
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -212,11 +218,11 @@ impl Catalog for MemoryCatalog {
 
     async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
         let location = self.pointer(ident)?;
-        let metadata = match load_metadata(&self.storage, &location).await {
+        let metadata = match self.cache.load(&self.storage, &location).await {
             Err(e) if e.kind() == ErrorKind::NotFound => return Err(no_metadata_file(ident, &location, e)),
             loaded => loaded?,
         };
-        Ok(Table::new(ident.clone(), Arc::new(metadata), location, self.storage.clone()))
+        Ok(Table::new(ident.clone(), metadata, location, self.storage.clone()))
     }
 
     async fn table_exists(&self, ident: &TableIdent) -> Result<bool> {
@@ -241,9 +247,9 @@ impl Catalog for MemoryCatalog {
 
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
         check_ident(ident)?;
-        let metadata = load_metadata(&self.storage, metadata_location).await?;
+        let metadata = self.cache.reload(&self.storage, metadata_location).await?;
         self.state().insert(ident, metadata_location)?;
-        Ok(Table::new(ident.clone(), Arc::new(metadata), metadata_location.to_string(), self.storage.clone()))
+        Ok(Table::new(ident.clone(), metadata, metadata_location.to_string(), self.storage.clone()))
     }
 
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {
@@ -268,7 +274,10 @@ impl Catalog for MemoryCatalog {
             }
         }
         match self.swap(&staged) {
-            Ok(()) => CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect()),
+            Ok(()) => {
+                self.cache.published(&staged);
+                CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect())
+            }
             Err(e) => {
                 self.discard(&staged).await;
                 CommitOutcome::Conflict(e)

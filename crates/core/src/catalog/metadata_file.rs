@@ -1,17 +1,18 @@
 //! Metadata files: naming, and staging the next one for catalogs that keep only a pointer.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
 use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 
-use super::{CommitRequest, TableIdent, clocks, void_names};
+use super::void_fields::{self, Hidden};
+use super::{CommitRequest, TableIdent, clocks};
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{first_foreign, metadata_file, parse_format_version, primitive_text};
+use crate::format::members::settled;
+use crate::format::{Metadata, first_foreign, metadata_file, parse_format_version, primitive_text};
 use crate::storage::{Storage, file_name, join};
-use crate::table::{Table, references};
+use crate::table::Table;
 
 /// A metadata file that is written and that no pointer names yet.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ pub(crate) async fn write_first(
     ident: TableIdent,
     metadata: TableMetadata,
 ) -> Result<StagedMetadata> {
-    write(storage, clock, ident, None, 0, metadata).await
+    write(storage, clock, ident, None, 0, metadata.into()).await
 }
 
 /// The metadata that a table is created with. Pure but for its time and id.
@@ -75,6 +76,7 @@ pub(super) fn created(
     if let Some(version) = creation.properties.remove("format-version") {
         creation.format_version = parse_format_version(&version)?;
     }
+    creation.schema = settled(creation.schema)?;
     Ok(TableMetadataBuilder::from_table_creation(creation)?.assign_uuid(clock.uuid()).build()?.metadata)
 }
 
@@ -88,26 +90,31 @@ pub async fn stage_commit(
     current: &Table,
     request: &CommitRequest,
 ) -> Result<StagedMetadata> {
+    let whole = current.whole();
+    // The references of a table whose void fields hide them from the typed metadata show where those are hidden.
+    let hidden = (!whole.is_buildable() && void_fields::any(whole, &request.updates)).then(|| {
+        let mut json = whole.to_json()?;
+        Hidden::hide(&mut json, &[])?;
+        Metadata::from_json(json)
+    });
+    let hidden = hidden.transpose()?;
+    let seen = hidden.as_ref().map_or(current.metadata(), |hidden| hidden);
     for requirement in &request.requirements {
-        requirement.check(Some(current.metadata())).map_err(|e| {
+        requirement.check(Some(seen)).map_err(|e| {
             Error::new(ErrorKind::Conflict, e.to_string()).with("table", &request.ident).with_source(e)
         })?;
     }
     check_up_to_date(current, request)?;
-    let metadata = apply_updates(
-        current.metadata(),
-        Some(current.metadata_location()),
-        request.updates.iter().cloned(),
-    )?;
-    check_references(current.metadata(), &metadata, request)?;
+    let metadata = apply_to(whole, Some(current.metadata_location()), request.updates.clone())?;
+    check_references(whole, &metadata, request)?;
     let version = version_of(current.metadata_location()).map_or(1, |v| v + 1);
     let previous = Some(current.metadata_location().to_string());
     write(storage, clock, request.ident.clone(), previous, version, metadata).await
 }
 
 /// Refuses what was worked out from metadata that others have changed since, where no requirement can say so: the request
-/// has another base, another branch's commit has taken the snapshot's sequence number or row ids, or a snapshot that the
-/// request names is gone.
+/// has another base, another branch's commit has taken the snapshot's sequence number or row ids, or a snapshot or schema that
+/// the request names is gone.
 fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
     let metadata = current.metadata();
     if let Some(base) = request.base.as_ref().filter(|base| *base != current.metadata_location()) {
@@ -116,6 +123,7 @@ fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
             .with("base", base));
     }
     let mut added = HashSet::new();
+    let adds_schema = request.updates.iter().any(|update| matches!(update, TableUpdate::AddSchema { .. }));
     let there = |id: &i64| metadata.snapshot_by_id(*id).is_some();
     for update in &request.updates {
         let (stale, snapshot_id) = match update {
@@ -124,9 +132,11 @@ fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
                 let version = metadata.format_version();
                 let numbered = version < FormatVersion::V2
                     || snapshot.sequence_number() > metadata.last_sequence_number();
+                let has_schema =
+                    snapshot.schema_id().is_none_or(|id| metadata.schema_by_id(id).is_some() || adds_schema);
                 let has_rows = version < FormatVersion::V3
                     || snapshot.first_row_id().is_some_and(|id| id >= metadata.next_row_id());
-                (!numbered || !has_rows, snapshot.snapshot_id())
+                (!numbered || !has_rows || !has_schema, snapshot.snapshot_id())
             }
             TableUpdate::SetSnapshotRef { reference, .. } => {
                 let id = reference.snapshot_id;
@@ -153,17 +163,17 @@ fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
 
 /// Removing a snapshot makes `iceberg` drop every branch and tag that names it. A reference that the request does not drop
 /// itself was made after the request was: the request is out of date.
-fn check_references(before: &TableMetadata, after: &TableMetadata, request: &CommitRequest) -> Result<()> {
+fn check_references(before: &Metadata, after: &Metadata, request: &CommitRequest) -> Result<()> {
     if !request.updates.iter().any(|update| matches!(update, TableUpdate::RemoveSnapshots { .. })) {
         return Ok(());
     }
-    let kept = references(after);
-    for (name, reference) in references(before) {
+    let kept = after.references();
+    for (name, reference) in before.references() {
         let dropped = request
             .updates
             .iter()
-            .any(|update| matches!(update, TableUpdate::RemoveSnapshotRef { ref_name } if *ref_name == name));
-        if !dropped && !kept.iter().any(|(kept, _)| *kept == name) {
+            .any(|update| matches!(update, TableUpdate::RemoveSnapshotRef { ref_name } if ref_name == name));
+        if !dropped && !kept.iter().any(|(kept, _)| kept == name) {
             return Err(Error::conflict(
                 "a snapshot to be removed has become a branch's or tag's; plan again",
             )
@@ -180,26 +190,55 @@ fn check_references(before: &TableMetadata, after: &TableMetadata, request: &Com
 pub(crate) fn apply_updates(
     metadata: &TableMetadata,
     location: Option<&str>,
-    updates: impl IntoIterator<Item = iceberg::TableUpdate>,
+    updates: impl IntoIterator<Item = TableUpdate>,
 ) -> Result<TableMetadata> {
-    let updates: Vec<TableUpdate> = updates.into_iter().collect();
-    let hidden = void_names::hide(metadata)?;
-    let shown = hidden.as_ref().unwrap_or(metadata);
+    let changed = apply_to(&metadata.clone().into(), location, updates.into_iter().collect())?;
+    Ok(changed.typed().as_ref().clone())
+}
+
+/// The same of whole metadata.
+fn apply_to(metadata: &Metadata, location: Option<&str>, updates: Vec<TableUpdate>) -> Result<Metadata> {
     let ahead = clocks::ahead_ms(metadata, &updates);
-    let earlier = (ahead > 0).then(|| clocks::moved(shown, -ahead)).transpose()?;
-    let mut builder = earlier.as_ref().unwrap_or(shown).clone().into_builder(location.map(str::to_string));
-    for update in updates {
-        builder = match hidden {
-            Some(_) => void_names::hide_in(update, metadata)?,
-            None => update,
+    let has_voids = void_fields::any(metadata, &updates);
+    if ahead == 0 && !has_voids {
+        if !metadata.is_buildable() {
+            return Err(Error::unsupported(
+                "the metadata contradicts itself, so that it can't be changed; mend the table with the engine that wrote it",
+            ));
         }
-        .apply(builder)?;
+        let changed = metadata.changed(build(metadata, location, updates.clone())?, &updates);
+        // The typed metadata of another version has other parts of what a file says.
+        let versions = (metadata.format_version(), changed.format_version());
+        let same = versions.0 == versions.1 && versions.0 > FormatVersion::V1;
+        return if same { Ok(changed) } else { Metadata::from_json(changed.to_json()?) };
     }
-    let mut built = builder.build()?.metadata;
-    if earlier.is_some() {
-        built = clocks::moved(&built, ahead)?;
+    let mut json = metadata.to_json()?;
+    let mut hidden = has_voids.then(|| Hidden::hide(&mut json, &updates)).transpose()?;
+    clocks::move_by(&mut json, -ahead);
+    let copy = Metadata::from_json(json)?;
+    let shown = updates.clone().into_iter().map(|update| match &mut hidden {
+        Some(hidden) => hidden.update(update),
+        None => Ok(update),
+    });
+    let built = build(&copy, location, shown.collect::<Result<Vec<_>>>()?)?;
+    let mut json = copy.changed(built, &updates).to_json()?;
+    clocks::move_by(&mut json, ahead);
+    if let Some(hidden) = hidden {
+        hidden.show(&mut json);
     }
-    if hidden.is_some() { void_names::show(&built) } else { Ok(built) }
+    Metadata::from_json(json)
+}
+
+fn build(metadata: &Metadata, location: Option<&str>, updates: Vec<TableUpdate>) -> Result<TableMetadata> {
+    let mut builder = metadata.typed().as_ref().clone().into_builder(location.map(str::to_string));
+    for update in updates {
+        let update = match update {
+            TableUpdate::AddSchema { schema } => TableUpdate::AddSchema { schema: settled(schema)? },
+            other => other,
+        };
+        builder = update.apply(builder)?;
+    }
+    Ok(builder.build()?.metadata)
 }
 
 async fn write(
@@ -208,7 +247,7 @@ async fn write(
     ident: TableIdent,
     previous: Option<String>,
     version: u64,
-    metadata: TableMetadata,
+    metadata: Metadata,
 ) -> Result<StagedMetadata> {
     let folder = match metadata.properties().get("write.metadata.path") {
         Some(path) => path.trim_end_matches('/').to_string(),
@@ -221,7 +260,7 @@ async fn write(
         let _ = storage.delete(&location).await;
         return Err(error);
     }
-    let table = Table::new(ident, Arc::new(metadata), location, storage.clone());
+    let table = Table::new(ident, metadata, location, storage.clone());
     Ok(StagedMetadata { table, previous })
 }
 
@@ -251,7 +290,7 @@ mod tests {
             let before = files.json(&files.metadata_location);
             let metadata = parse_metadata(before.to_string().as_bytes()).unwrap();
             let updates = [TableUpdate::SetProperties { updates: [("a".into(), "b".into())].into() }];
-            let changed = apply_updates(&metadata, None, updates).unwrap();
+            let changed = apply_to(&metadata, None, updates.into()).unwrap();
             for metadata in [metadata, changed] {
                 let text = String::from_utf8(metadata_file(&metadata).unwrap().0).unwrap();
                 let after = icefield_testkit::ForeignTable::parse(text.as_bytes());
@@ -260,7 +299,7 @@ mod tests {
                     ["variant", "geometry", "geography", "unknown"].map(|of| text.matches(of).count());
                 assert!(found.iter().sum::<usize>() >= types && !text.contains("fixed["), "{text}");
                 // What was written is read as what it was.
-                assert_eq!(parse_metadata(text.as_bytes()).unwrap(), metadata);
+                assert_eq!(parse_metadata(text.as_bytes()).unwrap().typed(), metadata.typed());
             }
         }
     }

@@ -5,10 +5,11 @@
 //! needs (manifests, validation, retries) is settled before and after it.
 
 mod bridge;
+mod cache;
 mod clocks;
 mod memory;
 mod metadata_file;
-mod void_names;
+mod void_fields;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -23,6 +24,7 @@ use crate::storage::{Storage, join};
 use crate::table::Table;
 
 pub use bridge::IcebergCatalog;
+pub use cache::MetadataCache;
 pub use memory::MemoryCatalog;
 pub use metadata_file::{StagedMetadata, no_metadata_file, stage_commit, stage_create};
 pub(crate) use metadata_file::{apply_updates, write_first};

@@ -14,7 +14,7 @@ use super::load::load_all;
 use crate::config::Properties;
 use crate::error::{Error, Result};
 use crate::format::{
-    ContentFile, LiveFile, ManifestContent, Places, finished, first_foreign, foreign_kind, primitive_text,
+    ContentFile, LiveFile, ManifestContent, Places, finished, foreign_kind, has_stand_ins, primitive_text,
 };
 use crate::storage::{Storage, join};
 
@@ -127,7 +127,7 @@ impl<'a> ManifestStore<'a> {
         places.for_each(|(place, _)| exact.push(place));
         // What stands in for types that `iceberg` does not know must not come into the file, and it writes no entries into the
         // header but its own: the file is made in memory first.
-        let foreign = first_foreign(schema).is_some();
+        let foreign = has_stand_ins(schema);
         let in_memory = foreign || !exact.is_empty();
         let io = if in_memory { FileIO::new_with_memory() } else { self.storage.file_io() };
         if foreign {

@@ -3,7 +3,7 @@
 //! Rules: Iceberg specification, Partitioning and Partition Evolution; Iceberg Java's `UpdatePartitionSpec`. Data that is there
 //! keeps the spec it was written with; only what is written from then on has the new one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use iceberg::spec::{
     FormatVersion, PartitionSpec, Schema, TableMetadata, Transform, Type, UnboundPartitionField,
@@ -522,10 +522,12 @@ impl<'a> Draft<'a> {
             Some(spec_id) => vec![TableUpdate::SetDefaultSpec { spec_id }],
             None => {
                 let highest = metadata.partition_specs_iter().map(|spec| spec.spec_id()).max();
-                let spec = UnboundPartitionSpec::builder()
-                    .with_spec_id(highest.map_or(0, |id| id + 1))
-                    .add_partition_fields(fields)?
-                    .build();
+                // iceberg's builder refuses two void fields of one column, which version 1 keeps.
+                let fields: Vec<UnboundPartitionField> = fields.into_iter().collect();
+                let json = serde_json::json!({ "spec-id": highest.map_or(0, |id| id + 1), "fields": fields });
+                let spec: UnboundPartitionSpec = serde_json::from_value(json).map_err(|e| {
+                    Error::internal("a partition spec is not as its own JSON says").with_source(e)
+                })?;
                 requirements.push(TableRequirement::LastAssignedPartitionIdMatch {
                     last_assigned_partition_id: metadata.last_partition_id(),
                 });
@@ -549,16 +551,6 @@ impl<'a> Draft<'a> {
                 (live.contains(&field.name) || self.schema.field_by_name(&field.name).is_some(), field.id)
             {
                 field.name = format!("{}_{id}", field.name);
-            }
-        }
-        let mut void: HashMap<i32, &str> = HashMap::new();
-        for field in self.fields.iter().filter(|field| field.transform == Transform::Void) {
-            if let Some(other) = void.insert(field.source, &field.name) {
-                return Err(Error::unsupported(
-                    "format version 1 would keep two removed fields of one column; upgrade the table to version 2 first",
-                )
-                .with("partition_field", &field.name)
-                .with("other", other));
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use iceberg::spec::{
 };
 
 use crate::error::{Error, Result};
+use crate::format::members::{Hidden, Parts, parts, set_parts};
 use crate::format::primitive_text;
 
 /// The highest id that a table's own field may have: those above belong to metadata columns.
@@ -21,6 +22,8 @@ pub(super) struct Node {
     pub(super) doc: Option<String>,
     pub(super) initial_default: Option<Literal>,
     pub(super) write_default: Option<Literal>,
+    /// What else a metadata file says of the column.
+    pub(super) hidden: Hidden,
     pub(super) kind: Kind,
 }
 
@@ -57,27 +60,29 @@ impl Target {
 
 impl Node {
     pub(super) fn of(field: &NestedField) -> Self {
+        let Parts { doc, initial_default, write_default, hidden } = parts(field);
         Self {
             id: field.id,
             name: field.name.clone(),
             required: field.required,
-            doc: field.doc.clone(),
-            initial_default: field.initial_default.clone(),
-            write_default: field.write_default.clone(),
+            doc,
+            initial_default,
+            write_default,
+            hidden,
             kind: Kind::of(&field.field_type),
         }
     }
 
     pub(super) fn to_field(&self) -> NestedFieldRef {
-        Arc::new(NestedField {
-            id: self.id,
-            name: self.name.clone(),
-            required: self.required,
-            field_type: Box::new(self.kind.to_type()),
+        let mut field = NestedField::new(self.id, &self.name, self.kind.to_type(), self.required);
+        let parts = Parts {
             doc: self.doc.clone(),
             initial_default: self.initial_default.clone(),
             write_default: self.write_default.clone(),
-        })
+            hidden: self.hidden.clone(),
+        };
+        set_parts(&mut field, parts);
+        Arc::new(field)
     }
 
     pub(super) fn children(&self) -> &[Node] {

@@ -14,9 +14,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use arrow_schema::{DataType, Field, Fields};
-use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, TableMetadata, Type};
+use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
 use serde_json::{Map, Value};
 
+use super::members;
 use crate::error::{Error, Result};
 
 /// Lengths from here on are stand-ins.
@@ -164,54 +165,27 @@ pub fn first_foreign(schema: &Schema) -> Option<(String, PrimitiveType)> {
     Some((schema.name_by_field_id(id).unwrap_or_default().to_string(), of.clone()))
 }
 
-/// Whether any schema of the metadata has a stand-in.
-pub(crate) fn has_foreign(metadata: &TableMetadata) -> bool {
-    metadata.schemas_iter().any(|schema| first_foreign(schema).is_some())
+/// Whether the schema is not what its JSON is to say: it has stand-ins for types, or descriptions that carry more.
+pub(crate) fn has_stand_ins(schema: &Schema) -> bool {
+    fn any(fields: &[NestedFieldRef]) -> bool {
+        fields.iter().any(|field| {
+            members::carries(field)
+                || match field.field_type.as_ref() {
+                    Type::Primitive(of) => foreign_kind(of).is_some(),
+                    Type::Struct(inner) => any(inner.fields()),
+                    Type::List(list) => any(std::slice::from_ref(&list.element_field)),
+                    Type::Map(map) => any(&[map.key_field.clone(), map.value_field.clone()]),
+                }
+        })
+    }
+    any(schema.as_struct().fields())
 }
 
-/// Metadata whose JSON may have foreign types.
-pub(crate) fn parse_metadata(json: &[u8]) -> serde_json::Result<TableMetadata> {
-    let plain = serde_json::from_slice::<TableMetadata>(json);
-    match &plain {
-        // A length that the file itself has is no stand-in yet.
-        Ok(metadata) if !has_foreign(metadata) => return plain,
-        _ => {}
-    }
-    let Ok(mut value) = serde_json::from_slice::<Value>(json) else { return plain };
-    let mut schemas: Vec<&mut Value> = Vec::new();
-    if let Some(object) = value.as_object_mut() {
-        for (key, value) in object {
-            match (key.as_str(), value) {
-                ("schema", schema) => schemas.push(schema),
-                ("schemas", Value::Array(all)) => schemas.extend(all),
-                _ => {}
-            }
-        }
-    }
-    let mut any = false;
-    for schema in schemas {
-        any |= hide(schema).map_err(serde::de::Error::custom)?;
-    }
-    if any { serde_json::from_value(value) } else { plain }
-}
-
-/// Metadata as JSON, with foreign types as they are.
-pub(crate) fn metadata_json(metadata: &TableMetadata) -> serde_json::Result<Vec<u8>> {
-    if !has_foreign(metadata) {
-        return serde_json::to_vec(metadata);
-    }
-    let mut json = serde_json::to_value(metadata)?;
-    if let Some(schema) = json.get_mut("schema") {
-        show(schema);
-    }
-    json.get_mut("schemas").and_then(Value::as_array_mut).into_iter().flatten().for_each(show);
-    serde_json::to_vec(&json)
-}
-
-/// Puts stand-ins into a schema's JSON, at every level, and says whether it did.
+/// Puts stand-ins into a schema's JSON, at every level, and says whether it did. What else `iceberg` does not hold of its
+/// columns goes into their descriptions: see [`members`].
 ///
 /// # Errors
-/// [`Unsupported`](crate::ErrorKind::Unsupported) when such a column has a default, which could not be kept.
+/// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted) past the most types that a process knows.
 pub(crate) fn hide(of: &mut Value) -> Result<bool> {
     match of {
         Value::String(text) => match stand_in(text)? {
@@ -251,28 +225,23 @@ pub(crate) fn hide(of: &mut Value) -> Result<bool> {
 }
 
 fn hide_field(field: &mut Map<String, Value>) -> Result<bool> {
-    let Some(of) = field.get_mut("type") else { return Ok(false) };
-    let (primitive, text) = (of.is_string(), of.to_string());
-    let hidden = hide(of)?;
-    let has_default =
-        ["initial-default", "write-default"].iter().any(|key| field.get(*key).is_some_and(|v| !v.is_null()));
-    if hidden && primitive && has_default {
-        let name = field.get("name").and_then(Value::as_str).unwrap_or_default();
-        return Err(Error::unsupported(
-            "a column of this type can't have a default; remove it with the engine that gave it",
-        )
-        .with("column", name)
-        .with("type", text.trim_matches('"')));
-    }
-    Ok(hidden)
+    members::hide(field);
+    field.get_mut("type").map_or(Ok(false), hide)
 }
 
 /// The stand-in of a type that `iceberg` does not know.
 fn stand_in(text: &str) -> Result<Option<String>> {
-    let known = serde_json::from_value::<PrimitiveType>(Value::String(text.to_string()));
-    let known = known.is_ok_and(|known| foreign_kind(&known).is_none());
-    if known || text.is_empty() || text.len() > MAX_TEXT {
+    let known = |text: &str| {
+        let known = serde_json::from_value::<PrimitiveType>(Value::String(text.to_string()));
+        known.is_ok_and(|known| foreign_kind(&known).is_none())
+    };
+    if known(text) || text.is_empty() || text.len() > MAX_TEXT {
         return Ok(None);
+    }
+    // Iceberg Java reads types whatever their case.
+    let lower = text.to_ascii_lowercase();
+    if known(&lower) {
+        return Ok(Some(lower));
     }
     let kind = ForeignKind::of(text);
     let kind = KINDS.iter().position(|other| *other == kind).unwrap_or(KINDS.len() - 1);
@@ -315,7 +284,10 @@ pub(crate) fn show(of: &mut Value) {
         Value::Object(object) => match object.get("type").and_then(Value::as_str) {
             Some("struct") => {
                 let fields = object.get_mut("fields").and_then(Value::as_array_mut);
-                fields.into_iter().flatten().filter_map(|field| field.get_mut("type")).for_each(show);
+                for field in fields.into_iter().flatten().filter_map(Value::as_object_mut) {
+                    field.get_mut("type").into_iter().for_each(show);
+                    members::show(field);
+                }
             }
             Some("list") => object.get_mut("element").into_iter().for_each(show),
             Some("map") => {

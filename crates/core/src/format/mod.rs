@@ -5,6 +5,7 @@ pub mod claims;
 mod content;
 pub(crate) mod foreign;
 mod manifest;
+pub(crate) mod members;
 mod metadata;
 mod metrics;
 mod orc;
@@ -17,13 +18,18 @@ mod values;
 use iceberg::spec::{DataContentType, DataFile, Struct};
 
 pub use content::ContentReader;
+pub(crate) use foreign::has_stand_ins;
 pub use foreign::{
     ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields,
 };
-pub use manifest::{ManifestContent, load_manifest, load_manifest_list, parse_manifest, parse_manifest_list};
+pub use manifest::{
+    ManifestContent, lists_manifests_itself, load_manifest, load_manifest_list, parse_manifest,
+    parse_manifest_list,
+};
 pub(crate) use manifest::{Places, finished};
-pub(crate) use metadata::metadata_file;
-pub use metadata::{load_metadata, parse_format_version, parse_metadata};
+pub use members::{column_doc, initial_default, write_default};
+pub use metadata::{Metadata, load_metadata, parse_format_version, parse_metadata};
+pub(crate) use metadata::{metadata_file, references};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
 pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};
 pub use schema::{UTC, arrow_field, arrow_schema, iceberg_schema, iceberg_type, parquet_schema};

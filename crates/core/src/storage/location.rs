@@ -1,6 +1,8 @@
 //! Locations as text: their parts, joining, and comparing those that differ only in form.
 
-use object_store::path::Path;
+use std::borrow::Cow;
+
+use object_store::path::{Path, PathPart};
 
 use crate::error::{Error, Result};
 
@@ -36,10 +38,32 @@ impl<'a> Location<'a> {
         Ok(Self { scheme, authority, written: true, key })
     }
 
-    /// The path in the store.
+    /// The path in the store. Slashes that follow each other are one on a disk, and part of the key on an object store.
     pub(super) fn path(&self, location: &str) -> Result<Path> {
-        Path::parse(self.key)
-            .map_err(|e| Error::invalid_input("not a usable path").with("location", location).with_source(e))
+        let unusable = || Error::invalid_input("not a usable path").with("location", location);
+        let key = self.key.strip_prefix('/').unwrap_or(self.key);
+        let key = key.strip_suffix('/').unwrap_or(key);
+        if !key.contains("//") {
+            return Path::parse(self.key).map_err(|e| unusable().with_source(e));
+        }
+        let on_disk = self.scheme == "file";
+        let mut path = Path::default();
+        for segment in key.split('/').filter(|segment| !on_disk || !segment.is_empty()) {
+            if segment.is_empty() && path.is_root() {
+                return Err(unusable());
+            }
+            path = path.join(PathPart::parse(segment).map_err(|e| unusable().with_source(e))?);
+        }
+        Ok(path)
+    }
+
+    /// The key as it is compared.
+    fn plain_key(&self) -> Cow<'a, str> {
+        let key = self.key.trim_start_matches('/');
+        if self.scheme != "file" || !key.contains("//") {
+            return Cow::Borrowed(key);
+        }
+        Cow::Owned(key.split('/').filter(|segment| !segment.is_empty()).collect::<Vec<_>>().join("/"))
     }
 
     /// What stores are kept under: scheme aliases folded.
@@ -60,12 +84,18 @@ fn canonical_scheme(scheme: &str) -> &str {
     }
 }
 
-/// Whether this is a location at all, of whatever store.
+/// Whether this is a location at all, of whatever store, or relative to a table's folder.
 ///
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is not.
 pub fn check_location(location: &str) -> Result<()> {
-    Location::parse(location).map(drop)
+    if is_relative(location) { Ok(()) } else { Location::parse(location).map(drop) }
+}
+
+/// Whether a location names neither a store nor a place from the root on.
+pub(crate) fn is_relative(location: &str) -> bool {
+    let first = location.split('/').next().unwrap_or_default();
+    !first.is_empty() && !first.contains(':') && !location.contains(char::is_control)
 }
 
 /// `base` and `path` with one slash between them.
@@ -88,7 +118,7 @@ pub fn same_location(a: &str, b: &str) -> bool {
         (Ok(a), Ok(b)) => {
             canonical_scheme(a.scheme) == canonical_scheme(b.scheme)
                 && a.authority == b.authority
-                && a.key.trim_start_matches('/') == b.key.trim_start_matches('/')
+                && a.plain_key() == b.plain_key()
         }
         _ => false,
     }

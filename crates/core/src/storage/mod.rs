@@ -25,6 +25,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use url::Url;
 
+pub(crate) use location::is_relative;
 pub use location::{check_location, file_name, join, same_location};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -107,17 +108,24 @@ impl Storage {
 
     /// The same stores, and files that were moved: a location that begins with the first of a pair, in whatever form it is
     /// written (`file:/a` for `/a`), is looked for where the second of the pair has it. The longest of several that fit
-    /// applies, and only whole parts of a path fit: `/a/b` moves `/a/b/c`, not `/a/bc`. Locations keep their names everywhere
-    /// else. Replaces earlier mappings.
+    /// applies, and only whole parts of a path fit: `/a/b` moves `/a/b/c`, not `/a/bc`. The first may be relative, as locations of
+    /// tables are that were made in a folder for tests: `data/lake`. Locations keep their names everywhere else. Replaces
+    /// earlier mappings.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for what is not a location, and for one that is moved twice.
+    /// [`ErrorKind::InvalidInput`] for what is not a location, and for one that is moved to two places.
     pub fn with_mappings<F: Into<String>, T: Into<String>>(
         &self,
         moved: impl IntoIterator<Item = (F, T)>,
     ) -> Result<Self> {
         let mapping = Mapping::new(moved.into_iter().map(|(from, to)| (from.into(), to.into())))?;
         Ok(Self { inner: self.inner.clone(), mapping: Arc::new(mapping) })
+    }
+
+    /// The same stores, for a table whose locations are relative: `name` is what its metadata calls the folder that it lies in. Other
+    /// relative locations are taken to be within that folder.
+    pub(crate) fn with_relative(&self, name: &str, folder: &str) -> Self {
+        Self { inner: self.inner.clone(), mapping: Arc::new(self.mapping.relative(name, folder)) }
     }
 
     /// Where the bytes of a location are looked for: itself, unless [`with_mappings`](Self::with_mappings) says otherwise.
@@ -128,7 +136,7 @@ impl Storage {
     /// The store and path of a location. Makes no request.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a scheme that is not known or a path that no store takes (`..`, an empty segment).
+    /// [`ErrorKind::InvalidInput`] for a scheme that is not known or a path that no store takes (`..`).
     pub fn resolve(&self, location: &str) -> Result<Resolved> {
         let mapped = self.mapped(location);
         let parsed = Location::parse(&mapped)?;

@@ -94,10 +94,62 @@ async fn files_that_were_moved_are_found_under_their_old_names() {
     let listed: Vec<FileEntry> = storage.list("memory://old/w/t/data").try_collect().await.unwrap();
     assert_eq!(listed[0].location, "memory://old/w/t/data/p=1/y");
     for twice in
-        [[("/a", "/b"), ("file:///a/", "/c")], [("a", "/b"), ("/c", "/d")], [("/a", "b"), ("/c", "/d")]]
+        [[("/a", "/b"), ("file:///a/", "/c")], [("a", "/b"), ("a/", "/d")], [("/a", "b"), ("/c", "/d")]]
     {
         assert_eq!(plain.with_mappings(twice).unwrap_err().kind(), ErrorKind::InvalidInput);
     }
+    // One place by two names, moved to one place, is said twice and not refused.
+    let said_twice = [("file:/a", "/b"), ("/a/", "file:///b/"), ("s3://k/x", "/y"), ("s3a://k/x", "/y")];
+    let storage = plain.with_mappings(said_twice).unwrap();
+    assert_eq!(storage.mapped("/a/c"), "/b/c");
+    assert_eq!(storage.mapped("s3n://k/x/z"), "/y/z");
+}
+
+#[tokio::test]
+async fn relative_locations_are_found_by_their_beginning() {
+    let plain = Storage::new();
+    let storage = plain.with_mappings([("data/lake", "memory://w/a"), ("data/", "memory://w/b")]).unwrap();
+    for (location, at) in [
+        ("data/lake/t/x", "memory://w/a/t/x"),
+        ("data/lakes/t/x", "memory://w/b/lakes/t/x"),
+        ("data", "memory://w/b"),
+        ("datum/x", "datum/x"),
+        ("/data/lake/t", "/data/lake/t"),
+        ("memory://w/data/lake", "memory://w/data/lake"),
+    ] {
+        assert_eq!(storage.mapped(location), at, "{location}");
+    }
+    plain.write("memory://w/a/t/x", "bytes").await.unwrap();
+    assert_eq!(storage.read("data/lake/t/x").await.unwrap(), "bytes");
+    let listed: Vec<FileEntry> = storage.list("data/lake").try_collect().await.unwrap();
+    assert_eq!(listed[0].location, "data/lake/t/x");
+    assert_eq!(storage.read("datum/x").await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    // A table's own folder comes after what was said, and before all else.
+    let own = storage.with_relative("data/lake/t", "memory://w/c");
+    assert_eq!(own.mapped("data/lake/t/x"), "memory://w/a/t/x");
+    let own = plain.with_relative("made/t/", "memory://w/c");
+    assert_eq!(own.mapped("made/t/x"), "memory://w/c/x");
+    assert_eq!(own.mapped("x/y"), "memory://w/c/x/y");
+}
+
+#[tokio::test]
+async fn two_slashes_are_one_on_a_disk_and_two_in_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let storage = Storage::new();
+    let at = format!("file://{}/t", folder.path().display());
+    storage.write(&format!("{at}/a/b"), "disk").await.unwrap();
+    for doubled in ["a//b", "//a/b", "/a///b"] {
+        let location = format!("{at}/{doubled}");
+        assert_eq!(storage.read(&location).await.unwrap(), "disk", "{location}");
+        assert!(same_location(&location, &format!("{at}/a/b")));
+    }
+    storage.write("memory://w/t/a/b", "one").await.unwrap();
+    storage.write("memory://w/t/a//b", "two").await.unwrap();
+    assert_eq!(storage.read("memory://w/t/a/b").await.unwrap(), "one");
+    assert_eq!(storage.read("memory://w/t/a//b").await.unwrap(), "two");
+    assert!(!same_location("s3://w/t/a//b", "s3://w/t/a/b"));
+    assert_eq!(storage.resolve("memory://w//t").unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(storage.resolve("memory://w/t//../x").unwrap_err().kind(), ErrorKind::InvalidInput);
 }
 
 #[tokio::test]

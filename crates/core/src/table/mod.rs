@@ -1,15 +1,15 @@
 //! [`Table`]: a table's metadata at one moment, immutable, and the ways to name one of its snapshots.
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use iceberg::TableIdent;
 pub use iceberg::spec::SnapshotRetention;
 use iceberg::spec::{SchemaRef, SnapshotRef, SnapshotReference, TableMetadata, TableMetadataRef};
 
 use crate::error::{Error, Result};
-use crate::format::load_metadata;
-use crate::storage::Storage;
+use crate::format::{self, Metadata, load_metadata};
+use crate::storage::{Storage, is_relative};
 
 /// The branch that reads and writes use unless another is named.
 pub const MAIN_BRANCH: &str = "main";
@@ -20,11 +20,10 @@ pub struct Table(Arc<Inner>);
 
 struct Inner {
     ident: TableIdent,
-    metadata: TableMetadataRef,
+    metadata: Metadata,
     metadata_location: String,
     storage: Storage,
     home: Home,
-    references: OnceLock<Vec<(String, SnapshotReference)>>,
 }
 
 /// What knows of a table.
@@ -62,39 +61,47 @@ pub enum AsOf {
 }
 
 impl Table {
-    /// A catalog's table from its parts.
+    /// A catalog's table from its parts. What a catalog loads it gives whole: typed metadata alone is for what was made here.
     pub fn new(
         ident: TableIdent,
-        metadata: TableMetadataRef,
+        metadata: impl Into<Metadata>,
         metadata_location: String,
         storage: Storage,
     ) -> Self {
-        Self::at(Home::Catalog, ident, metadata, metadata_location, storage)
+        Self::at(Home::Catalog, ident, metadata.into(), metadata_location, storage)
     }
 
     /// A table that nothing knows yet, without a metadata file.
     pub(crate) fn not_yet(ident: TableIdent, metadata: TableMetadataRef, storage: Storage) -> Self {
-        Self::at(Home::Nowhere, ident, metadata, String::new(), storage)
+        Self::at(Home::Nowhere, ident, metadata.into(), String::new(), storage)
     }
 
     fn at(
         home: Home,
         ident: TableIdent,
-        metadata: TableMetadataRef,
+        metadata: Metadata,
         metadata_location: String,
         storage: Storage,
     ) -> Self {
-        let references = OnceLock::new();
-        Self(Arc::new(Inner { ident, metadata, metadata_location, storage, home, references }))
+        let folder = metadata_location.rsplit_once("/metadata/").map(|(folder, _)| folder);
+        let storage = match folder.or(metadata_location.rsplit_once('/').map(|(folder, _)| folder)) {
+            // Elsewhere two tables of one process might have files of one name.
+            Some(folder) if home == Home::File && is_relative(metadata.location()) => {
+                storage.with_relative(metadata.location(), folder)
+            }
+            _ => storage,
+        };
+        Self(Arc::new(Inner { ident, metadata, metadata_location, storage, home }))
     }
 
     /// A table from its metadata file alone, plain or gzip and of any name, without a catalog and so read-only. Where the
-    /// table's files were moved, `storage` says where to: see [`Storage::with_mappings`]. One request.
+    /// table's files were moved, `storage` says where to: see [`Storage::with_mappings`]. Relative locations are found from the
+    /// folder in which the metadata file is, or its folder `metadata`. One request.
     ///
     /// # Errors
     /// As [`load_metadata`].
     pub async fn from_metadata_file(storage: Storage, ident: TableIdent, location: &str) -> Result<Self> {
-        let metadata = Arc::new(load_metadata(&storage, location).await?);
+        let metadata = load_metadata(&storage, location).await?;
         Ok(Self::at(Home::File, ident, metadata, location.to_string(), storage))
     }
 
@@ -107,6 +114,11 @@ impl Table {
     /// Whether the table was opened by [`from_metadata_file`](Self::from_metadata_file): nothing can be committed to it.
     pub fn is_read_only(&self) -> bool {
         self.0.home == Home::File
+    }
+
+    /// Whether the table's own location is relative: names of its files are then other tables' too.
+    pub fn is_relative(&self) -> bool {
+        is_relative(self.metadata().location())
     }
 
     /// Refuses a table that has no catalog, before anything is changed.
@@ -136,7 +148,12 @@ impl Table {
 
     /// The table's metadata, shared.
     pub fn metadata_ref(&self) -> TableMetadataRef {
-        self.0.metadata.clone()
+        self.0.metadata.typed().clone()
+    }
+
+    /// The table's metadata with all that its file has.
+    pub fn whole(&self) -> &Metadata {
+        &self.0.metadata
     }
 
     /// Where the metadata was read from; empty for [a new table](Self::is_new).
@@ -182,13 +199,15 @@ impl Table {
                         .with("timestamp_ms", ms)
                 })
             }
-            AsOf::Ref(name) => match metadata.snapshot_for_ref(name) {
-                Some(snapshot) => Ok(Some(snapshot.clone())),
-                None if name == MAIN_BRANCH => Ok(None),
-                None => Err(Error::not_found("no such branch or tag; see the table's refs")
-                    .with("table", self.ident())
-                    .with("ref", name)),
-            },
+            AsOf::Ref(name) => {
+                match self.reference(name).and_then(|head| metadata.snapshot_by_id(head.snapshot_id)) {
+                    Some(snapshot) => Ok(Some(snapshot.clone())),
+                    None if name == MAIN_BRANCH => Ok(None),
+                    None => Err(Error::not_found("no such branch or tag; see the table's refs")
+                        .with("table", self.ident())
+                        .with("ref", name)),
+                }
+            }
         }
     }
 
@@ -208,13 +227,18 @@ impl Table {
     }
 
     fn is_tag(&self, name: &str) -> bool {
-        let reference = self.references().iter().find(|(ref_name, _)| ref_name == name);
-        matches!(reference, Some((_, reference)) if matches!(reference.retention, SnapshotRetention::Tag { .. }))
+        let is_tag = |of: &SnapshotReference| matches!(of.retention, SnapshotRetention::Tag { .. });
+        self.reference(name).is_some_and(is_tag)
+    }
+
+    /// The branch or tag of a name.
+    pub fn reference(&self, name: &str) -> Option<&SnapshotReference> {
+        self.references().iter().find(|(ref_name, _)| ref_name == name).map(|(_, reference)| reference)
     }
 
     /// The table's branches and tags by name, sorted.
     pub fn references(&self) -> &[(String, SnapshotReference)] {
-        self.0.references.get_or_init(|| references(self.metadata()))
+        self.0.metadata.references()
     }
 
     /// The snapshots from `head` back to the first that the table still has, newest first.
@@ -224,24 +248,8 @@ impl Table {
 }
 
 /// The branches and tags of `metadata` by name, sorted.
-///
-/// `iceberg` keeps them private and offers no list; its metadata as JSON is the one public view of them.
 pub fn references(metadata: &TableMetadata) -> Vec<(String, SnapshotReference)> {
-    #[derive(serde::Deserialize)]
-    struct Refs {
-        #[serde(default)]
-        refs: std::collections::BTreeMap<String, SnapshotReference>,
-    }
-    let refs = serde_json::to_value(metadata).ok().and_then(|json| serde_json::from_value::<Refs>(json).ok());
-    let mut refs: Vec<_> = refs.map(|r| r.refs.into_iter().collect()).unwrap_or_default();
-    if refs.is_empty()
-        && let Some(current) = metadata.current_snapshot_id()
-    {
-        // v1 metadata has no refs: main is the current snapshot.
-        let retention = SnapshotRetention::branch(None, None, None);
-        refs.push((MAIN_BRANCH.to_string(), SnapshotReference::new(current, retention)));
-    }
-    refs
+    format::references(metadata)
 }
 
 /// The snapshots of `metadata` from `head` back to the first that it still has, newest first.

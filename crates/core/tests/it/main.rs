@@ -9,6 +9,8 @@ mod dangling;
 mod evolved;
 mod exact;
 mod faults;
+mod metadata;
+mod metadata_random;
 mod odd_tables;
 mod properties;
 mod removals;

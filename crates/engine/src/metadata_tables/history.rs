@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use iceberg::spec::{SnapshotRef, SnapshotReference, SnapshotRetention};
+use icefield_core::format::lists_manifests_itself;
 use icefield_core::{AsOf, Table};
 
 use super::columns::{Column, Columns};
@@ -13,7 +14,9 @@ pub(super) fn snapshots() -> Columns<SnapshotRef> {
         Column::long("snapshot_id", |s: &SnapshotRef| Some(s.snapshot_id())).required(),
         Column::long("parent_id", |s: &SnapshotRef| s.parent_snapshot_id()),
         Column::string("operation", |s: &SnapshotRef| Some(s.summary().operation.as_str().to_string())),
-        Column::string("manifest_list", |s: &SnapshotRef| Some(s.manifest_list().to_string())),
+        Column::string("manifest_list", |s: &SnapshotRef| {
+            (!lists_manifests_itself(s)).then(|| s.manifest_list().to_string())
+        }),
         Column::texts("summary", |s: &SnapshotRef| {
             let sorted: BTreeMap<_, _> = s.summary().additional_properties.iter().collect();
             sorted.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect()

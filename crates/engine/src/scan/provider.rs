@@ -14,6 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use iceberg::spec::{Literal, NestedFieldRef, PrimitiveType, Schema, Transform, Type};
 use icefield_core::catalog::Catalog;
 use icefield_core::filter::{FileMatcher, Filter, Test};
+use icefield_core::format::write_default;
 use icefield_core::{AsOf, Error, Result, Table};
 
 use super::ScanCaches;
@@ -225,9 +226,9 @@ impl IcebergTable {
 /// The write defaults of columns of primitive types.
 fn write_defaults(schema: &Schema) -> HashMap<String, Expr> {
     let fields = schema.as_struct().fields().iter();
-    let default = |field: &NestedFieldRef| match (&*field.field_type, &field.write_default) {
+    let default = |field: &NestedFieldRef| match (&*field.field_type, write_default(field).ok()?) {
         (Type::Primitive(of), Some(Literal::Primitive(value))) => {
-            Some((field.name.clone(), lit(scalar(of, value).ok()?)))
+            Some((field.name.clone(), lit(scalar(of, &value).ok()?)))
         }
         _ => None,
     };
@@ -318,7 +319,7 @@ impl TableProvider for IcebergTable {
         };
         let mut columns = self.table.schema().as_struct().fields().iter();
         let unknown = |field: &&NestedFieldRef| {
-            field.write_default.is_some() && !self.defaults.contains_key(&field.name)
+            !matches!(write_default(field), Ok(None)) && !self.defaults.contains_key(&field.name)
         };
         if let Some(column) = columns.find(unknown) {
             // A statement that leaves it out would write NULL.

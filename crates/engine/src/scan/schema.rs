@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Schema as ArrowSchema, SchemaR
 use iceberg::spec::{
     DEFAULT_SCHEMA_NAME_MAPPING, DataFile, Literal, NameMapping, NestedField, NestedFieldRef, Schema, Type,
 };
-use icefield_core::format::{arrow_field, claims};
+use icefield_core::format::{arrow_field, claims, initial_default};
 use icefield_core::{Error, ErrorKind, Result, Table};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
@@ -89,10 +89,10 @@ pub(super) fn collect_defaults(
     into: &mut HashMap<i32, ScalarValue>,
 ) -> Result<()> {
     for field in fields {
-        if let Some(Literal::Primitive(literal)) = &field.initial_default
-            && let Type::Primitive(of) = field.field_type.as_ref()
+        if let Type::Primitive(of) = field.field_type.as_ref()
+            && let Some(Literal::Primitive(literal)) = initial_default(field)?
         {
-            into.insert(field.id, scalar(of, literal).map_err(|e| e.with("column", &field.name))?);
+            into.insert(field.id, scalar(of, &literal).map_err(|e| e.with("column", &field.name))?);
         }
         match field.field_type.as_ref() {
             Type::Primitive(_) => {}

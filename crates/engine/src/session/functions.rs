@@ -75,7 +75,9 @@ impl<'a> Call<'a> {
 fn argument(table: &Table, value: &str) -> Result<AsOf> {
     let table = table.core();
     match value.parse() {
-        Ok(id) if table.metadata().snapshot_for_ref(value).is_none() => Ok(AsOf::Snapshot(id)),
+        Ok(id) if table.metadata().snapshot_by_id(id).is_some() || table.reference(value).is_none() => {
+            Ok(AsOf::Snapshot(id))
+        }
         _ => value.into_as_of(table),
     }
 }

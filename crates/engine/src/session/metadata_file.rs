@@ -52,7 +52,8 @@ impl OpenMetadataFile {
         self
     }
 
-    /// Looks for what the table names under `from` at `to`: for tables that were copied or moved. Of several, the longest that
+    /// Looks for what the table names under `from` at `to`: for tables that were copied or moved. Relative locations are looked
+    /// for beside the metadata file where no `from` fits them. Of several, the longest that
     /// fits applies; see [`Storage::with_mappings`](icefield_core::storage::Storage::with_mappings).
     pub fn moved(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
         self.moved.push((from.into(), to.into()));
@@ -71,11 +72,11 @@ impl IntoFuture for OpenMetadataFile {
                 Some(name) => parse_ident(&name)?,
                 None => folders(&location)?,
             };
-            let is_moved = !moved.is_empty();
+            let any_moved = !moved.is_empty();
             let storage = session.catalog().storage().with_mappings(moved)?;
             let core = CoreTable::from_metadata_file(storage, ident, &location).await?;
             let table = Table::new(session.clone(), core);
-            if !is_moved {
+            if !any_moved && !table.core().is_relative() {
                 return Ok(table);
             }
             // A file of the moved table has the name of one of the original, and not always its bytes.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::{Result, exec_err};
+use datafusion::datasource::TableType;
 use icefield_core::ErrorKind;
 use icefield_core::catalog::TableIdent;
 
@@ -147,6 +148,14 @@ impl SchemaProvider for Namespace {
             }))
         };
         found.await.map_err(to_datafusion)
+    }
+
+    /// Lists of tables ask for this of each: a table that can't be loaded must not hide the others.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        if self.registered_table(name).is_none() && self.names.tables(&self.name).iter().any(|n| n == name) {
+            return Ok(Some(TableType::Base));
+        }
+        Ok(self.table(name).await?.map(|table| table.table_type()))
     }
 
     fn register_table(

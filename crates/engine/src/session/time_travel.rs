@@ -56,18 +56,18 @@ pub(super) fn versioned(name: &str) -> Option<(&str, &str, bool)> {
     None
 }
 
-/// The snapshot that a version or time in SQL means: a time, or a branch, a tag or a snapshot id.
+/// The snapshot that a version or time in SQL means: a time, or a snapshot id, a branch or a tag.
 pub(super) fn resolve(table: &Table, value: &str, is_time: bool) -> Result<AsOf> {
     if is_time {
         return parse_timestamp_ms(value).map(AsOf::Timestamp);
     }
-    if table.references().iter().any(|(name, _)| name == value) {
-        return Ok(AsOf::Ref(value.to_string()));
-    }
-    match value.parse() {
-        Ok(id) => Ok(AsOf::Snapshot(id)),
-        Err(_) => Ok(AsOf::Ref(value.to_string())),
-    }
+    Ok(match value.parse() {
+        // A number is a snapshot, though a tag have its name: Iceberg's rule.
+        Ok(id) if table.metadata().snapshot_by_id(id).is_some() || table.reference(value).is_none() => {
+            AsOf::Snapshot(id)
+        }
+        _ => AsOf::Ref(value.to_string()),
+    })
 }
 
 /// A query with its `[FOR] VERSION|TIMESTAMP AS OF value` clauses folded into the names of their tables.

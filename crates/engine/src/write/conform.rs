@@ -18,7 +18,7 @@ use arrow::datatypes::{
     DataType, Date64Type, Decimal128Type, Field, FieldRef, Fields, Schema as ArrowSchema, SchemaRef, TimeUnit,
 };
 use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
-use icefield_core::format::arrow_schema;
+use icefield_core::format::{arrow_schema, write_default};
 use icefield_core::{Error, Result};
 
 use super::literal::repeat_literal;
@@ -142,8 +142,8 @@ fn match_fields(
 }
 
 fn absent(path: &str, field: &NestedFieldRef, arrow: &Field) -> Result<Source> {
-    if let Some(default) = &field.write_default {
-        let value = repeat_literal(default, &field.field_type, arrow.data_type(), 1)
+    if let Some(default) = write_default(field)? {
+        let value = repeat_literal(&default, &field.field_type, arrow.data_type(), 1)
             .map_err(|e| e.with("column", path))?;
         return Ok(Source::Default(value));
     }

@@ -33,7 +33,7 @@ impl Locations {
     pub(crate) fn of(metadata: &TableMetadata, write_id: Uuid) -> Result<Self> {
         let properties = Properties::new(metadata.properties());
         let table = metadata.location().trim_end_matches('/');
-        let hashed = properties.get_or(HASHED, false)?;
+        let hashed = properties.flag(HASHED, false)?;
         let older: &[&str] = if hashed { &[OBJECT_STORAGE_PATH, FOLDER_PATH] } else { &[FOLDER_PATH] };
         let named =
             properties.text(DATA_PATH).or_else(|| older.iter().find_map(|name| properties.text(name)));
@@ -42,7 +42,7 @@ impl Locations {
             false => None,
             true => Some(Hashed {
                 context: (!root.starts_with(table)).then(|| last_two(table)),
-                partitioned: properties.get_or(PARTITIONED_PATHS, true)?,
+                partitioned: properties.flag(PARTITIONED_PATHS, true)?,
             }),
         };
         Ok(Self { root, hashed, write_id })

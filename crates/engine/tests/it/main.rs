@@ -6,6 +6,7 @@ mod create_as;
 mod foreign_types;
 mod metadata_file;
 mod metadata_tables;
+mod odd_metadata;
 mod scan_deletes;
 mod scan_evolution;
 mod scan_facts;

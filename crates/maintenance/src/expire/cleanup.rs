@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use icefield_core::catalog::TableUpdate;
 use icefield_core::evolve::MetadataChange;
-use icefield_core::format::load_metadata;
+use icefield_core::format::{lists_manifests_itself, load_metadata};
 use icefield_core::storage::Storage;
 use icefield_core::table::references;
 use icefield_core::{Error, Result, Table};
@@ -61,7 +61,7 @@ impl Unreached {
             let bytes = u64::try_from(manifest.manifest_length).ok();
             add(FileKind::Manifest, &manifest.manifest_path, bytes);
         }
-        for snapshot in &going {
+        for snapshot in going.iter().filter(|snapshot| !lists_manifests_itself(snapshot)) {
             add(FileKind::ManifestList, snapshot.manifest_list(), None);
         }
         for (snapshot_id, location, bytes) in statistics(metadata) {

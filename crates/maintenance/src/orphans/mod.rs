@@ -24,7 +24,7 @@ use futures::future::BoxFuture;
 use futures::stream::TryStreamExt;
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use icefield_core::catalog::Catalog;
-use icefield_core::format::load_metadata;
+use icefield_core::format::{lists_manifests_itself, load_metadata};
 use icefield_core::{Error, Result, Table};
 
 use crate::common::{
@@ -342,7 +342,7 @@ impl Walk {
         }
         let new: Vec<SnapshotRef> =
             metadata.snapshots().filter(|s| self.snapshots.insert(s.snapshot_id())).cloned().collect();
-        for snapshot in &new {
+        for snapshot in new.iter().filter(|snapshot| !lists_manifests_itself(snapshot)) {
             listing.reach(snapshot.manifest_list(), by);
         }
         // Expiry has deleted files that only an earlier metadata file reaches; those of the current one must exist.

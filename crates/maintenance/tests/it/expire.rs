@@ -113,6 +113,25 @@ async fn what_a_branch_or_tag_holds_stays_though_main_has_moved_on() {
 }
 
 #[tokio::test]
+async fn a_tag_of_version_1_outlives_an_expiry() {
+    let w = World::with(FormatVersion::V1, &[]).await;
+    let first = w.append(&["a", "b"]).await;
+    w.tag("eoy", first).await;
+    let second = w.replace(&["a"], &["c"]).await;
+    w.append(&["d"]).await;
+    // Whoever reads the file sees the tag.
+    let w = w.fork().await;
+    let report = w.expire().await.older_than(days(0)).await.unwrap();
+    assert_eq!(report.snapshots, [second]);
+    let table = w.table().await;
+    assert_eq!(table.reference("eoy").unwrap().snapshot_id, first);
+    assert_eq!(w.stored_data().await, ["a", "b", "c", "d"]);
+    w.assert_whole().await;
+    let upgrade = TableUpdate::UpgradeFormatVersion { format_version: FormatVersion::V2 };
+    assert_eq!(w.change(vec![upgrade]).await.reference("eoy").unwrap().snapshot_id, first);
+}
+
+#[tokio::test]
 async fn a_branch_and_a_tag_that_are_too_old_go_with_their_files() {
     let w = World::with(FormatVersion::V2, &[("history.expire.max-ref-age-ms", "172800000")]).await;
     let first = w.append(&["a"]).await;

@@ -95,11 +95,10 @@ impl Draft<'_> {
                 let used = spec
                     .fields()
                     .iter()
-                    .find(|field| field.source_id == id && (current || field.transform != Transform::Void));
+                    // A void field's values are NULL, whatever becomes of its column.
+                    .find(|field| field.source_id == id && field.transform != Transform::Void);
                 let Some(field) = used else { continue };
-                let remedy = if current && field.transform == Transform::Void {
-                    "upgrade the table to format version 2 and remove the field from the partition spec first"
-                } else if current {
+                let remedy = if current {
                     "remove the field from the partition spec first"
                 } else {
                     "rewrite the files of that spec, expire the snapshots that have them and remove the spec first"
@@ -143,7 +142,9 @@ impl Draft<'_> {
                 let Some(id) = named.get(&field.name) else { continue };
                 let own = field.transform == Transform::Identity && field.source_id == *id;
                 let current = spec.spec_id() == default_spec;
-                if (current && !own) || !known.contains(field.name.as_str()) {
+                // Iceberg Java loads no table with a spec, old or new, in which a field has another column's name.
+                let anothers = field.source_id != *id;
+                if anothers || (current && !own) || !known.contains(field.name.as_str()) {
                     return Err(Error::invalid_input(
                         "the name is a partition field's; choose another name, or rename the partition field first",
                     )

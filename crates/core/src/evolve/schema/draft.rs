@@ -9,6 +9,7 @@ use super::{ColumnPosition, Edit, NewColumn, V3};
 use crate::error::{Error, Result};
 use crate::evolve::tree::{Kind, Node, Target, Tree};
 use crate::evolve::{MetadataChange, mapping, promote};
+use crate::format::members::{self, KeptAs};
 use crate::format::{foreign_kind, primitive_text};
 
 pub(in crate::evolve) struct Draft<'a> {
@@ -107,6 +108,7 @@ impl<'a> Draft<'a> {
             doc: column.doc.clone(),
             initial_default: column.default.clone(),
             write_default: column.default.clone(),
+            hidden: Default::default(),
             kind: Kind::of(&column.column_type),
         };
         self.insert(parent, &mut node, &full, column.position.as_ref())
@@ -261,16 +263,15 @@ impl<'a> Draft<'a> {
             .with("type", kind.describe()));
         };
         let column_type = Type::Primitive(primitive.clone());
-        let json = value.clone().try_into_json(&column_type).map_err(|e| {
-            Error::invalid_input(format!("the {which} default does not fit the column's type"))
-                .with("column", full)
-                .with("type", primitive)
-                .with_source(e)
-        })?;
-        // Metadata files keep defaults as JSON, and iceberg drops silently what it can't read back: NaN, nanoseconds.
-        match Literal::try_from_json(json, &column_type) {
-            Ok(Some(back)) if back == *value => Ok(()),
-            _ => Err(Error::unsupported(format!(
+        // Metadata files keep defaults as JSON, which has no NaN.
+        match members::kept_as(value, &column_type) {
+            KeptAs::Itself => Ok(()),
+            KeptAs::Nothing => {
+                Err(Error::invalid_input(format!("the {which} default does not fit the column's type"))
+                    .with("column", full)
+                    .with("type", primitive))
+            }
+            KeptAs::Other => Err(Error::unsupported(format!(
                 "this {which} default can't be kept in table metadata; add the column without it and update the rows"
             ))
             .with("column", full)

@@ -1,6 +1,7 @@
 use iceberg::spec::Literal;
 
 use super::*;
+use crate::format::{column_doc, initial_default, write_default};
 
 fn update() -> SchemaUpdate {
     SchemaUpdate::new()
@@ -163,16 +164,21 @@ fn defaults_of_each_type_survive_the_metadata_file_or_are_refused() {
         (uuid(), Literal::uuid(uuid::Uuid::from_u128(7))),
         (fixed(2), Literal::fixed([1, 2])),
         (binary(), Literal::binary([0xff])),
+        (timestamptz(), Literal::timestamptz(-500_000)),
+        (timestamp_ns(), Literal::long(-1)),
+        (timestamptz_ns(), Literal::long(1_577_836_800_000_000_001i64)),
+        (decimal(38, 0), Literal::decimal(-(10i128.pow(38) - 1))),
     ];
     for (ty, value) in kept {
         let next =
             evolve(&v3(), update().add_column_with(NewColumn::new("n", ty.clone()).default(value.clone())));
-        assert_eq!(field(&next, "n").initial_default, Some(value), "{ty}");
+        let n = field(&next, "n");
+        assert_eq!(initial_default(&n).unwrap().as_ref(), Some(&value), "{ty}");
+        assert_eq!((write_default(&n).unwrap(), column_doc(&n)), (Some(value), None), "{ty}");
     }
     let cases = [
         (int(), Literal::string("a"), "does not fit"),
         (double(), Literal::double(f64::NAN), "can't be kept"),
-        (timestamp_ns(), Literal::long(1), "can't be kept"),
         (list(int()), Literal::int(1), "fields defaults"),
     ];
     for (ty, value, part) in cases {

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::LiveFile;
 use super::avro::Container;
 use super::foreign;
+use super::metadata::inline_manifests;
 use super::source::{broken, unreadable};
 use crate::error::{Error, Result};
 use crate::storage::{Storage, check_location};
@@ -43,17 +44,18 @@ pub struct ManifestContent {
     pub deleted: Vec<LiveFile>,
 }
 
-/// The manifests of a snapshot. One request.
+/// The manifests of a snapshot. One request; one a manifest where the metadata file lists them.
 ///
 /// # Errors
 /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
 pub async fn load_manifest_list(storage: &Storage, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
     let location = snapshot.manifest_list();
-    if location.is_empty() {
-        return Err(Error::unsupported(
-            "a version 1 snapshot that lists its manifests in the metadata file can't be read; rewrite it with the engine that made it",
-        )
-        .with("snapshot", snapshot.snapshot_id()));
+    if let Some(manifests) = inline_manifests(location) {
+        let mut files = Vec::with_capacity(manifests.len());
+        for location in manifests {
+            files.push(inline_manifest(storage, snapshot, location).await?);
+        }
+        return Ok(files);
     }
     let bytes = storage.read(location).await.map_err(|e| unreadable(e, location))?;
     let manifests = parse_manifest_list(&bytes)
@@ -62,6 +64,37 @@ pub async fn load_manifest_list(storage: &Storage, snapshot: &Snapshot) -> Resul
         check_location(&manifest.manifest_path).map_err(|e| no_location(e, location))?;
     }
     Ok(manifests)
+}
+
+/// Whether a snapshot of version 1 has no manifest list: its manifests are listed in the metadata file.
+pub fn lists_manifests_itself(snapshot: &Snapshot) -> bool {
+    inline_manifests(snapshot.manifest_list()).is_some()
+}
+
+/// What a manifest list would say of a manifest that the metadata file names.
+async fn inline_manifest(storage: &Storage, snapshot: &Snapshot, location: String) -> Result<ManifestFile> {
+    let bytes = storage.read(&location).await.map_err(|e| unreadable(e, &location))?;
+    let container = Container::open(&bytes).map_err(|e| e.with("file", &location))?;
+    let spec_id = container.metadata.get(b"partition-spec-id".as_slice());
+    let spec_id = spec_id.and_then(|id| std::str::from_utf8(id).ok()?.parse().ok()).unwrap_or_default();
+    Ok(ManifestFile {
+        manifest_length: bytes.len() as i64,
+        manifest_path: location,
+        partition_spec_id: spec_id,
+        content: ManifestContentType::Data,
+        sequence_number: 0,
+        min_sequence_number: 0,
+        added_snapshot_id: snapshot.snapshot_id(),
+        added_files_count: None,
+        existing_files_count: None,
+        deleted_files_count: None,
+        added_rows_count: None,
+        existing_rows_count: None,
+        deleted_rows_count: None,
+        partitions: None,
+        key_metadata: None,
+        first_row_id: None,
+    })
 }
 
 /// A manifest's content. One request.

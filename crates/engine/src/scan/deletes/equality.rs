@@ -219,6 +219,7 @@ fn reduced(fields: &[NestedFieldRef], id: i32) -> Option<NestedFieldRef> {
         };
         let mut column = NestedField::optional(field.id, &field.name, of);
         column.initial_default = field.initial_default.clone();
+        column.doc = field.doc.clone(); // which may carry the default
         Some(column.into())
     })
 }

@@ -1,10 +1,18 @@
 //! Metadata files: what is in them, as bytes and parsed.
 
+mod kept;
+mod prepare;
+mod refs;
+mod whole;
+
 use std::io::Read;
 
-use iceberg::spec::{FormatVersion, TableMetadata};
+use iceberg::spec::FormatVersion;
 
-use super::foreign;
+pub(crate) use prepare::inline_manifests;
+pub(crate) use refs::of as references;
+pub use whole::Metadata;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
@@ -15,7 +23,7 @@ const MAX_METADATA_BYTES: u64 = 1 << 30;
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none, [`ErrorKind::DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
-pub async fn load_metadata(storage: &Storage, location: &str) -> Result<TableMetadata> {
+pub async fn load_metadata(storage: &Storage, location: &str) -> Result<Metadata> {
     let bytes = storage.read(location).await.map_err(|e| match e.kind() {
         ErrorKind::NotFound => e.reworded(|why| {
             format!(
@@ -31,8 +39,8 @@ pub async fn load_metadata(storage: &Storage, location: &str) -> Result<TableMet
 ///
 /// # Errors
 /// As [`load_metadata`], without the file's location.
-pub fn parse_metadata(file: &[u8]) -> Result<TableMetadata> {
-    let parsed = if file.starts_with(&[0x1f, 0x8b]) {
+pub fn parse_metadata(file: &[u8]) -> Result<Metadata> {
+    let json = if file.starts_with(&[0x1f, 0x8b]) {
         let mut plain = Vec::new();
         flate2::read::MultiGzDecoder::new(file)
             .take(MAX_METADATA_BYTES + 1)
@@ -46,26 +54,27 @@ pub fn parse_metadata(file: &[u8]) -> Result<TableMetadata> {
         if plain.len() as u64 > MAX_METADATA_BYTES {
             return Err(Error::data_invalid("the metadata file decompresses to more than 1 GiB"));
         }
-        foreign::parse_metadata(&plain)
+        serde_json::from_slice(&plain)
     } else {
-        foreign::parse_metadata(file)
+        serde_json::from_slice(file)
     };
-    parsed.map_err(|e| {
+    let json = json.map_err(|e| {
         Error::data_invalid(
             "the metadata file is not valid Iceberg table metadata; restore it or register an earlier one",
         )
         .with_source(e)
-    })
+    })?;
+    Metadata::from_json(json)
 }
 
 /// A metadata file's bytes, as `write.metadata.compression-codec` has them compressed, and what its name ends with. Pure.
 ///
 /// # Errors
 /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for another codec than none and gzip.
-pub(crate) fn metadata_file(metadata: &TableMetadata) -> Result<(Vec<u8>, &'static str)> {
+pub(crate) fn metadata_file(metadata: &Metadata) -> Result<(Vec<u8>, &'static str)> {
     const CODEC: &str = "write.metadata.compression-codec";
     let codec = metadata.properties().get(CODEC).map(|codec| codec.to_ascii_lowercase());
-    let json = foreign::metadata_json(metadata)
+    let json = serde_json::to_vec(&metadata.to_json()?)
         .map_err(|e| Error::internal("the metadata can't be serialised").with_source(e))?;
     match codec.as_deref() {
         None | Some("none") => Ok((json, ".metadata.json")),
