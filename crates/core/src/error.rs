@@ -17,6 +17,9 @@ type Source = Box<dyn StdError + Send + Sync + 'static>;
 pub enum ErrorKind {
     /// A table, namespace, snapshot, reference or file does not exist. Look at the name.
     NotFound,
+    /// A snapshot that was there has expired, and with it what came to the table since. Begin anew: read the table as it is, and
+    /// go on from there.
+    Expired,
     /// What was to be created exists. Choose another name, or load it.
     AlreadyExists,
     /// The caller's input is wrong: a name, a type, an option. Retrying won't help.
@@ -45,6 +48,7 @@ impl ErrorKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotFound => "not found",
+            Self::Expired => "expired",
             Self::AlreadyExists => "already exists",
             Self::InvalidInput => "invalid input",
             Self::DataInvalid => "invalid data",
@@ -352,7 +356,18 @@ impl From<parquet::errors::ParquetError> for Error {
 
 impl From<arrow_schema::ArrowError> for Error {
     fn from(error: arrow_schema::ArrowError) -> Self {
-        Self::new(ErrorKind::DataInvalid, error.to_string()).with_source(error)
+        use arrow_schema::ArrowError as Their;
+        let kind = match &error {
+            // Values and text that came from the caller.
+            Their::CastError(_)
+            | Their::ParseError(_)
+            | Their::CsvError(..)
+            | Their::JsonError(_)
+            | Their::DivideByZero
+            | Their::ArithmeticOverflow(_) => ErrorKind::InvalidInput,
+            _ => ErrorKind::DataInvalid,
+        };
+        Self::new(kind, error.to_string()).with_source(error)
     }
 }
 

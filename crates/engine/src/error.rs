@@ -1,5 +1,6 @@
 //! Errors across the border to DataFusion: ours keep their kind on the way through it, its own get one.
 
+use arrow::error::ArrowError;
 use datafusion::common::{DataFusionError, SchemaError};
 use icefield_core::{Error, ErrorKind, refusal};
 
@@ -8,17 +9,41 @@ pub fn to_datafusion(error: Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }
 
-/// DataFusion's error as the library's. One of ours that passed through DataFusion keeps its kind.
+/// DataFusion's error as the library's. One of ours that passed through DataFusion keeps its kind. Of its own, what a statement
+/// or its values are wrong about is [`InvalidInput`](ErrorKind::InvalidInput), a table that a statement names and nobody has
+/// [`NotFound`](ErrorKind::NotFound).
 pub fn from_datafusion(error: DataFusionError) -> Error {
+    classified(error, false)
+}
+
+fn classified(error: DataFusionError, in_file: bool) -> Error {
     if let Some(ours) = find_ours(&error) {
         return ours.without_source().with_source(error);
     }
-    let message = error.strip_backtrace();
-    match refusal(&error) {
-        Some(remedy) => Error::new(ErrorKind::Io, format!("{message}; {remedy}")),
-        None => Error::new(kind_of(error.find_root()), message),
+    let root = error.find_root();
+    let message = root.message();
+    let message = message.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default().trim();
+    if let Some(remedy) = refusal(&error) {
+        return Error::new(ErrorKind::Io, format!("{message}; {remedy}")).with_source(error);
     }
-    .with_source(error)
+    if let Some(table) = missing_table(root) {
+        let missing = Error::not_found("no such table; SHOW TABLES lists those that there are");
+        return missing.with("table", table).with_source(error);
+    }
+    let (kind, remedy) = kind_of(root, in_file);
+    let message = match remedy {
+        Some(remedy) => format!("{message}; {remedy}"),
+        None => message.to_string(),
+    };
+    Error::new(kind, message).with_source(error)
+}
+
+/// The name, without the catalog's, of a table that the planner did not find.
+fn missing_table(error: &DataFusionError) -> Option<String> {
+    let DataFusionError::Plan(message) = error else { return None };
+    let message = message.split(DataFusionError::BACK_TRACE_SEP).next()?;
+    let name = message.trim().strip_prefix("table '")?.strip_suffix("' not found")?;
+    Some(name.split_once('.').map_or(name, |(_, name)| name).to_string())
 }
 
 /// The error of a file whose decoder panicked.
@@ -31,11 +56,11 @@ pub(crate) fn broken() -> DataFusionError {
 /// The error with the file's location, unless it has one, and with what to do about it.
 pub(crate) fn in_file(location: &str, error: DataFusionError) -> DataFusionError {
     let tells_what_to_do = find_ours(&error).is_some();
-    let mut error: Error = from_datafusion(error);
+    let mut error = classified(error, true);
     if !error.context().any(|(key, _)| key == "file") {
         error = error.with("file", location);
     }
-    // A filter that is evaluated while the file is read may be at fault as well.
+    // What is evaluated while the file is read, filters and projections, is at fault where the values are wrong.
     if !tells_what_to_do && error.kind() == ErrorKind::DataInvalid {
         error = error.reworded(|why| {
             format!("{why}; if the file is damaged, restore it, or roll back to an earlier snapshot")
@@ -44,24 +69,67 @@ pub(crate) fn in_file(location: &str, error: DataFusionError) -> DataFusionError
     to_datafusion(error)
 }
 
-fn kind_of(error: &DataFusionError) -> ErrorKind {
+/// What the caller can do about an error, in a word and in a sentence.
+fn kind_of(error: &DataFusionError, in_file: bool) -> (ErrorKind, Option<&'static str>) {
+    use DataFusionError as Their;
     match error {
-        DataFusionError::SQL(..) | DataFusionError::Plan(_) | DataFusionError::Configuration(_) => {
-            ErrorKind::InvalidInput
-        }
-        DataFusionError::SchemaError(schema, _) => match **schema {
-            SchemaError::FieldNotFound { .. }
-            | SchemaError::AmbiguousReference { .. }
-            | SchemaError::DuplicateQualifiedField { .. }
-            | SchemaError::DuplicateUnqualifiedField { .. } => ErrorKind::InvalidInput,
+        Their::SQL(..) | Their::Plan(_) | Their::Configuration(_) => (ErrorKind::InvalidInput, None),
+        Their::SchemaError(schema, _) => match **schema {
+            SchemaError::FieldNotFound { .. } => (ErrorKind::InvalidInput, None),
+            SchemaError::AmbiguousReference { .. } => {
+                (ErrorKind::InvalidInput, Some("say the table before the column's name"))
+            }
+            SchemaError::DuplicateQualifiedField { .. } | SchemaError::DuplicateUnqualifiedField { .. } => {
+                (ErrorKind::InvalidInput, Some("give one of them another name with an alias"))
+            }
         },
-        DataFusionError::NotImplemented(_) => ErrorKind::Unsupported,
-        DataFusionError::ResourcesExhausted(_) => ErrorKind::ResourceExhausted,
-        DataFusionError::ParquetError(_) | DataFusionError::ArrowError(..) => ErrorKind::DataInvalid,
-        DataFusionError::Execution(_) => ErrorKind::DataInvalid,
-        DataFusionError::IoError(_) => ErrorKind::Io,
-        DataFusionError::ObjectStore(e) => ErrorKind::from(&**e),
-        _ => ErrorKind::Internal,
+        Their::ArrowError(error, _) => kind_of_arrow(error, in_file),
+        Their::Execution(message) => kind_of_execution(message),
+        Their::NotImplemented(_) => (ErrorKind::Unsupported, None),
+        Their::ResourcesExhausted(_) => (ErrorKind::ResourceExhausted, None),
+        Their::ParquetError(_) => (ErrorKind::DataInvalid, None),
+        Their::IoError(_) => (ErrorKind::Io, None),
+        Their::ObjectStore(e) => (ErrorKind::from(&**e), None),
+        _ => (ErrorKind::Internal, None),
+    }
+}
+
+/// Of Arrow's errors, those of values are the statement's, or its input's: nothing is damaged where `1 / 0` has no value.
+fn kind_of_arrow(error: &ArrowError, in_file: bool) -> (ErrorKind, Option<&'static str>) {
+    match error {
+        ArrowError::DivideByZero => {
+            (ErrorKind::InvalidInput, Some("divide by NULLIF(divisor, 0), which gives NULL"))
+        }
+        ArrowError::ArithmeticOverflow(_) => {
+            (ErrorKind::InvalidInput, Some("cast the operands to a wider type first"))
+        }
+        ArrowError::CastError(_) | ArrowError::ParseError(_) => {
+            (ErrorKind::InvalidInput, Some("mend the value, or use TRY_CAST, which gives NULL"))
+        }
+        ArrowError::ComputeError(_) | ArrowError::CsvError(..) | ArrowError::JsonError(_) => {
+            (ErrorKind::InvalidInput, None)
+        }
+        ArrowError::InvalidArgumentError(_) if !in_file => (ErrorKind::InvalidInput, None),
+        ArrowError::NotYetImplemented(_) => (ErrorKind::Unsupported, None),
+        ArrowError::MemoryError(_)
+        | ArrowError::DictionaryKeyOverflowError
+        | ArrowError::RunEndIndexOverflowError
+        | ArrowError::OffsetOverflowError(_) => (ErrorKind::ResourceExhausted, None),
+        _ => (ErrorKind::DataInvalid, None),
+    }
+}
+
+/// DataFusion refuses values and names while it runs a statement in sentences alone.
+fn kind_of_execution(message: &str) -> (ErrorKind, Option<&'static str>) {
+    let message = message.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default().trim_end();
+    if message.ends_with("already exists") {
+        (ErrorKind::AlreadyExists, None)
+    } else if message.ends_with("doesn't exist.") || message.ends_with("does not exist") {
+        (ErrorKind::NotFound, None)
+    } else if message.starts_with("Placeholder ") {
+        (ErrorKind::InvalidInput, Some("give the DataFrame its values with with_param_values"))
+    } else {
+        (ErrorKind::InvalidInput, None)
     }
 }
 

@@ -5,6 +5,8 @@
 
 pub mod changes;
 mod error;
+mod insert;
+mod looks;
 mod memory;
 mod metadata_tables;
 pub mod ops;

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::LogicalPlanBuilder;
 use icefield_core::catalog::TableIdent;
 use icefield_core::commit::is_applied;
 use icefield_core::table::MAIN_BRANCH;
@@ -123,12 +127,22 @@ impl Table {
     }
 
     fn read(&self, provider: IcebergTable) -> Result<DataFrame> {
-        self.session.context().read_table(Arc::new(provider)).map_err(from_datafusion)
+        self.frame(Arc::new(provider))
     }
 
-    /// The table's rows. Nothing is read before the DataFrame runs.
+    /// The table's rows, in columns that the table's name qualifies: of two tables that are joined, `col("rates.id")` and
+    /// `col("hotels.id")`. Joins of a table with itself take an [`alias`](DataFrame::alias). Nothing is read before the
+    /// DataFrame runs.
     pub async fn dataframe(&self) -> Result<DataFrame> {
-        self.session.context().read_table(self.provider()?).map_err(from_datafusion)
+        self.frame(self.provider()?)
+    }
+
+    /// A DataFrame of a provider, qualified by the table's name.
+    pub(crate) fn frame(&self, provider: Arc<dyn TableProvider>) -> Result<DataFrame> {
+        let name = TableReference::bare(self.ident().name());
+        let plan = LogicalPlanBuilder::scan(name, provider_as_source(provider), None);
+        let plan = plan.and_then(LogicalPlanBuilder::build).map_err(from_datafusion)?;
+        Ok(DataFrame::new(self.session.context().state(), plan))
     }
 }
 

@@ -72,6 +72,19 @@ pub(super) fn created(
         .with("column", column)
         .with("type", primitive_text(&of)));
     }
+    if creation.schema.as_struct().fields().is_empty() {
+        let message = "a table has one column at least; name its columns, or make it of rows that have some";
+        return Err(Error::invalid_input(message).with("table", ident));
+    }
+    if let Some((id, _)) = creation
+        .schema
+        .field_id_to_name_map()
+        .iter()
+        .find(|(id, _)| creation.schema.field_by_id(**id).is_some_and(|field| field.name.is_empty()))
+    {
+        let message = "a column's name can't be empty; give it one, with an alias perhaps";
+        return Err(Error::invalid_input(message).with("table", ident).with("field_id", id));
+    }
     creation.location = Some(location.trim_end_matches('/').to_string());
     if let Some(version) = creation.properties.remove("format-version") {
         creation.format_version = parse_format_version(&version)?;

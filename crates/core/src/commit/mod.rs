@@ -212,6 +212,13 @@ impl Transaction {
         self.action(Action::SetRef(Arc::new(move |metadata| rollback(metadata, &branch, snapshot_id))))
     }
 
+    /// Makes a descendant of the branch's head its head: what another branch has on top of it. The branch is created where it is
+    /// absent.
+    pub fn fast_forward_to(self, snapshot_id: i64) -> Self {
+        let branch = self.branch.clone();
+        self.action(Action::SetRef(Arc::new(move |metadata| fast_forward(metadata, &branch, snapshot_id))))
+    }
+
     /// Changes schema, partition spec, sort order, properties, ...: `change` is asked again, with the metadata of the
     /// moment, at every try.
     pub fn change(
@@ -294,7 +301,32 @@ fn rollback(metadata: &TableMetadata, branch: &str, snapshot_id: i64) -> Result<
         head.is_some_and(|head| ancestors(metadata, head).any(|s| s.snapshot_id() == snapshot_id));
     if !is_ancestor {
         return Err(Error::invalid_input(
-            "only an ancestor of the branch's head can be rolled back to; to use another snapshot set the branch to it",
+            "only an ancestor of the branch's head can be rolled back to; move the branch to a descendant with fast_forward, or \
+             overwrite it with the rows of another snapshot",
+        )
+        .with("branch", branch)
+        .with("snapshot", snapshot_id));
+    }
+    Ok((branch.to_string(), SnapshotReference::new(snapshot_id, retention)))
+}
+
+fn fast_forward(
+    metadata: &TableMetadata,
+    branch: &str,
+    snapshot_id: i64,
+) -> Result<(String, SnapshotReference)> {
+    let retention = branch::branch_retention(&references(metadata), branch)?;
+    if metadata.snapshot_by_id(snapshot_id).is_none() {
+        let missing = "no such snapshot; it may have expired";
+        return Err(Error::not_found(missing).with("branch", branch).with("snapshot", snapshot_id));
+    }
+    let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
+    let descends = head
+        .is_none_or(|head| ancestors(metadata, snapshot_id).any(|ancestor| ancestor.snapshot_id() == head));
+    if !descends {
+        return Err(Error::invalid_input(
+            "the branch has commits that the snapshot does not descend from, which would be lost; make the other branch anew at \
+             the branch's head and write to it again",
         )
         .with("branch", branch)
         .with("snapshot", snapshot_id));

@@ -13,6 +13,7 @@ mod mapping;
 mod partition;
 mod promote;
 mod properties;
+mod property_values;
 mod schema;
 mod sort;
 mod tree;
@@ -37,6 +38,7 @@ pub use partition::{
     year,
 };
 pub use properties::{FormatUpgrade, LocationUpdate, PropertiesUpdate};
+pub use property_values::check_property_values;
 pub use schema::{ColumnPosition, NewColumn, SchemaUpdate};
 pub use sort::{SortOrderUpdate, SortTerm, asc, desc, sort_order};
 

@@ -6,6 +6,7 @@ use iceberg::TableUpdate;
 use iceberg::spec::{FormatVersion, TableMetadata, TableProperties};
 
 use super::MetadataChange;
+use super::property_values::{CODEC, LEVEL, check_value};
 use crate::error::{Error, Result};
 use crate::format::parse_format_version;
 
@@ -53,7 +54,8 @@ impl PropertiesUpdate {
     /// Works the edits out against `metadata`: values that are as wanted make no update.
     ///
     /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a reserved property and a lower format version.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a reserved property, a lower format version, and a value that no write
+    /// or maintenance could use.
     pub fn apply(&self, metadata: &TableMetadata) -> Result<MetadataChange> {
         let mut upgrade = MetadataChange::default();
         let (mut set, mut remove) = (HashMap::new(), Vec::new());
@@ -79,6 +81,17 @@ impl PropertiesUpdate {
                 None if known.contains_key(name) => remove.push(name.clone()),
                 _ => {}
             }
+        }
+        let mut after = known.clone();
+        after.extend(set.clone());
+        remove.iter().for_each(|name| {
+            after.remove(name);
+        });
+        // A level is one of the codec's, whichever of the two is set.
+        let level = after.get(LEVEL).filter(|_| set.contains_key(CODEC)).map(|level| (LEVEL, level));
+        let checked = set.iter().map(|(name, value)| (name.as_str(), value)).chain(level);
+        for (name, value) in checked {
+            check_value(name, value, &after)?;
         }
         let mut updates = Vec::new();
         if !set.is_empty() {

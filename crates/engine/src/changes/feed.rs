@@ -43,7 +43,7 @@ const INSERTED: &str = "_icefield_inserted";
 /// [`keep_carried_over`](Self::keep_carried_over) was said. Maps are the same that have the same entries in the same order.
 ///
 /// # Errors
-/// - [`NotFound`](icefield_core::ErrorKind::NotFound) for a range whose first snapshot has expired, when the next removed files;
+/// - [`Expired`](icefield_core::ErrorKind::Expired) for a range whose first snapshot has expired, when the next removed files;
 /// - [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for an identifier column that the table lacks.
 ///
 /// # Cost

@@ -11,7 +11,7 @@ use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, Snapshot
 use icefield_core::deletes::{DeleteIndex, FileDeletes, might_apply_to_manifest, only_path};
 use icefield_core::filter::Filter;
 use icefield_core::format::{LiveFile, load_manifest};
-use icefield_core::{Error, Result, Table};
+use icefield_core::{Error, ErrorKind, Result, Table};
 
 use crate::scan::{ChosenRows, PlannedFile, ScanCaches, files_of, identity, manifest_list};
 
@@ -37,7 +37,7 @@ pub(super) async fn added(
 /// where delete files came or went, those that may hold the data files that these apply to.
 ///
 /// # Errors
-/// [`NotFound`](icefield_core::ErrorKind::NotFound) where files must be read that the snapshot removed, and the snapshot
+/// [`Expired`](icefield_core::ErrorKind::Expired) where files must be read that the snapshot removed, and the snapshot
 /// before, which kept them, has expired.
 pub(super) async fn changed(
     table: &Table,
@@ -60,7 +60,8 @@ pub(super) async fn changed(
     }
     let expired = parent.is_none() && snapshot.parent_snapshot_id().is_some();
     if expired && (!data.removed.is_empty() || touched.reads_removed) {
-        return Err(Error::not_found(
+        return Err(Error::new(
+            ErrorKind::Expired,
             "the snapshot removed files, and the one before it, which kept them, has expired; ask for changes after this one",
         )
         .with("table", table.ident())

@@ -19,14 +19,50 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame;
 use iceberg::spec::Operation;
-use icefield_core::{AsOf, Result};
+use icefield_core::{AsOf, Result, Table as CoreTable};
 
-use crate::error::from_datafusion;
 use crate::scan::ChosenRows;
 use crate::table::{IntoAsOf, Table};
 
 pub use feed::{CHANGE_ORDINAL, CHANGE_TYPE, COMMIT_SNAPSHOT_ID, Changes};
-use provider::FileRows;
+pub(crate) use provider::FileRows;
+
+/// Where a range of snapshots begins.
+#[derive(Debug, Clone)]
+pub enum Start {
+    /// Before the table's first snapshot.
+    Beginning,
+    /// After this one.
+    After(AsOf),
+}
+
+/// Before a table's first snapshot: `table.appended_between(Beginning, "main")`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning;
+
+/// What a range of snapshots can begin with: whatever names a snapshot, which is not part of the range, or [`Beginning`].
+pub trait IntoStart {
+    /// Where the range begins.
+    fn into_start(self, table: &CoreTable) -> Result<Start>;
+}
+
+impl<T: IntoAsOf> IntoStart for T {
+    fn into_start(self, table: &CoreTable) -> Result<Start> {
+        self.into_as_of(table).map(Start::After)
+    }
+}
+
+impl IntoStart for Start {
+    fn into_start(self, _: &CoreTable) -> Result<Start> {
+        Ok(self)
+    }
+}
+
+impl IntoStart for Beginning {
+    fn into_start(self, _: &CoreTable) -> Result<Start> {
+        Ok(Start::Beginning)
+    }
+}
 
 impl Table {
     /// The rows that append snapshots added after `from` and up to `to`, in the table's current schema: Iceberg Java's
@@ -37,25 +73,26 @@ impl Table {
     /// The manifest list of each append in the range, and the manifests that it wrote.
     ///
     /// # Errors
-    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when `from` is not an ancestor of `to`;
-    /// [`NotFound`](icefield_core::ErrorKind::NotFound) for a snapshot that the table does not have. `from` may be expired, when
-    /// it is the parent of one that the table has.
-    pub async fn appended_between(&self, from: impl IntoAsOf, to: impl IntoAsOf) -> Result<DataFrame> {
-        let (from, to) = (from.into_as_of(self.core())?, to.into_as_of(self.core())?);
+    /// - [`Expired`](icefield_core::ErrorKind::Expired) when snapshots after `from` have expired: read the table as it is, and go
+    ///   on from its current snapshot. `from` itself may be expired, when it is the parent of one that the table has;
+    /// - [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when `from` is not an ancestor of `to`;
+    /// - [`NotFound`](icefield_core::ErrorKind::NotFound) for a snapshot that the table does not have.
+    pub async fn appended_between(&self, from: impl IntoStart, to: impl IntoAsOf) -> Result<DataFrame> {
+        let (from, to) = (from.into_start(self.core())?, to.into_as_of(self.core())?);
         let provider = self.appends_provider(&from, &to).await?;
-        self.session().context().read_table(provider).map_err(from_datafusion)
+        self.frame(provider)
     }
 
     /// Every change of rows after `from` and up to `to`. See [`Changes`].
     ///
     /// # Errors
     /// As [`appended_between`](Self::appended_between).
-    pub fn changes_between(&self, from: impl IntoAsOf, to: impl IntoAsOf) -> Result<Changes> {
-        let (from, to) = (from.into_as_of(self.core())?, to.into_as_of(self.core())?);
+    pub fn changes_between(&self, from: impl IntoStart, to: impl IntoAsOf) -> Result<Changes> {
+        let (from, to) = (from.into_start(self.core())?, to.into_as_of(self.core())?);
         Ok(Changes::new(self.clone(), range::between(self.core(), &from, &to)?))
     }
 
-    pub(crate) async fn appends_provider(&self, from: &AsOf, to: &AsOf) -> Result<Arc<dyn TableProvider>> {
+    pub(crate) async fn appends_provider(&self, from: &Start, to: &AsOf) -> Result<Arc<dyn TableProvider>> {
         let mut added = Vec::new();
         for snapshot in range::between(self.core(), from, to)? {
             if snapshot.summary().operation == Operation::Append {

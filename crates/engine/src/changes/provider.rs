@@ -19,7 +19,7 @@ use crate::scan::{ChosenRows, IcebergTable, ScanCaches};
 use crate::table::Table;
 
 #[derive(Debug)]
-pub(super) struct FileRows {
+pub(crate) struct FileRows {
     table: CoreTable,
     rows: ChosenRows,
     caches: Arc<ScanCaches>,
@@ -31,6 +31,11 @@ impl FileRows {
         let (table, caches) = (table.core().clone(), table.caches().clone());
         let schema = IcebergTable::new(&table, AsOf::Current, caches.clone())?.schema();
         Ok(Self { table, rows, caches, schema })
+    }
+
+    /// The table, as it was when the rows were chosen.
+    pub(crate) fn table(&self) -> &CoreTable {
+        &self.table
     }
 }
 

@@ -12,7 +12,9 @@ use super::report::WriteReport;
 use super::stage::{Create, Spec, run, write_methods};
 use crate::session::Session;
 
-/// Adds a DataFrame's rows to a table. Appends never conflict with each other.
+/// Adds a DataFrame's rows to a table. Appends never conflict with each other. One that evolves the schema while another does is
+/// written again, with the columns that there are then; only where that happens twenty times in a row is it a
+/// [`Conflict`](icefield_core::ErrorKind::Conflict).
 ///
 /// # Errors
 /// - [`NotFound`](icefield_core::ErrorKind::NotFound): no such table, and [`create_with`](Self::create_with) was not said;

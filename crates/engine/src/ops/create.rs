@@ -1,6 +1,6 @@
 //! Creating tables, and what is said of a table that is created.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::IntoFuture;
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, FieldRef, Fields, Schema as ArrowSchema, Schema
 use futures::future::BoxFuture;
 use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, Schema, SchemaRef};
 use icefield_core::catalog::{NamespaceIdent, TableCreation, TableIdent, new_table, parse_ident};
-use icefield_core::evolve::{PartitionTerm, SortTerm, partition_spec, sort_order};
+use icefield_core::evolve::{PartitionTerm, SortTerm, check_property_values, partition_spec, sort_order};
 use icefield_core::format::{iceberg_schema, parse_format_version};
 use icefield_core::{Error, ErrorKind, Result, Table as CoreTable};
 
@@ -116,7 +116,10 @@ impl TableOptions {
         let version = self.version()?;
         let schema = match schema {
             TableSchema::Iceberg(schema) => Arc::unwrap_or_clone(schema),
-            TableSchema::Arrow(schema) => iceberg_schema(&optional(&schema), version)?,
+            TableSchema::Arrow(schema) => {
+                check_columns(&schema)?;
+                iceberg_schema(&optional(&schema), version)?
+            }
         };
         let schema = self.identified(schema)?;
         let spec = match &self.partition[..] {
@@ -129,6 +132,7 @@ impl TableOptions {
         };
         let mut properties = self.properties.clone();
         properties.remove("format-version");
+        check_property_values(&properties)?;
         for (name, value) in DEFAULTS {
             properties.entry(name.to_string()).or_insert_with(|| value.to_string());
         }
@@ -171,6 +175,49 @@ impl TableOptions {
             .build();
         made.map_err(|e| Error::invalid_input(e.message().to_string()).with_source(e))
     }
+}
+
+/// Refuses two columns of one name, and names that are empty.
+fn check_names<'a>(parent: &str, names: impl Iterator<Item = &'a String>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for name in names {
+        let full = if parent.is_empty() { name.clone() } else { format!("{parent}.{name}") };
+        if name.is_empty() {
+            let message = "a column's name can't be empty; give it one, with an alias perhaps";
+            return Err(Error::invalid_input(message).with("column", full));
+        }
+        if !seen.insert(name) {
+            let message = "two columns have this name; give one another name, with an alias perhaps";
+            return Err(Error::invalid_input(message).with("column", full));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses columns that no table can have: two of one name at a level, and empty names.
+///
+/// # Errors
+/// [`InvalidInput`](ErrorKind::InvalidInput).
+pub(super) fn check_columns(columns: &ArrowSchema) -> Result<()> {
+    check_arrow_names("", columns.fields())
+}
+
+fn check_arrow_names(parent: &str, fields: &Fields) -> Result<()> {
+    check_names(parent, fields.iter().map(|field| field.name()))?;
+    for field in fields {
+        let path =
+            if parent.is_empty() { field.name().clone() } else { format!("{parent}.{}", field.name()) };
+        match field.data_type() {
+            DataType::Struct(inner) => check_arrow_names(&path, inner)?,
+            DataType::List(element) | DataType::LargeList(element) => {
+                if let DataType::Struct(inner) = element.data_type() {
+                    check_arrow_names(&path, inner)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Columns of a query's result are optional in the table made of it: that its first rows have no NULL says nothing of later
@@ -228,6 +275,7 @@ impl<const N: usize> IntoTableSchema for [NestedFieldRef; N] {
 
 impl IntoTableSchema for Vec<NestedFieldRef> {
     fn into_table_schema(self) -> Result<TableSchema> {
+        check_names("", self.iter().map(|field| &field.name))?;
         let mut last = 0;
         let fields = fresh_ids(&self, &mut last);
         let schema = Schema::builder().with_fields(fields).build();

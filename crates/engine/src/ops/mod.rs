@@ -11,6 +11,7 @@
 mod alter;
 mod append;
 mod create;
+mod matching;
 mod overwrite;
 mod refs;
 mod report;

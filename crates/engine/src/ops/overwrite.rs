@@ -19,16 +19,25 @@ use icefield_core::{Error, Result, Table as CoreTable};
 use super::report::WriteReport;
 use super::stage::{Spec, run, write_methods};
 use crate::error::from_datafusion;
+use crate::looks::Look;
 use crate::scan::exact_filter;
 use crate::session::Session;
+use crate::table::Table;
 use crate::write::WrittenFiles;
 
 /// Replaces rows of a table by a DataFrame's: all of them, unless [`filter`](Self::filter) or
 /// [`dynamic_partitions`](Self::dynamic_partitions) was said. One commit: readers see the rows before or the rows after.
 ///
+/// Rows that were read from the table itself are replaced as they were read: what others committed since the oldest look at the
+/// table that the DataFrame holds is a conflict, not lost. A look is a [`Table`] as it was loaded; SQL looks when the statement is
+/// planned. Reading an earlier snapshot (`table.as_of("tag")`) to restore it is as fresh a look as the table that it was asked of,
+/// and a [table of a metadata file](Session::table_from_metadata_file) is none. For rows in memory say
+/// [`based_on`](Self::based_on). Without any look, the overwrite is validated from the moment that it begins.
+///
 /// # Errors
 /// As [`Append`](super::Append), and
-/// - [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) naming the file of which only some rows match the filter;
+/// - [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) naming the file of which only some rows match the filter, or a row
+///   among those written that does not;
 /// - [`Conflict`](icefield_core::ErrorKind::Conflict) when others changed the replaced rows meanwhile, or, under serializable
 ///   isolation, added such rows.
 ///
@@ -41,7 +50,7 @@ pub struct Overwrite {
 }
 
 enum Replaced {
-    Matching(Box<dyn FilterOf>),
+    Matching(Arc<dyn FilterOf>),
     Partitions,
 }
 
@@ -84,19 +93,32 @@ use IntoFilter as FilterOf;
 impl Overwrite {
     pub(super) fn new(frame: DataFrame, session: Session, table: String) -> Self {
         let spec = Spec { replaces: true, ..Spec::new(frame, session, table) };
-        Self { spec, replaced: Replaced::Matching(Box::new(Filter::True)) }
+        Self { spec, replaced: Replaced::Matching(Arc::new(Filter::True)) }
     }
 
-    /// Replaces the rows that match. Files hold rows that match, or rows that do not: one that holds both is an error, so the
-    /// condition is best on partition columns.
+    /// Replaces the rows that match, by rows that match: others among those written are an error, since the same overwrite again
+    /// would not replace them. Files hold rows that match, or rows that do not: one that holds both is an error, so the condition
+    /// is best on partition columns.
     pub fn filter(mut self, filter: impl IntoFilter) -> Self {
-        self.replaced = Replaced::Matching(Box::new(filter));
+        let filter: Arc<dyn FilterOf> = Arc::new(filter);
+        self.spec.filter = Some(filter.clone());
+        self.replaced = Replaced::Matching(filter);
+        self
+    }
+
+    /// Says that the rows were made from this table as it was then: the overwrite conflicts with what was committed since.
+    ///
+    /// A DataFrame over a table tells by itself, through views, joins, subqueries and cached transforms. This is for rows whose
+    /// plan no longer names the table: collected and changed in code, or kept by [`DataFrame::cache`].
+    pub fn based_on(mut self, table: &Table) -> Self {
+        self.spec.made_from.add(Look::new(table.core(), table.snapshot()));
         self
     }
 
     /// Replaces the partitions that have rows among those written; a table without partitions as a whole. Nothing is replaced
     /// when nothing is written.
     pub fn dynamic_partitions(mut self) -> Self {
+        self.spec.filter = None;
         self.replaced = Replaced::Partitions;
         self
     }

@@ -4,15 +4,38 @@ use iceberg::spec::{SnapshotReference, SnapshotRetention};
 use icefield_core::commit::Transaction;
 use icefield_core::{Error, Result};
 
-use crate::table::Table;
+use crate::table::{IntoAsOf, Table};
 
 impl Table {
-    /// Makes an ancestor of the current snapshot the current one again. Later snapshots stay until they expire.
+    /// Makes an ancestor of `main`'s snapshot the current one again: a snapshot id, a tag, or a time. Later snapshots stay until
+    /// they expire, and what others commit at the same time is rolled back as well.
     ///
     /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) for an id, tag or time that the table does not have;
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when it is no ancestor.
-    pub async fn rollback_to(&self, snapshot_id: i64) -> Result<Self> {
-        self.commit(Transaction::new(self.core()).rollback_to(snapshot_id)).await
+    pub async fn rollback_to(&self, to: impl IntoAsOf) -> Result<Self> {
+        let snapshot = self.snapshot_id_of(to)?;
+        self.commit(Transaction::new(self.core()).rollback_to(snapshot)).await
+    }
+
+    /// Moves a branch to a snapshot that descends from its head, a branch's for the most part: `fast_forward("main", "audit")`
+    /// publishes what was written to `audit` since that was made of `main`. A branch that is absent is created. No commit of the
+    /// branch is lost, whatever others commit at the same time.
+    ///
+    /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) for a snapshot that the table does not have; [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when
+    /// the branch has commits that the snapshot does not descend from.
+    pub async fn fast_forward(&self, branch: impl Into<String>, to: impl IntoAsOf) -> Result<Self> {
+        let snapshot = self.snapshot_id_of(to)?;
+        self.commit(Transaction::new(self.core()).on_branch(branch).fast_forward_to(snapshot)).await
+    }
+
+    fn snapshot_id_of(&self, as_of: impl IntoAsOf) -> Result<i64> {
+        let as_of = as_of.into_as_of(self.core())?;
+        let snapshot = self.core().snapshot_as_of(&as_of)?;
+        snapshot.map(|snapshot| snapshot.snapshot_id()).ok_or_else(|| {
+            Error::not_found("the table has no snapshot yet; write to it first").with("table", self.ident())
+        })
     }
 
     /// Creates a branch at the snapshot that this table reads.

@@ -11,20 +11,24 @@ use iceberg::spec::TableMetadata;
 use icefield_core::catalog::{TableIdent, parse_ident};
 use icefield_core::commit::{Isolation, Transaction, is_applied};
 use icefield_core::evolve::{MetadataChange, SchemaUpdate, apply_updates};
+use icefield_core::filter::Filter;
 use icefield_core::format::iceberg_schema;
 use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table as CoreTable};
 
 use super::create::{self, TableOptions};
+use super::matching::require;
+use super::overwrite::IntoFilter;
 use super::report::{Phases, WriteReport};
 use crate::error::from_datafusion;
+use crate::looks::Looks;
 use crate::session::Session;
 use crate::table::Table;
 use crate::write::{LINEAGE, Progress, WriteOptions, WrittenFiles, check_fit, write_data_files};
 
 /// How often a write is begun at most: anew because another commit took the field ids that it had planned for its new
 /// columns, or created the table that it was to create.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 20;
 
 /// Whether a write creates its table, in the commit that publishes its rows.
 pub(super) enum Create {
@@ -49,11 +53,15 @@ pub(super) struct Spec {
     pub(super) name: String,
     /// Whether rows of the table are replaced by those that are written.
     pub(super) replaces: bool,
+    /// What the rows that are written must match.
+    pub(super) filter: Option<Arc<dyn IntoFilter>>,
     pub(super) create: Create,
     pub(super) evolve: bool,
     pub(super) key: Option<String>,
     pub(super) branch: Option<String>,
     pub(super) isolation: Isolation,
+    /// What the caller says that the rows were made from, beyond what their plan tells.
+    pub(super) made_from: Looks,
     pub(super) summary: Vec<(String, String)>,
     pub(super) progress: Option<Progress>,
     pub(super) options: WriteOptions,
@@ -66,11 +74,13 @@ impl Spec {
             session,
             name,
             replaces: false,
+            filter: None,
             create: Create::Never,
             evolve: false,
             key: None,
             branch: None,
             isolation: Isolation::default(),
+            made_from: Looks::default(),
             summary: Vec::new(),
             progress: None,
             options: WriteOptions::default(),
@@ -163,6 +173,8 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
     }
 
     let columns = spec.frame.schema().as_arrow().clone();
+    create::check_columns(&columns)?;
+    let looks = Looks::of(spec.frame.logical_plan()).map_err(from_datafusion)?.and(spec.made_from.clone());
     let mut lost_creation = None;
     for attempt in 1.. {
         let table = load_or_new(&spec, &ident, &columns).await?;
@@ -179,11 +191,21 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
         }
         require_branch(&table, branch)?;
         require_new_rows(&table, &columns)?;
+        // What is added conflicts with nothing, whatever it was made from.
+        let start = if spec.replaces && !created { looks.start(&table, branch)? } else { None };
         let evolution = if spec.evolve { Evolution::plan(&table, &columns)? } else { None };
         let target = evolution.as_ref().map_or(&table, |evolution| &evolution.table);
         check_fit(target, &columns)?;
         let context = Arc::new(spec.frame.task_ctx());
-        let plan = spec.frame.clone().create_physical_plan().await.map_err(from_datafusion)?;
+        let frame = match &spec.filter {
+            Some(filter) => match filter.to_filter(&spec.session, target)? {
+                // All match, or none is replaced.
+                Filter::True | Filter::False => spec.frame.clone(),
+                filter => require(spec.frame.clone(), &filter, target)?,
+            },
+            None => spec.frame.clone(),
+        };
+        let plan = frame.create_physical_plan().await.map_err(from_datafusion)?;
         require_bounded(&plan)?;
         timer.plan();
 
@@ -193,6 +215,9 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
         let mut transaction = Transaction::new(&table).isolation(spec.isolation).exact_files();
         if let Some(branch) = &spec.branch {
             transaction = transaction.on_branch(branch);
+        }
+        if let Some(start) = start {
+            transaction = transaction.based_on(start);
         }
         for (name, value) in &spec.summary {
             transaction = transaction.summary(name, value);

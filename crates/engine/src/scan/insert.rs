@@ -18,6 +18,7 @@ use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{Result, Table};
 
 use crate::error::to_datafusion;
+use crate::looks::Looks;
 use crate::write::{WriteOptions, write_data_files};
 
 /// Writes its input to a table and commits it. Gives one row: how many rows were written.
@@ -29,6 +30,8 @@ pub(super) struct InsertExec {
     input: Arc<dyn ExecutionPlan>,
     /// Whether the rows replace all that the table holds.
     replaces: bool,
+    /// What the rows were made from.
+    made_from: Looks,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
@@ -40,6 +43,7 @@ impl InsertExec {
         catalog: Arc<dyn Catalog>,
         input: Arc<dyn ExecutionPlan>,
         replaces: bool,
+        made_from: Looks,
     ) -> Self {
         let schema = Arc::new(Schema::new(vec![Field::new("count", DataType::UInt64, false)]));
         let properties = PlanProperties::new(
@@ -49,7 +53,7 @@ impl InsertExec {
             Boundedness::Bounded,
         );
         let branch = branch.unwrap_or_else(|| MAIN_BRANCH.to_string());
-        Self { table, branch, catalog, input, replaces, schema, properties: Arc::new(properties) }
+        Self { table, branch, catalog, input, replaces, made_from, schema, properties: Arc::new(properties) }
     }
 }
 
@@ -77,8 +81,9 @@ impl ExecutionPlan for InsertExec {
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let Some(input) = children.pop() else { return exec_err!("an insert has one input") };
-        let branch = Some(self.branch.clone());
-        Ok(Arc::new(Self::new(self.table.clone(), branch, self.catalog.clone(), input, self.replaces)))
+        let (branch, made_from) = (Some(self.branch.clone()), self.made_from.clone());
+        let (table, catalog) = (self.table.clone(), self.catalog.clone());
+        Ok(Arc::new(Self::new(table, branch, catalog, input, self.replaces, made_from)))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
@@ -91,7 +96,7 @@ impl ExecutionPlan for InsertExec {
             self.branch.clone(),
             self.catalog.clone(),
             self.input.clone(),
-            self.replaces,
+            self.replaces.then(|| self.made_from.clone()),
             context,
         );
         let rows = futures::stream::once(async move {
@@ -108,15 +113,21 @@ async fn write(
     branch: String,
     catalog: Arc<dyn Catalog>,
     input: Arc<dyn ExecutionPlan>,
-    replaces: bool,
+    replaced_by: Option<Looks>,
     context: Arc<TaskContext>,
 ) -> Result<u64> {
+    let replaces = replaced_by.is_some();
+    // Without a look at the table in its query, the statement has seen the table as it was planned on.
+    let start = replaced_by.map(|looks| looks.start(&table, &branch)).transpose()?.flatten();
     let options = WriteOptions::new().clock(catalog.clock().clone());
     let written = write_data_files(&table, input, context, &options).await?;
     if written.files.is_empty() && !replaces {
         return Ok(0);
     }
-    let transaction = Transaction::new(&table).on_branch(branch).exact_files();
+    let mut transaction = Transaction::new(&table).on_branch(branch).exact_files();
+    if let Some(start) = start {
+        transaction = transaction.based_on(start);
+    }
     let transaction = if replaces {
         let delete = DeleteBy::Filter(Filter::True);
         transaction.overwrite(Overwrite { delete, add: written.files.clone(), reads: None })

@@ -28,9 +28,10 @@ use super::metadata_columns::{with_deleted, with_metadata_columns};
 use super::plan::{PlannedFile, PlannedFiles, check_format, plan_files};
 use super::schema::{ReadSchema, require_carried};
 use super::value::scalar;
+use crate::looks::Looks;
 
 /// A table at one snapshot as DataFusion's table provider.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct IcebergTable {
     table: Table,
     as_of: AsOf,
@@ -42,6 +43,8 @@ pub struct IcebergTable {
     catalog: Option<Arc<dyn Catalog>>,
     /// Write defaults by column, for inserts that leave columns out.
     defaults: HashMap<String, Expr>,
+    /// What the rows that are inserted were made from.
+    made_from: Looks,
 }
 
 impl IcebergTable {
@@ -61,6 +64,7 @@ impl IcebergTable {
             deleted_rows: false,
             catalog: None,
             defaults: HashMap::new(),
+            made_from: Looks::default(),
         })
     }
 
@@ -69,6 +73,11 @@ impl IcebergTable {
         self.catalog = Some(catalog);
         self.defaults = write_defaults(self.table.schema());
         self
+    }
+
+    /// The same table, to insert rows that were made from these.
+    pub(crate) fn made_from(&self, looks: Looks) -> Self {
+        Self { made_from: looks, ..self.clone() }
     }
 
     /// The same table with the metadata columns after its own: `_file`, `_pos`, `_spec_id`, `_partition` (a struct of the
@@ -223,6 +232,13 @@ impl IcebergTable {
     }
 }
 
+fn row_level(statement: &str, table: &Table) -> Error {
+    let message = format!(
+        "{statement} is not there yet; replace whole partitions with INSERT OVERWRITE or a DataFrame's overwrite(...).filter(...)"
+    );
+    Error::unsupported(message).with("table", table.ident())
+}
+
 /// The write defaults of columns of primitive types.
 fn write_defaults(schema: &Schema) -> HashMap<String, Expr> {
     let fields = schema.as_struct().fields().iter();
@@ -297,6 +313,19 @@ impl TableProvider for IcebergTable {
         df(self.plan(state, projection, filters, limit).await)
     }
 
+    async fn delete_from(&self, _: &dyn Session, _: Vec<Expr>) -> DfResult<Arc<dyn ExecutionPlan>> {
+        df(Err(row_level("DELETE", &self.table)))
+    }
+
+    async fn update(
+        &self,
+        _: &dyn Session,
+        _: Vec<(String, Expr)>,
+        _: Vec<Expr>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        df(Err(row_level("UPDATE", &self.table)))
+    }
+
     async fn insert_into(
         &self,
         _: &dyn Session,
@@ -330,6 +359,7 @@ impl TableProvider for IcebergTable {
             .with("column", &column.name)));
         }
         let branch = df(self.writable_branch())?;
-        Ok(Arc::new(InsertExec::new(self.table.clone(), branch, catalog, input, replaces)))
+        let made_from = self.made_from.clone();
+        Ok(Arc::new(InsertExec::new(self.table.clone(), branch, catalog, input, replaces, made_from)))
     }
 }

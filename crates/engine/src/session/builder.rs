@@ -7,15 +7,17 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::optimizer::Analyzer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use icefield_core::catalog::{Catalog, MemoryCatalog};
 use icefield_core::storage::Storage;
-use icefield_core::{Clock, Result, SystemClock};
+use icefield_core::{Clock, Error, Result, SystemClock};
 
 use super::stores::StorageRegistry;
 use super::{Inner, Session, sql_catalog};
 use crate::error::from_datafusion;
+use crate::insert::ExactInserts;
 use crate::memory::{SharedMemoryPool, default_budget, with_room_to_merge};
 use crate::scan::{ScanCaches, with_ordered_scans};
 use crate::variant;
@@ -123,13 +125,22 @@ impl SessionBuilder {
     /// and for what need not outlive the process.
     ///
     /// # Errors
-    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when the spill folder can't be used.
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for a relative warehouse, and when the spill folder can't be used.
     pub fn build(self) -> Result<Session> {
-        let catalog = self.catalog.unwrap_or_else(|| {
-            let warehouse = self.warehouse.unwrap_or_else(|| "memory://warehouse".to_string());
-            let clock = self.clock.unwrap_or_else(SystemClock::shared);
-            Arc::new(MemoryCatalog::with_clock(warehouse, self.storage.unwrap_or_default(), clock))
-        });
+        let catalog = match self.catalog {
+            Some(catalog) => catalog,
+            None => {
+                let warehouse = self.warehouse.unwrap_or_else(|| "memory://warehouse".to_string());
+                let storage = self.storage.unwrap_or_default();
+                storage.resolve(warehouse.trim_end_matches('/')).map_err(|e| {
+                    Error::invalid_input("the warehouse is a URL or an absolute path; tables keep the places of their files in full")
+                        .with("warehouse", &warehouse)
+                        .with_source(e)
+                })?;
+                let clock = self.clock.unwrap_or_else(SystemClock::shared);
+                Arc::new(MemoryCatalog::with_clock(warehouse, storage, clock))
+            }
+        };
         let shared = self.memory_pool.is_some();
         let own = self.memory_budget;
         let pool =
@@ -164,12 +175,16 @@ impl SessionBuilder {
         if let Some(partitions) = self.parallelism {
             config = config.with_target_partitions(partitions.max(1));
         }
-        let config = with_room_to_merge(config, memory_budget);
+        let mut config = with_room_to_merge(config, memory_budget);
+        config.options_mut().sql_parser.collect_spans = true;
         let views = config.options().execution.parquet.schema_force_view_types;
+        let mut analyzer = Analyzer::new().rules;
+        analyzer.insert(0, Arc::new(ExactInserts));
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)
             .with_default_features()
+            .with_analyzer_rules(analyzer)
             .with_physical_optimizer_rules(with_ordered_scans(PhysicalOptimizer::new().rules))
             .build();
         let context = SessionContext::new_with_state(state);

@@ -8,11 +8,13 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use icefield_core::catalog::parse_ident;
 use icefield_core::{AsOf, Result};
 
 use super::time_travel::{Lines, is_alias, quoted};
+use crate::changes::Start;
 use crate::table::{IntoAsOf, Table};
 
 /// A table function over two snapshots of a table.
@@ -41,6 +43,9 @@ impl Function {
 /// What is between the two snapshots.
 const TO: &str = "@to=";
 
+/// What stands for the first snapshot where that is NULL. No reference has a name like it.
+const BEGINNING: &str = "@beginning";
+
 /// A call that [`rewrite`] made a name.
 #[derive(Debug, PartialEq)]
 pub(super) struct Call<'a> {
@@ -63,7 +68,11 @@ impl<'a> Call<'a> {
 
     /// The rows that the call stands for.
     pub(super) async fn provider(&self, table: &Table) -> Result<Arc<dyn TableProvider>> {
-        let (from, to) = (argument(table, self.from)?, argument(table, self.to)?);
+        let from = match self.from {
+            BEGINNING => Start::Beginning,
+            from => Start::After(argument(table, from)?),
+        };
+        let to = argument(table, self.to)?;
         match self.function {
             Function::Appends => table.appends_provider(&from, &to).await,
             Function::Changes => Ok(table.changes_between(from, to)?.await?.into_view()),
@@ -156,6 +165,7 @@ fn call_at(tokens: &[TokenWithSpan], start: usize) -> Option<Found> {
                 Token::Number(number, _) => format!("-{number}"),
                 _ => return None,
             },
+            Token::Word(word) if word.keyword == Keyword::NULL && values.is_empty() => BEGINNING.to_string(),
             _ => return None,
         });
     }

@@ -11,6 +11,7 @@ mod metadata_file;
 mod readers;
 mod sql;
 mod sql_catalog;
+mod statement;
 mod stores;
 mod time_travel;
 

@@ -3,12 +3,15 @@
 use std::collections::BTreeSet;
 
 use arrow::array::RecordBatch;
+use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::listing::ListingTableUrl;
+use datafusion::execution::context::DataFilePaths;
 use datafusion::prelude::{CsvReadOptions, JsonReadOptions, ParquetReadOptions};
 use futures::TryStreamExt;
-use icefield_core::{Error, Result};
+use icefield_core::{Error, ErrorKind, Result};
+use object_store::ObjectMeta;
 
 use super::Session;
 use crate::error::from_datafusion;
@@ -32,20 +35,23 @@ impl Session {
     /// given to [`Session::read_csv_with`].
     ///
     /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) where no file is there, or fits the pattern;
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for a folder with files of several endings, such as `.csv`
     /// and `.csv.gz`: name one by a pattern.
     pub async fn read_csv(&self, path: &str) -> Result<DataFrame> {
-        let (compression, extension) = self.form(path, &CSV).await?;
+        let files = self.files(path).await?;
+        let (compression, extension) = self.form(path, &files.0, &CSV).await?;
         let options = CsvReadOptions::new()
             .file_compression_type(compression)
             .file_extension(&extension)
             .newlines_in_values(true);
-        self.read_csv_with(path, options).await
+        self.context().read_csv(files, options).await.map_err(|e| at(path, e))
     }
 
     /// Reads CSV files with DataFusion's options: a schema, a delimiter, what stands for NULL.
     pub async fn read_csv_with(&self, path: &str, options: CsvReadOptions<'_>) -> Result<DataFrame> {
-        self.context().read_csv(path, options).await.map_err(from_datafusion)
+        let files = self.files(path).await?;
+        self.context().read_csv(files, options).await.map_err(|e| at(path, e))
     }
 
     /// Reads files of JSON lines (`.json` or `.jsonl`): a file, a folder or a pattern, local or by URL.
@@ -53,15 +59,20 @@ impl Session {
     /// # Errors
     /// As [`read_csv`](Self::read_csv).
     pub async fn read_json(&self, path: &str) -> Result<DataFrame> {
-        let (compression, extension) = self.form(path, &JSON).await?;
+        let files = self.files(path).await?;
+        let (compression, extension) = self.form(path, &files.0, &JSON).await?;
         let options =
             JsonReadOptions::default().file_compression_type(compression).file_extension(&extension);
-        self.context().read_json(path, options).await.map_err(from_datafusion)
+        self.context().read_json(files, options).await.map_err(|e| at(path, e))
     }
 
     /// Reads Parquet files: a file, a folder or a pattern, local or by URL.
+    ///
+    /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) where no file is there, or fits the pattern.
     pub async fn read_parquet(&self, path: &str) -> Result<DataFrame> {
-        self.context().read_parquet(path, ParquetReadOptions::default()).await.map_err(from_datafusion)
+        let files = self.files(path).await?;
+        self.context().read_parquet(files, ParquetReadOptions::default()).await.map_err(|e| at(path, e))
     }
 
     /// A DataFrame of batches in memory.
@@ -72,18 +83,47 @@ impl Session {
         self.context().read_batches(batches).map_err(from_datafusion)
     }
 
+    /// The files that a path means, of which there is one at least. A URL that names no file may be a folder's, as paths are.
+    async fn files(&self, path: &str) -> Result<Files> {
+        let nothing = || {
+            let message = "no file is there; check the path, or what the pattern stands for";
+            Error::not_found(message).with("path", path)
+        };
+        let url = parsed(path).map_err(|e| at(path, e))?;
+        let first = self.first_file(&url).await.map_err(|e| at(path, e))?.ok_or_else(nothing)?;
+        // What does not name the file that is there is the folder above it.
+        match url.is_collection() || url.get_glob().is_some() || first.location == *url.prefix() {
+            true => Ok(Files(url)),
+            false => parsed(&format!("{path}/")).map(Files).map_err(|e| at(path, e)),
+        }
+    }
+
+    async fn first_file(&self, url: &ListingTableUrl) -> DfResult<Option<ObjectMeta>> {
+        let (state, runtime) = (self.context().state(), self.context().runtime_env());
+        let store = runtime.object_store(url)?;
+        let first = async { url.list_all_files(&state, &*store, "").await?.try_next().await };
+        match first.await {
+            Err(error) if store_kind(&error) == Some(ErrorKind::NotFound) => Ok(None),
+            first => first,
+        }
+    }
+
     /// The compression and extension of the files that a path names or, where it does not say, of those in the folder that
     /// it is.
-    async fn form(&self, path: &str, kinds: &[&str]) -> Result<(FileCompressionType, String)> {
+    async fn form(
+        &self,
+        path: &str,
+        url: &ListingTableUrl,
+        kinds: &[&str],
+    ) -> Result<(FileCompressionType, String)> {
         if let Some(form) = form(path) {
             return Ok(form);
         }
-        let url = ListingTableUrl::parse(path).map_err(from_datafusion)?;
         let (state, runtime) = (self.context().state(), self.context().runtime_env());
-        let store = runtime.object_store(&url).map_err(from_datafusion)?;
-        let mut files = url.list_all_files(&state, &*store, "").await.map_err(from_datafusion)?;
+        let store = runtime.object_store(url).map_err(|e| at(path, e))?;
+        let mut files = url.list_all_files(&state, &*store, "").await.map_err(|e| at(path, e))?;
         let mut endings = BTreeSet::new();
-        while let Some(file) = files.try_next().await.map_err(from_datafusion)? {
+        while let Some(file) = files.try_next().await.map_err(|e| at(path, e))? {
             endings.extend(ending(file.location.as_ref(), kinds));
         }
         let mut endings = endings.into_iter();
@@ -96,6 +136,40 @@ impl Session {
             (Some(one), None) => Ok((compression(&one).1, one)),
             _ => Ok((FileCompressionType::UNCOMPRESSED, kinds.first().copied().unwrap_or_default().into())),
         }
+    }
+}
+
+/// Files to read, as DataFusion lists them.
+struct Files(ListingTableUrl);
+
+impl DataFilePaths for Files {
+    fn to_urls(self) -> DfResult<Vec<ListingTableUrl>> {
+        Ok(vec![self.0])
+    }
+}
+
+/// A path or URL, which may end in a pattern.
+fn parsed(path: &str) -> DfResult<ListingTableUrl> {
+    // DataFusion takes patterns in paths only.
+    let scheme = path.find("://").map(|at| at + "://".len());
+    let pattern = path.find(['*', '?', '[']).filter(|at| scheme.is_some_and(|scheme| scheme <= *at));
+    let folder = pattern.and_then(|at| path.get(..at)).and_then(|before| before.rfind('/')).map(|at| at + 1);
+    match folder.and_then(|folder| path.split_at_checked(folder)) {
+        Some((folder, pattern)) => ListingTableUrl::parse(folder)?.with_glob(pattern),
+        None => ListingTableUrl::parse(path),
+    }
+}
+
+/// An error with the path that was asked for.
+fn at(path: &str, error: DataFusionError) -> Error {
+    from_datafusion(error).with("path", path)
+}
+
+/// The kind of a store's own error.
+fn store_kind(error: &DataFusionError) -> Option<ErrorKind> {
+    match error.find_root() {
+        DataFusionError::ObjectStore(error) => Some(ErrorKind::from(&**error)),
+        _ => None,
     }
 }
 

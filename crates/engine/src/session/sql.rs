@@ -3,18 +3,23 @@
 use std::collections::{BTreeMap, HashMap};
 
 use arrow::datatypes::{DataType, FieldRef, Schema as ArrowSchema, TimeUnit};
-use datafusion::common::{Constraint, SchemaReference, TableReference};
+use datafusion::common::{Constraint, DataFusionError, SchemaReference, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
+use futures::StreamExt;
 use iceberg::spec::{FormatVersion, Schema};
 use icefield_core::catalog::{NamespaceIdent, TableIdent};
 use icefield_core::format::iceberg_schema;
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::builder::DEFAULT_SCHEMA;
-use super::{Session, functions, time_travel};
+use super::{Session, functions, statement, time_travel};
 use crate::error::from_datafusion;
+use crate::insert::keep_own_casts;
 use crate::ops::{DataFrameExt, TableOptions};
+
+/// How many tables are loaded at a time to see whether they can be.
+const LOADS: usize = 16;
 
 impl Session {
     /// Plans a SQL statement. Its tables are the catalog's (`namespace.table`), as they are now, and those registered in
@@ -30,22 +35,47 @@ impl Session {
     /// `PRIMARY KEY` makes identifier fields. `CREATE TABLE AS` runs its query first and is one commit: the table appears with
     /// all its rows, or not at all; only its namespace, made where it is absent, stays. `DROP TABLE` keeps the table's files.
     ///
+    /// `INSERT INTO` and `INSERT OVERWRITE` write to a table, or after `FOR VERSION AS OF 'branch'` to a branch. Values become the
+    /// column's where nothing of them is lost (`1.0` is a long, `1.7` is refused), unless the query casts them itself. An
+    /// `INSERT OVERWRITE` that reads the table conflicts with what others committed since, as
+    /// [`Overwrite`](crate::ops::Overwrite) says. Views and external tables are the session's: they have names without a namespace.
+    ///
     /// # Errors
-    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned;
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned, with its place, and for values
+    /// that an expression or a column does not take; [`NotFound`](icefield_core::ErrorKind::NotFound) for a table that is not there;
     /// [`AlreadyExists`](icefield_core::ErrorKind::AlreadyExists) for a table that is there, also one that was created while
     /// the query of `CREATE TABLE AS` ran; [`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown) where the
     /// catalog's answer was lost: the table may be there, whole, and nothing was deleted.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
-        let query = functions::rewrite(time_travel::rewrite(query)?)?;
-        if lists_names(&query) {
-            self.refresh_names().await?;
+        let rewritten = functions::rewrite(time_travel::rewrite(query)?)?;
+        let as_given = rewritten == query;
+        if lists_names(&rewritten) {
+            self.list_names(looks_into_tables(&rewritten)).await?;
         }
-        let plan = self.context().state().create_logical_plan(&query).await.map_err(from_datafusion)?;
-        match self.change_catalog(&plan).await? {
-            true => {
-                let nothing = LogicalPlanBuilder::empty(false).build().map_err(from_datafusion)?;
-                Ok(DataFrame::new(self.context().state(), nothing))
+        let state = self.context().state();
+        let dialect = state.config().options().sql_parser.dialect;
+        let mut statement = state.sql_to_statement(&rewritten, &dialect).map_err(from_datafusion)?;
+        statement::refuse(&statement)?;
+        let nothing = || -> Result<DataFrame> {
+            let nothing = LogicalPlanBuilder::empty(false).build().map_err(from_datafusion)?;
+            Ok(DataFrame::new(self.context().state(), nothing))
+        };
+        if self.drop_tables(&statement).await? {
+            return nothing();
+        }
+        keep_own_casts(&mut statement);
+        let planned = state.statement_to_plan(statement).await;
+        let plan = planned.map_err(|error| {
+            // Places in a query that was rewritten are others than those in the caller's.
+            let place = if as_given { place(&error) } else { None };
+            let error = from_datafusion(error);
+            match place {
+                Some(place) => error.with("at", place),
+                None => error,
             }
+        })?;
+        match self.change_catalog(&plan).await? {
+            true => nothing(),
             false => self.context().execute_logical_plan(plan).await.map_err(from_datafusion),
         }
     }
@@ -53,11 +83,20 @@ impl Session {
     /// Lists the catalog's namespaces and tables anew, for `SHOW TABLES` and `information_schema`. [`Session::sql`] does it
     /// for queries that use them.
     pub async fn refresh_names(&self) -> Result<()> {
+        self.list_names(false).await
+    }
+
+    /// As [`refresh_names`](Self::refresh_names); without the tables that can't be loaded, if asked.
+    async fn list_names(&self, loadable: bool) -> Result<()> {
         let mut names = BTreeMap::new();
         let mut open = self.catalog().list_namespaces(None).await?;
         while let Some(namespace) = open.pop() {
             let tables = self.catalog().list_tables(&namespace).await?;
             open.extend(self.catalog().list_namespaces(Some(&namespace)).await?);
+            let tables = match loadable {
+                true => self.loadable(tables).await,
+                false => tables,
+            };
             names.insert(
                 namespace.as_ref().join("."),
                 tables.iter().map(|table| table.name().to_string()).collect(),
@@ -65,6 +104,20 @@ impl Session {
         }
         self.names().set(names);
         Ok(())
+    }
+
+    /// The tables that can be loaded: one that is broken does not hide the others.
+    async fn loadable(&self, tables: Vec<TableIdent>) -> Vec<TableIdent> {
+        let loads = futures::stream::iter(tables).map(|ident| async move {
+            match self.load(&ident).await.and_then(|table| table.provider()) {
+                Ok(_) => Some(ident),
+                Err(error) => {
+                    tracing::warn!(table = %ident, %error, "a table that can't be loaded is left out of information_schema");
+                    None
+                }
+            }
+        });
+        loads.buffered(LOADS).filter_map(std::future::ready).collect().await
     }
 
     /// Does what a statement asks of the catalog; false when it asks nothing of it.
@@ -83,13 +136,6 @@ impl Session {
                     SchemaReference::Bare { schema } | SchemaReference::Full { schema, .. } => schema,
                 };
                 match self.catalog().drop_namespace(&namespace(name)?).await {
-                    Err(e) if e.kind() == ErrorKind::NotFound && drop.if_exists => {}
-                    other => other?,
-                }
-            }
-            DdlStatement::DropTable(drop) => {
-                let Some(ident) = catalog_table(&drop.name)? else { return Ok(false) };
-                match self.catalog().drop_table(&ident).await {
                     Err(e) if e.kind() == ErrorKind::NotFound && drop.if_exists => {}
                     other => other?,
                 }
@@ -177,13 +223,25 @@ fn lists_names(query: &str) -> bool {
     query.starts_with("show") || query.contains("information_schema")
 }
 
+/// Whether the answer takes looking at each table, not only at its name.
+fn looks_into_tables(query: &str) -> bool {
+    let query = query.to_ascii_lowercase();
+    ["columns", "views", "create"].iter().any(|what| query.contains(what))
+}
+
+/// The place in a query that an error is about.
+fn place(error: &DataFusionError) -> Option<String> {
+    let start = error.diagnostic()?.span?.start;
+    Some(format!("line {}, column {}", start.line, start.column))
+}
+
 fn namespace(name: &str) -> Result<NamespaceIdent> {
     // A catalog's name before the namespace is the planner's, not the namespace's.
     Ok(NamespaceIdent::from_strs(name.split('.'))?)
 }
 
 /// The catalog's table that a statement names, `None` for one without a namespace.
-fn catalog_table(name: &TableReference) -> Result<Option<TableIdent>> {
+pub(super) fn catalog_table(name: &TableReference) -> Result<Option<TableIdent>> {
     match name.schema() {
         None | Some(DEFAULT_SCHEMA) => Ok(None),
         Some("") => Err(Error::invalid_input("a table's namespace has a name")),

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
 use datafusion::common::{Result, exec_err};
 use datafusion::datasource::TableType;
-use icefield_core::ErrorKind;
 use icefield_core::catalog::TableIdent;
+use icefield_core::{Error, ErrorKind};
 
 use super::builder::DEFAULT_SCHEMA;
 use super::{Inner, Session, functions, time_travel};
@@ -150,12 +150,12 @@ impl SchemaProvider for Namespace {
         found.await.map_err(to_datafusion)
     }
 
-    /// Lists of tables ask for this of each: a table that can't be loaded must not hide the others.
+    /// Without a look at the table, which may be broken, or slow to load.
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        if self.registered_table(name).is_none() && self.names.tables(&self.name).iter().any(|n| n == name) {
-            return Ok(Some(TableType::Base));
+        if let Some(table) = self.registered_table(name) {
+            return Ok(Some(table.table_type()));
         }
-        Ok(self.table(name).await?.map(|table| table.table_type()))
+        Ok(self.names.tables(&self.name).iter().any(|known| known == name).then_some(TableType::Base))
     }
 
     fn register_table(
@@ -163,6 +163,12 @@ impl SchemaProvider for Namespace {
         name: String,
         table: Arc<dyn TableProvider>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
+        if self.name != DEFAULT_SCHEMA {
+            let message = "views, external and other tables of a session have names without a namespace; the catalog's namespaces \
+                           hold its tables alone";
+            let refused = Error::unsupported(message).with("name", format!("{}.{name}", self.name));
+            return Err(to_datafusion(refused));
+        }
         Ok(self.registered().entry(self.name.clone()).or_default().insert(name, table))
     }
 

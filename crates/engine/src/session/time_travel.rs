@@ -61,13 +61,15 @@ pub(super) fn resolve(table: &Table, value: &str, is_time: bool) -> Result<AsOf>
     if is_time {
         return parse_timestamp_ms(value).map(AsOf::Timestamp);
     }
-    Ok(match value.parse() {
-        // A number is a snapshot, though a tag have its name: Iceberg's rule.
-        Ok(id) if table.metadata().snapshot_by_id(id).is_some() || table.reference(value).is_none() => {
-            AsOf::Snapshot(id)
+    let name = value.strip_prefix('\'').unwrap_or(value);
+    let is_ref = table.references().iter().any(|(known, _)| known == name);
+    match name.parse() {
+        // A number is an id, as in Iceberg's own engines, unless no snapshot has it.
+        Ok(id) if !is_ref || (name == value && table.metadata().snapshot_by_id(id).is_some()) => {
+            Ok(AsOf::Snapshot(id))
         }
-        _ => AsOf::Ref(value.to_string()),
-    })
+        _ => Ok(AsOf::Ref(name.to_string())),
+    }
 }
 
 /// A query with its `[FOR] VERSION|TIMESTAMP AS OF value` clauses folded into the names of their tables.
@@ -88,6 +90,13 @@ pub(super) fn rewrite(query: &str) -> Result<String> {
     let mut at = 1;
     while at < tokens.len() {
         let Some(clause) = clause_at(&tokens, at) else {
+            if is_clause_of_another_value(&tokens, at) {
+                return Err(Error::invalid_input(
+                    "FOR VERSION AS OF takes a snapshot id, or a branch or tag in quotes; FOR TIMESTAMP AS OF a time in quotes, such \
+                     as '2024-06-30T00:00:00Z'; both are read before the query is, and are no expressions",
+                )
+                .with("at", format!("line {}, column {}", tokens[at].span.start.line, tokens[at].span.start.column)));
+            }
             at += 1;
             continue;
         };
@@ -104,7 +113,7 @@ pub(super) fn rewrite(query: &str) -> Result<String> {
         let plain = plain_name(word);
         out.push_str(query.get(copied..start).unwrap_or_default());
         out.push_str(&quoted(&format!("{plain}{}{}", clause.marker, clause.value)));
-        if !is_alias(tokens.get(clause.last + 1)) {
+        if !is_written_to(&tokens, at - 1) && !is_alias(tokens.get(clause.last + 1)) {
             out.push_str(&format!(" AS {}", quoted(&plain)));
         }
         copied = end;
@@ -112,6 +121,33 @@ pub(super) fn rewrite(query: &str) -> Result<String> {
     }
     out.push_str(query.get(copied..).unwrap_or_default());
     Ok(out)
+}
+
+/// Whether a clause starts at a token whose value is not one that is taken.
+fn is_clause_of_another_value(tokens: &[TokenWithSpan], start: usize) -> bool {
+    let words = [&["FOR"][..], &["VERSION", "SYSTEM_VERSION", "TIMESTAMP", "SYSTEM_TIME"], &["AS"], &["OF"]];
+    let fits = words.iter().enumerate().all(|(at, words)| match tokens.get(start + at).map(|t| &t.token) {
+        Some(Token::Word(word)) if word.quote_style.is_none() => {
+            words.iter().any(|known| word.value.eq_ignore_ascii_case(known))
+        }
+        _ => false,
+    });
+    fits && tokens.get(start + words.len()).is_some()
+}
+
+/// Whether the table whose name ends at a token is one that an `INSERT` writes to, which has no alias.
+fn is_written_to(tokens: &[TokenWithSpan], last: usize) -> bool {
+    let mut first = last;
+    while first >= 2 && tokens.get(first - 1).is_some_and(|t| t.token == Token::Period) {
+        first -= 2;
+    }
+    let keyword = |back: usize| match first.checked_sub(back).and_then(|at| tokens.get(at)).map(|t| &t.token)
+    {
+        Some(Token::Word(word)) if word.quote_style.is_none() => Some(word.keyword),
+        _ => None,
+    };
+    let before = if keyword(1) == Some(Keyword::TABLE) { keyword(2) } else { keyword(1) };
+    matches!(before, Some(Keyword::INTO | Keyword::OVERWRITE))
 }
 
 struct Clause {
@@ -151,6 +187,12 @@ fn clause_at(tokens: &[TokenWithSpan], start: usize) -> Option<Clause> {
     }
     let value = match &tokens.get(at)?.token {
         Token::Number(number, _) => format!("{sign}{number}"),
+        // A number in quotes is a name, and keeps one to be told from an id.
+        Token::SingleQuotedString(text)
+            if sign.is_empty() && marker == VERSION && text.parse::<i64>().is_ok() =>
+        {
+            format!("'{text}")
+        }
         Token::SingleQuotedString(text) if sign.is_empty() => text.replace("''", "'"),
         _ => return None,
     };
@@ -241,6 +283,16 @@ mod tests {
                 "SELECT * FROM t VERSION AS OF -5 JOIN u FOR SYSTEM_TIME AS OF TIMESTAMP '2024-01-01' ON true",
                 "SELECT * FROM \"t@version=-5\" AS \"t\" JOIN \"u@timestamp=2024-01-01\" AS \"u\" ON true",
             ),
+            ("INSERT INTO ns.t FOR VERSION AS OF 'b' SELECT 1", "INSERT INTO ns.\"t@version=b\" SELECT 1"),
+            (
+                "insert into table c.ns.t FOR VERSION AS OF 'b' (id) SELECT id FROM t VERSION AS OF 'b'",
+                "insert into table c.ns.\"t@version=b\" (id) SELECT id FROM \"t@version=b\" AS \"t\"",
+            ),
+            (
+                "INSERT OVERWRITE t VERSION AS OF 'b' VALUES (1)",
+                "INSERT OVERWRITE \"t@version=b\" VALUES (1)",
+            ),
+            ("SELECT * FROM t VERSION AS OF '12' a", "SELECT * FROM \"t@version='12\" a"),
             ("SELECT version AS of FROM t", "SELECT version AS of FROM t"),
             ("SELECT 'FOR VERSION AS OF 1'", "SELECT 'FOR VERSION AS OF 1'"),
             ("SELECT * FROM t FOR VERSION AS OF", "SELECT * FROM t FOR VERSION AS OF"),

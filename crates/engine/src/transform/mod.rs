@@ -17,6 +17,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::prelude::ident;
 use icefield_core::{Error, Result};
 
+pub(crate) use cached::Cached;
 pub use pipeline::Pipeline;
 
 type Build = dyn Fn(&Frames) -> DfResult<DataFrame> + Send + Sync;
@@ -26,7 +27,8 @@ pub fn column(name: impl Into<String>, data_type: DataType) -> Field {
     Field::new(name, data_type, true)
 }
 
-/// The inputs of a transform, by name, each with just the columns that it asked for.
+/// The inputs of a transform, by name, each with just the columns that it asked for. Its name qualifies them: of two inputs
+/// that are joined, `col("orders.id")` and `col("customers.id")`.
 #[derive(Debug, Clone, Default)]
 pub struct Frames(BTreeMap<String, DataFrame>);
 
@@ -154,19 +156,19 @@ impl Transform {
         Ok(output)
     }
 
-    fn narrowed(&self, input: &str, frame: DataFrame, columns: &[FieldRef]) -> Result<DataFrame> {
+    fn narrowed(&self, name: &str, frame: DataFrame, columns: &[FieldRef]) -> Result<DataFrame> {
         for column in columns {
             let found = frame.schema().fields().iter().find(|field| field.name() == column.name());
             let found = found.ok_or_else(|| {
                 let has: Vec<_> = frame.schema().fields().iter().map(|f| f.name().as_str()).collect();
                 self.wrong(format!("an input lacks a column; it has {}", has.join(", ")))
-                    .with("input", input)
+                    .with("input", name)
                     .with("column", column.name())
             })?;
-            self.check(found, column).map_err(|e| e.with("input", input))?;
+            self.check(found, column).map_err(|e| e.with("input", name))?;
         }
         let selection: Vec<_> = columns.iter().map(|column| ident(column.name().as_str())).collect();
-        frame.select(selection).map_err(|e| self.failed(e))
+        frame.select(selection).and_then(|frame| frame.alias(name)).map_err(|e| self.failed(e))
     }
 
     fn checked_output(&self, built: DataFrame, columns: &[FieldRef]) -> Result<DataFrame> {

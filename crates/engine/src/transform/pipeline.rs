@@ -1,12 +1,12 @@
 //! [`Pipeline`]: transforms connected by the names of their inputs and outputs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame;
 use icefield_core::{Error, ErrorKind, Result};
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 
 use super::Transform;
 use super::cached::cached;
@@ -21,8 +21,10 @@ pub struct Pipeline {
     frames: BTreeMap<String, DataFrame>,
     transforms: BTreeMap<String, Transform>,
     /// Outputs of transforms that are cached, once they have run.
-    computed: Mutex<BTreeMap<String, Arc<dyn TableProvider>>>,
+    computed: Mutex<BTreeMap<String, Computed>>,
 }
+
+type Computed = Arc<OnceCell<Arc<dyn TableProvider>>>;
 
 impl Pipeline {
     /// A pipeline over a session's tables.
@@ -81,27 +83,27 @@ impl Pipeline {
                 outputs.insert(name.clone(), self.planned(transform, &outputs).await?);
             }
         }
-        let mut computed = self.computed.lock().await;
         let mut results = BTreeMap::new();
         for name in &order {
             let Some(transform) = self.transforms.get(name) else { continue };
             let mut frame = self.planned(transform, &results).await?;
             if transform.cached {
-                let rows = match computed.get(name) {
-                    Some(rows) => rows.clone(),
-                    None => {
-                        let rows = cached(name, frame).await.map_err(|e| e.with("transform", name))?;
-                        computed.insert(name.clone(), rows.clone());
-                        rows
-                    }
-                };
-                frame = self.session.context().read_table(rows).map_err(from_datafusion)?;
+                let run = || async { cached(name, frame).await.map_err(|e| e.with("transform", name)) };
+                let computed = self.computed(name);
+                let rows = computed.get_or_try_init(run).await?;
+                frame = self.session.context().read_table(rows.clone()).map_err(from_datafusion)?;
             }
             results.insert(name.clone(), frame);
         }
         results
             .remove(name)
             .ok_or_else(|| Error::internal("a transform was not planned").with("transform", name))
+    }
+
+    /// A transform's output, empty before its first run. Who comes while another runs it waits for that run.
+    fn computed(&self, transform: &str) -> Computed {
+        let mut computed = self.computed.lock().unwrap_or_else(PoisonError::into_inner);
+        computed.entry(transform.to_string()).or_default().clone()
     }
 
     async fn planned(

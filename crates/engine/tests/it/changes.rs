@@ -1,7 +1,10 @@
 //! Incremental reads: appended rows, and the feed of changes.
 
-use icefield_core::ErrorKind;
 use icefield_core::catalog::parse_ident;
+use icefield_core::commit::{Expiry, Transaction};
+use icefield_core::evolve::types::{long, optional};
+use icefield_core::{AsOf, ErrorKind};
+use icefield_engine::changes::{Beginning, Start};
 use icefield_engine::ops::DataFrameExt;
 use icefield_engine::{Session, Table};
 use icefield_testkit::{newest_metadata, spark_sql};
@@ -64,6 +67,51 @@ async fn appended_rows_are_those_of_appends_after_the_first_and_up_to_the_last_s
         assert_eq!(table.appended_between(from, to).await.unwrap_err().kind(), kind);
         assert_eq!(table.changes_between(from, to).unwrap_err().kind(), kind);
     }
+}
+
+#[tokio::test]
+async fn a_range_begins_at_the_tables_first_snapshot_if_asked() {
+    let session = session();
+    append(&session, "(1, 'a')").await;
+    overwrite(&session, "(2, 'b')").await;
+    let table = append(&session, "(3, 'c')").await;
+    assert_eq!(sorted(table.appended_between(Beginning, "main").await.unwrap()).await, ["1|a", "3|c"]);
+    assert_eq!(
+        rows(&session, "SELECT * FROM appends('db.t', NULL, 'main') ORDER BY id").await,
+        ["1|a", "3|c"]
+    );
+    let feed = "SELECT id, _change_type FROM changes('db.t', null, 'main') ORDER BY _change_ordinal, id";
+    assert_eq!(rows(&session, feed).await, ["1|INSERT", "1|DELETE", "2|INSERT", "3|INSERT"]);
+    let empty = session.create_table("db.empty", [optional("id", long())]).await.unwrap();
+    assert_eq!(empty.appended_between(Beginning, AsOf::Current).await.unwrap().count().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_reader_that_lags_behind_expiry_can_tell() {
+    let session = session();
+    for id in 1..=4 {
+        append(&session, &format!("({id}, 'x')")).await;
+    }
+    let table = session.table("db.t").await.unwrap();
+    let ids = snapshots(&table);
+    let gone = vec![ids[0], ids[1]];
+    let expire = Transaction::new(table.core())
+        .expire_snapshots(move |_| Ok(Expiry { snapshots: gone.clone(), ..Expiry::default() }));
+    expire.commit(&**session.catalog()).await.unwrap();
+    let table = session.table("db.t").await.unwrap();
+    // The last that expired is the parent of one that is there.
+    assert_eq!(sorted(table.appended_between(ids[1], ids[3]).await.unwrap()).await, ["3|x", "4|x"]);
+    let early = AsOf::Timestamp(1);
+    for start in [Start::After(AsOf::Snapshot(ids[0])), Start::After(early), Start::Beginning] {
+        let appends = table.appended_between(start.clone(), ids[3]).await.unwrap_err();
+        let changes = table.changes_between(start, ids[3]).unwrap_err();
+        for error in [appends, changes] {
+            assert_eq!(error.kind(), ErrorKind::Expired, "{error}");
+            assert!(error.to_string().contains("read the table as it is"), "{error}");
+        }
+    }
+    let error = session.sql(&format!("SELECT * FROM appends('db.t', {}, 'main')", ids[0])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Expired, "{error}");
 }
 
 #[tokio::test]

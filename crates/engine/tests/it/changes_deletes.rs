@@ -262,7 +262,7 @@ async fn a_feed_begins_at_an_expired_snapshot_unless_files_are_needed_that_went_
     assert_eq!(changes(&table, ids[1]).await.unwrap(), ["2|DELETE"]);
     let table = expire(&table, ids[1]).await;
     let error = changes(&table, ids[1]).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.kind(), ErrorKind::Expired);
     assert!(
         error.to_string().contains(&ids[1].to_string()) && error.to_string().contains("expired"),
         "{error}"

@@ -123,7 +123,7 @@ async fn schemas_and_tables_are_listed_created_and_dropped_by_sql() {
     session.sql("DROP TABLE ns.t").await.unwrap();
     session.sql("DROP TABLE IF EXISTS ns.t").await.unwrap();
     let gone = session.sql("SELECT * FROM ns.t").await.unwrap_err();
-    assert_eq!(gone.kind(), ErrorKind::InvalidInput, "{gone}");
+    assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
     session.sql("DROP SCHEMA ns").await.unwrap();
 }
 
@@ -369,6 +369,22 @@ async fn a_folder_is_read_whatever_its_files_end_in() {
     assert_eq!(ids(session.read_json(&path("json")).await.unwrap()).await, [4]);
     assert_eq!(ids(session.read_csv(&path("packed/")).await.unwrap()).await, [5, 6]);
     assert_eq!(ids(session.read_csv(&path("mixed/*.gz")).await.unwrap()).await, [8]);
+    // By URL, with a pattern, and folders whose slash was left out.
+    let url = |name: &str| format!("file://{}", path(name));
+    assert_eq!(ids(session.read_csv(&url("mixed/*.gz")).await.unwrap()).await, [8]);
+    assert_eq!(ids(session.read_csv(&url("packed/[ab].csv.*")).await.unwrap()).await, [5, 6]);
+    assert_eq!(ids(session.read_csv(&url("packed")).await.unwrap()).await, [5, 6]);
+    for nothing in ["mixed/*.tsv", "nowhere", "nowhere/", "nowhere.csv"] {
+        for asked in [path(nothing), url(nothing)] {
+            let csv = session.read_csv(&asked).await.unwrap_err();
+            let json = session.read_json(&asked).await.unwrap_err();
+            let parquet = session.read_parquet(&asked).await.unwrap_err();
+            for error in [csv, json, parquet] {
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+                assert!(error.to_string().contains(&format!("path: {asked}")), "{error}");
+            }
+        }
+    }
     let mixed = session.read_csv(&path("mixed/")).await.unwrap_err();
     assert!(mixed.to_string().contains(".csv, .csv.gz"), "{mixed}");
 

@@ -10,6 +10,7 @@ use datafusion::functions_aggregate::expr_fn::{avg, count};
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::{col, lit};
 use icefield_core::ErrorKind;
+use icefield_engine::ops::DataFrameExt;
 use icefield_engine::transform::column;
 use icefield_engine::{Pipeline, Transform};
 
@@ -158,4 +159,71 @@ async fn prices_of(session: &icefield_engine::Session) -> Vec<String> {
         .transform(prices())
         .transform(mart());
     text_rows(&pipeline.output("mart").await.unwrap().collect().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cached_transform_over_a_join_of_several_files_ends() {
+    let session = icefield_engine::Session::builder().parallelism(4).build().unwrap();
+    for name in ["orders", "customers"] {
+        for file in 0..4 {
+            let rows = format!(
+                "SELECT value AS id, 'a text that is longer than a view' AS {name}_note FROM range({}, {})",
+                file * 50,
+                file * 50 + 50
+            );
+            let rows = session.sql(&rows).await.unwrap();
+            rows.append_to(&session, format!("j.{name}")).create_with(|t| t).await.unwrap();
+        }
+    }
+    let note = |name: &str| [column("id", DataType::Int64), column(format!("{name}_note"), DataType::Utf8)];
+    let enriched = Transform::new("enriched", |inputs| {
+        let (orders, customers) = (inputs.get("j.orders")?, inputs.get("j.customers")?);
+        let joined = orders.join(customers, datafusion::common::JoinType::Inner, &["id"], &["id"], None)?;
+        joined.select(vec![col("j.orders.id"), col("customers_note")])
+    })
+    .input("j.orders", note("orders"))
+    .input("j.customers", note("customers"))
+    .cache();
+    let other =
+        Transform::new("other", |inputs| inputs.get("enriched")).input("enriched", note("customers")).cache();
+    let pipeline = Pipeline::new(&session).transform(enriched).transform(other);
+    // Two that are asked for at the same time share the one run.
+    let both = async { tokio::join!(pipeline.output("enriched"), pipeline.output("other")) };
+    let (enriched, other) = tokio::time::timeout(std::time::Duration::from_secs(60), both).await.unwrap();
+    assert_eq!(enriched.unwrap().count().await.unwrap(), 200);
+    assert_eq!(other.unwrap().count().await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cached_rows_are_counted_once_and_given_back() {
+    let session = icefield_engine::Session::builder().parallelism(4).memory_budget(64 << 20).build().unwrap();
+    let pool = session.context().runtime_env().memory_pool.clone();
+    let lake = &session;
+    let text = |of: &'static str| {
+        let rows = format!("SELECT value AS id, repeat('x', {of}) AS note FROM range(0, 20000)");
+        async move { lake.sql(&rows).await.unwrap() }
+    };
+    let cached = |name: &str| {
+        Transform::new(name, |inputs| inputs.get("rows"))
+            .input("rows", [column("id", DataType::Int64), column("note", DataType::Utf8)])
+            .cache()
+    };
+    let before = pool.reserved();
+    {
+        let pipeline = Pipeline::new(&session).frame("rows", text("100").await).transform(cached("small"));
+        assert_eq!(pipeline.output("small").await.unwrap().count().await.unwrap(), 20_000);
+        let held = pool.reserved() - before;
+        assert!((2_000_000..8_000_000).contains(&held), "{held}");
+    }
+    assert_eq!(pool.reserved(), before);
+    let pipeline = Pipeline::new(&session).frame("rows", text("10000").await).transform(cached("large"));
+    let error = pipeline.output("large").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{error}");
+    // What operators hold in tasks of their own goes a moment later.
+    let given_back = async {
+        while pool.reserved() != before {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), given_back).await.unwrap();
 }

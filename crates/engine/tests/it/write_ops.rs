@@ -353,3 +353,24 @@ async fn a_created_table_keeps_its_last_metadata_files_only() {
     assert_eq!(created.core().property("write.metadata.delete-after-commit.enabled"), Some("true"));
     assert_eq!(created.core().property("write.metadata.previous-versions-max"), Some("100"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_that_add_columns_at_the_same_time_all_succeed() {
+    let lake = Lake::open().await;
+    let append = |writer: i64| {
+        let rows = batch(vec![("id", longs([writer])), (format!("c{writer}").as_str(), longs([writer]))]);
+        lake.frame(&[rows])
+            .append_to(&lake.session, "many.t")
+            .create_with(|t| t)
+            .evolve_schema()
+            .into_future()
+    };
+    for outcome in join_all((0..8).map(append)).await {
+        outcome.unwrap();
+    }
+    let table = lake.session.table("many.t").await.unwrap();
+    assert_eq!(table.core().schema().as_struct().fields().len(), 9);
+    let counts =
+        crate::scan_support::rows(&lake.session, "SELECT count(*), count(c0), sum(c7) FROM many.t").await;
+    assert_eq!(counts, ["8|1|7"]);
+}

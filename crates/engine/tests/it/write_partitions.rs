@@ -267,3 +267,17 @@ async fn partition_columns_of_any_name_are_read_by_every_engine() {
         let _ = Referee::new().check(core.metadata_location(), Pick::Current, &expected).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dynamic_overwrite_replaces_an_unpartitioned_table_whole() {
+    let lake = Lake::open().await;
+    let rows = lake.frame(&[batch(vec![("id", longs([1, 2, 3]))])]);
+    let partitioned =
+        rows.append_to(&lake.session, "was.t").create_with(|t| t.partition_by([identity("id")]));
+    partitioned.await.unwrap().table.update_spec().clear().await.unwrap();
+    let row = lake.frame(&[batch(vec![("id", longs([9]))])]);
+    row.clone().append_to(&lake.session, "was.t").await.unwrap();
+    // Whatever spec its files are of.
+    let report = row.overwrite(&lake.session, "was.t").dynamic_partitions().await.unwrap();
+    assert_eq!(content(report.table.core()).await.rows, 1);
+}

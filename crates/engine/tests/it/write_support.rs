@@ -77,3 +77,10 @@ pub(crate) fn batch(columns: Vec<(&str, arrow::array::ArrayRef)>) -> RecordBatch
 pub(crate) fn longs(values: impl IntoIterator<Item = i64>) -> arrow::array::ArrayRef {
     Arc::new(arrow::array::Int64Array::from_iter_values(values))
 }
+
+/// The rows of a query as text, sorted.
+pub(crate) async fn sorted_rows(session: &Session, query: &str) -> Vec<String> {
+    let mut rows = crate::scan_support::rows(session, query).await;
+    rows.sort();
+    rows
+}

@@ -1,0 +1,133 @@
+//! The tables that a plan's rows come from, each as it was when it was looked at.
+//!
+//! An operation that replaces rows is validated from what its input read: a table handle is a look at a table, and whatever
+//! was committed after the oldest look that an input holds, the input has not seen. The plan of a DataFrame names its tables,
+//! whatever stands between (views, subqueries, joins, unions, aliases, cached transforms). A plan whose rows were copied into
+//! memory does not: there the caller says what they were made from.
+
+use std::borrow::Cow;
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::DefaultTableSource;
+use datafusion::logical_expr::{LogicalPlan, TableSource};
+use icefield_core::table::MAIN_BRANCH;
+use icefield_core::{AsOf, Error, Result, Table as CoreTable};
+
+use crate::changes::FileRows;
+use crate::scan::IcebergTable;
+use crate::transform::Cached;
+
+/// A table as somebody saw it.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    table: CoreTable,
+    /// The snapshot that is read, if there is one.
+    snapshot: Option<i64>,
+}
+
+impl Look {
+    pub(crate) fn new(table: &CoreTable, as_of: &AsOf) -> Self {
+        let snapshot = table.snapshot_as_of(as_of).ok().flatten().map(|snapshot| snapshot.snapshot_id());
+        Self { table: table.clone(), snapshot }
+    }
+
+    /// The last snapshot of a branch that the look shows. History that is read on purpose (an id, a tag, a time) is no older a
+    /// look than the handle that it was read through. Where the branch is not there yet, it is what was read.
+    fn head(&self, branch: &str) -> Option<i64> {
+        let head = self.table.metadata().snapshot_for_ref(branch).map(|snapshot| snapshot.snapshot_id());
+        if branch == MAIN_BRANCH { head } else { head.or(self.snapshot) }
+    }
+}
+
+/// The looks that a plan holds, or that a caller told.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Looks(Vec<Look>);
+
+impl Looks {
+    /// The tables that a plan reads.
+    pub(crate) fn of(plan: &LogicalPlan) -> DfResult<Self> {
+        let mut looks = Vec::new();
+        collect(plan, &mut looks)?;
+        Ok(Self(looks))
+    }
+
+    pub(crate) fn add(&mut self, look: Look) {
+        self.0.push(look);
+    }
+
+    pub(crate) fn and(mut self, others: Self) -> Self {
+        self.0.extend(others.0);
+        self
+    }
+
+    /// The snapshot of a branch of `table` that an operation is validated from: the oldest that the looks at the table show,
+    /// `Some(None)` where the branch had none. `None` without a look at the table. A table that was opened from a metadata
+    /// file is history on purpose, and no look.
+    ///
+    /// # Errors
+    /// [`Conflict`](icefield_core::ErrorKind::Conflict) for a look at another table, that had the name before.
+    pub(crate) fn start(&self, table: &CoreTable, branch: &str) -> Result<Option<Option<i64>>> {
+        let uuid = table.metadata().uuid();
+        let mut mine = Vec::new();
+        for look in self.0.iter().filter(|look| !look.table.is_read_only()) {
+            if look.table.metadata().uuid() == uuid {
+                mine.push(look);
+            } else if look.table.ident() == table.ident() {
+                let message = "the rows were read from a table that was dropped since, and created anew under the same name; load \
+                               it again and run the operation again";
+                return Err(Error::conflict(message).with("table", table.ident()));
+            }
+        }
+        let newest = mine.iter().map(|look| &look.table).chain([table]).max_by_key(|table| {
+            let metadata = table.metadata();
+            (metadata.last_sequence_number(), metadata.last_updated_ms())
+        });
+        let newest = newest.unwrap_or(table);
+        let heads = mine.iter().map(|look| look.head(branch));
+        Ok(heads.max_by_key(|head| age(newest, branch, *head)))
+    }
+}
+
+/// How many snapshots a branch has since; what it has not is older than all.
+fn age(table: &CoreTable, branch: &str, snapshot: Option<i64>) -> usize {
+    let Some(head) = table.metadata().snapshot_for_ref(branch) else {
+        return usize::from(snapshot.is_some());
+    };
+    let mut ids = table.ancestors(head.snapshot_id()).map(|ancestor| ancestor.snapshot_id());
+    match snapshot {
+        Some(id) => ids.position(|ancestor| ancestor == id).unwrap_or(usize::MAX),
+        None => ids.count(),
+    }
+}
+
+fn collect(plan: &LogicalPlan, looks: &mut Vec<Look>) -> DfResult<()> {
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            collect_source(scan.source.as_ref(), looks)?;
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+fn collect_source(source: &dyn TableSource, looks: &mut Vec<Look>) -> DfResult<()> {
+    if let Some(source) = source.downcast_ref::<DefaultTableSource>() {
+        collect_provider(source.table_provider.as_ref(), looks)?;
+    }
+    Ok(())
+}
+
+fn collect_provider(provider: &dyn TableProvider, looks: &mut Vec<Look>) -> DfResult<()> {
+    if let Some(table) = provider.downcast_ref::<IcebergTable>() {
+        looks.push(Look::new(table.table(), table.as_of()));
+    } else if let Some(rows) = provider.downcast_ref::<FileRows>() {
+        looks.push(Look::new(rows.table(), &AsOf::Current));
+    } else if let Some(cached) = provider.downcast_ref::<Cached>() {
+        looks.extend(cached.looks().0.iter().cloned());
+    } else if let Some(plan) = provider.get_logical_plan().map(Cow::into_owned) {
+        collect(&plan, looks)?;
+    }
+    Ok(())
+}
