@@ -10,6 +10,7 @@ mod looks;
 mod memory;
 mod metadata_tables;
 pub mod ops;
+mod rules;
 pub mod scan;
 pub mod session;
 pub mod table;

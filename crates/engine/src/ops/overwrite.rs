@@ -20,6 +20,7 @@ use super::report::WriteReport;
 use super::stage::{Spec, run, write_methods};
 use crate::error::from_datafusion;
 use crate::looks::Look;
+use crate::rules::{with_exact_times, with_whole_casts};
 use crate::scan::exact_filter;
 use crate::session::Session;
 use crate::table::Table;
@@ -79,7 +80,9 @@ impl IntoFilter for Expr {
             .with_config_options(Arc::clone(session.context().state().config_options()))
             .build();
         let simplifier = ExprSimplifier::new(context);
-        let typed = simplifier.coerce(self.clone(), &columns).and_then(|expr| simplifier.simplify(expr));
+        let typed = with_exact_times(self.clone(), &columns)
+            .and_then(|expr| simplifier.coerce(expr, &columns))
+            .and_then(|expr| simplifier.simplify(with_whole_casts(expr, &columns)?));
         exact_filter(&typed.map_err(from_datafusion)?, table.schema()).ok_or_else(|| {
             let message =
                 "the condition is not one that whole files can be tested with; compare columns with values";

@@ -2,7 +2,8 @@
 //!
 //! DataFusion's Parquet source asks for this once a file's schema is known, for the projection, the filters and the
 //! dynamic filters alike, and prunes row groups and pages with the result. So a renamed column is a plain column of
-//! another name, a promoted one a cast (which DataFusion turns into a cast of the literal), and an absent one a constant.
+//! another name, a promoted one a cast (which DataFusion turns into a cast of the literal, so that only one that keeps all
+//! values apart may be one), and an absent one a constant.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,12 +22,14 @@ use iceberg::spec::MappedField;
 use icefield_core::Error;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
+use super::deletes::KEY_PREFIX;
 use super::hidden::Hidden;
 use super::metadata_columns::{Constants, FIRST_ROW_ID, LAST_UPDATED_ID, ROW_ID};
 use super::positions::{POS_COLUMN, POS_ID};
-use super::reshape::{Reshaped, Shape, constant, plan};
+use super::reshape::{Reading, Reshaped, Shape, constant, plan};
 use super::schema::{ReadSchema, field_id, require_carried};
 use crate::error::to_datafusion;
+use crate::rules::keeps_all;
 
 /// The key in a file's schema metadata under which the reader leaves the file's location, for errors.
 pub(super) const FILE_KEY: &str = "icefield.file";
@@ -195,11 +198,16 @@ impl FieldIdAdapter {
         if physical.data_type() == to.data_type() {
             return Ok(column);
         }
-        let shape = plan(from, to, &self.schema.defaults, self.own_ids).map_err(|e| self.about(to, e))?;
+        // Keys of deletes are optional at every level.
+        let schema = Some(self.schema.iceberg.as_ref()).filter(|_| !to.name().starts_with(KEY_PREFIX));
+        let reading = Reading { defaults: &self.schema.defaults, schema, own_ids: self.own_ids };
+        let shape = plan(from, to, reading).map_err(|e| self.about(to, e))?;
         let target = Arc::new(to.clone());
         Ok(match shape {
             Shape::Same => column,
-            Shape::Cast(_) => Arc::new(CastExpr::new_with_target_field(column, target, None)),
+            Shape::Cast(_) if keeps_all(physical.data_type(), to.data_type()) => {
+                Arc::new(CastExpr::new_with_target_field(column, target, None))
+            }
             shape => Arc::new(Reshaped::new(column, shape, target)),
         })
     }

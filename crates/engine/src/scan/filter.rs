@@ -2,17 +2,22 @@
 //!
 //! A translation may match more rows than its expression, never fewer: what has no translation is left out of an AND and
 //! takes an OR with it. It may be negated only where it is exact.
+//!
+//! A comparison of a column's cast, or of a function that keeps its order, is one of the column with the ends of a range. Of
+//! a field inside a struct nothing is said of NULL: writers do not agree on how to count it below a struct that is NULL.
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
-use datafusion::logical_expr::expr::{InList, Like, ScalarFunction};
+use datafusion::logical_expr::expr::{Alias, Cast, InList, Like, ScalarFunction};
 use datafusion::logical_expr::{Between, BinaryExpr, Expr, Operator};
 use iceberg::spec::{NestedFieldRef, PrimitiveType, Schema, Type};
 use icefield_core::filter::{Filter, Test};
-use icefield_core::format::foreign_kind;
+use icefield_core::format::{arrow_field, foreign_kind};
 
 use super::value::datum;
+use crate::rules::{Origin, origin, result_type, value_of};
 
 /// A filter, and whether it matches just what its expression matches.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +86,7 @@ pub(super) fn translate(expr: &Expr, schema: &Schema) -> Option<Translated> {
             ("isnan", [column]) => test(column, schema, |of| {
                 matches!(of, PrimitiveType::Float | PrimitiveType::Double).then_some(Test::IsNan)
             }),
+            ("get_field", _) => is_bool(expr, true, schema),
             _ => None,
         },
         _ => None,
@@ -106,15 +112,22 @@ fn binary(left: &Expr, op: Operator, right: &Expr, schema: &Schema) -> Option<Tr
         Operator::And => and(translate(left, schema), translate(right, schema)),
         Operator::Or => {
             let (l, r) = (translate(left, schema)?, translate(right, schema)?);
-            Some(Translated { filter: Filter::Or(vec![l.filter, r.filter]), exact: l.exact && r.exact })
+            or(l, r)
         }
         _ => comparison(left, op, right, schema).or_else(|| comparison(right, op.swap()?, left, schema)),
     }
 }
 
-fn comparison(column: &Expr, op: Operator, value: &Expr, schema: &Schema) -> Option<Translated> {
+fn comparison(of: &Expr, op: Operator, value: &Expr, schema: &Schema) -> Option<Translated> {
     let Expr::Literal(value, _) = value else { return None };
-    test(column, schema, |of| {
+    compared(of, op, value, schema)
+}
+
+fn compared(of: &Expr, op: Operator, value: &ScalarValue, schema: &Schema) -> Option<Translated> {
+    if place_of(of, schema).is_none() {
+        return through(of, op, value, schema);
+    }
+    test(of, schema, |of| {
         let value = datum(value, of)?;
         Some(match op {
             Operator::Eq => Test::Eq(value),
@@ -128,21 +141,59 @@ fn comparison(column: &Expr, op: Operator, value: &Expr, schema: &Schema) -> Opt
     })
 }
 
-fn in_list(column: &Expr, list: &[Expr], not: bool, schema: &Schema) -> Option<Translated> {
+/// A comparison of what a cast or a function makes of a column, as one of the column.
+fn through(of: &Expr, op: Operator, value: &ScalarValue, schema: &Schema) -> Option<Translated> {
+    let Origin { of, from, range } = origin(of, value, |expr| type_of(expr, schema))?;
+    // An end that is no value of the type is below all of them or above.
+    let end = |op, count| match value_of(count, &from) {
+        Some(value) => compared(of, op, &value, schema),
+        None if (op == Operator::Lt) == (count > 0) => Translated::wider(Filter::True),
+        None => Translated::wider(Filter::False),
+    };
+    let from_first = || end(Operator::GtEq, range.first);
+    let before_end = || end(Operator::Lt, range.end);
+    let before_first = || end(Operator::Lt, range.first);
+    let from_end = || end(Operator::GtEq, range.end);
+    match op {
+        Operator::Eq => and(from_first(), before_end()),
+        Operator::NotEq => or(before_first()?, from_end()?),
+        Operator::Lt => before_first(),
+        Operator::LtEq => before_end(),
+        Operator::Gt => from_end(),
+        Operator::GtEq => from_first(),
+        _ => None,
+    }
+}
+
+fn or(left: Translated, right: Translated) -> Option<Translated> {
+    let filter = Filter::Or(vec![left.filter, right.filter]);
+    Some(Translated { filter, exact: left.exact && right.exact })
+}
+
+fn in_list(of: &Expr, list: &[Expr], not: bool, schema: &Schema) -> Option<Translated> {
+    let values: Option<Vec<&ScalarValue>> = list
+        .iter()
+        .map(|item| match item {
+            Expr::Literal(value, _) => Some(value),
+            _ => None,
+        })
+        .collect();
     // A NULL among the values is never equal to anything, but makes every NOT IN unknown.
-    let nulls = list.iter().any(|item| matches!(item, Expr::Literal(value, _) if value.is_null()));
-    let translated = test(column, schema, |of| {
-        let values = list.iter().filter(|item| !matches!(item, Expr::Literal(value, _) if value.is_null()));
-        let values: Option<Vec<_>> = values
-            .map(|item| match item {
-                Expr::Literal(value, _) => datum(value, of),
-                _ => None,
-            })
-            .collect();
-        let values = values?;
-        Some(if not { Test::NotIn(values) } else { Test::In(values) })
-    })?;
-    if nulls { Translated::wider(translated.filter) } else { Some(translated) }
+    let (nulls, values): (Vec<_>, Vec<_>) = values?.into_iter().partition(|value| value.is_null());
+    let translated = if place_of(of, schema).is_some() {
+        test(of, schema, |of| {
+            let values = values.iter().map(|value| datum(value, of)).collect::<Option<Vec<_>>>()?;
+            Some(if not { Test::NotIn(values) } else { Test::In(values) })
+        })?
+    } else {
+        let op = if not { Operator::NotEq } else { Operator::Eq };
+        let each = values.into_iter().map(|value| compared(of, op, value, schema));
+        let each = each.collect::<Option<Vec<_>>>()?;
+        let exact = each.iter().all(|one| one.exact) && !each.is_empty();
+        let filters = each.into_iter().map(|one| one.filter).collect();
+        Translated { filter: if not { Filter::And(filters) } else { Filter::Or(filters) }, exact }
+    };
+    if nulls.is_empty() { Some(translated) } else { Translated::wider(translated.filter) }
 }
 
 fn starts_like(like: &Like, schema: &Schema) -> Option<Translated> {
@@ -177,18 +228,58 @@ fn test(
     schema: &Schema,
     of_type: impl FnOnce(&PrimitiveType) -> Option<Test>,
 ) -> Option<Translated> {
-    let field = column_of(column, schema)?;
+    let Place { field, inside } = place_of(column, schema)?;
     let Type::Primitive(of) = field.field_type.as_ref() else { return None };
     if foreign_kind(of).is_some() {
         return None;
     }
-    Translated::exact(Filter::Test(field.id, of_type(of)?))
+    let test = of_type(of)?;
+    if !inside {
+        return Translated::exact(Filter::Test(field.id, test));
+    }
+    match test {
+        Test::IsNull | Test::NotNull => None,
+        test => Translated::wider(Filter::Test(field.id, test)),
+    }
 }
 
-fn column_of<'a>(expr: &Expr, schema: &'a Schema) -> Option<&'a NestedFieldRef> {
+/// A column, or a field inside of structs.
+struct Place<'a> {
+    field: &'a NestedFieldRef,
+    inside: bool,
+}
+
+fn place_of<'a>(expr: &Expr, schema: &'a Schema) -> Option<Place<'a>> {
+    let named = |fields: &'a [NestedFieldRef], name: &str| fields.iter().find(|field| field.name == name);
     match expr {
-        Expr::Column(column) => schema.as_struct().fields().iter().find(|field| field.name == column.name),
+        Expr::Column(column) => {
+            let field = named(schema.as_struct().fields(), &column.name)?;
+            Some(Place { field, inside: false })
+        }
+        Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() == "get_field" => {
+            let (of, names) = args.split_first()?;
+            let mut field = place_of(of, schema)?.field;
+            for name in names {
+                let (Expr::Literal(name, _), Type::Struct(inner)) = (name, field.field_type.as_ref()) else {
+                    return None;
+                };
+                field = named(inner.fields(), name.try_as_str()??)?;
+            }
+            Some(Place { field, inside: true })
+        }
         _ => None,
+    }
+}
+
+/// The type of an expression that a filter can be seen through.
+fn type_of(expr: &Expr, schema: &Schema) -> Option<DataType> {
+    match expr {
+        Expr::Alias(Alias { expr, .. }) => type_of(expr, schema),
+        Expr::Cast(Cast { field, .. }) => Some(field.data_type().clone()),
+        Expr::ScalarFunction(ScalarFunction { func, args }) if func.name() != "get_field" => {
+            result_type(func, args, |expr| type_of(expr, schema))
+        }
+        _ => Some(arrow_field(place_of(expr, schema)?.field).ok()?.data_type().clone()),
     }
 }
 

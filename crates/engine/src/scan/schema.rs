@@ -12,6 +12,7 @@ use icefield_core::{Error, ErrorKind, Result, Table};
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
 use super::value::scalar;
+use crate::variant::is_variant;
 use datafusion::common::ScalarValue;
 
 /// The keys in a field's metadata that say of a column that can't be carried which part of it that is, and its type.
@@ -39,7 +40,7 @@ impl ReadSchema {
     /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) for a name mapping that can't be parsed.
     pub(super) fn new(table: &Table, schema: &Arc<Schema>, views: bool) -> Result<Self> {
         let fields = schema.as_struct().fields().iter().map(|field| {
-            let field = Arc::new(column(field)?);
+            let field = Arc::new(nullable_inside(&column(field)?));
             Ok(if views { with_view(&field) } else { field })
         });
         let arrow = Arc::new(ArrowSchema::new(fields.collect::<Result<Vec<_>>>()?));
@@ -73,6 +74,29 @@ impl ReadSchema {
         let ids = floats.filter_map(|field| field_id(field));
         ids.filter(|id| claims::nan_count(file, *id) != Some(0)).collect()
     }
+}
+
+/// A column with everything inside it nullable: what is required there is NULL wherever something around it is, and Arrow
+/// and DataFusion take a field that is not nullable for one that never is. Keys of maps are never NULL.
+fn nullable_inside(field: &Field) -> Field {
+    let inside = |field: &FieldRef| Arc::new(nullable_inside(field).with_nullable(true));
+    let data_type = match field.data_type() {
+        // Its parts are its own.
+        DataType::Struct(_) if is_variant(field) => return field.clone(),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inside).collect()),
+        DataType::List(element) => DataType::List(inside(element)),
+        DataType::Map(entries, sorted) => match entries.data_type() {
+            DataType::Struct(fields) => {
+                let key = fields.iter().take(1).map(|key| Arc::new(nullable_inside(key)));
+                let fields = key.chain(fields.iter().skip(1).map(inside)).collect();
+                let entries = entries.as_ref().clone().with_data_type(DataType::Struct(fields));
+                DataType::Map(Arc::new(entries), *sorted)
+            }
+            _ => return field.clone(),
+        },
+        _ => return field.clone(),
+    };
+    field.clone().with_data_type(data_type)
 }
 
 fn with_view(field: &FieldRef) -> FieldRef {

@@ -7,7 +7,6 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::optimizer::Analyzer;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use icefield_core::catalog::{Catalog, MemoryCatalog};
@@ -19,6 +18,7 @@ use super::{Inner, Session, sql_catalog};
 use crate::error::from_datafusion;
 use crate::insert::ExactInserts;
 use crate::memory::{SharedMemoryPool, default_budget, with_room_to_merge};
+use crate::rules;
 use crate::scan::{ScanCaches, with_ordered_scans};
 use crate::variant;
 
@@ -178,7 +178,7 @@ impl SessionBuilder {
         let mut config = with_room_to_merge(config, memory_budget);
         config.options_mut().sql_parser.collect_spans = true;
         let views = config.options().execution.parquet.schema_force_view_types;
-        let mut analyzer = Analyzer::new().rules;
+        let mut analyzer = rules::analyzer_rules();
         analyzer.insert(0, Arc::new(ExactInserts));
         let state = SessionStateBuilder::new()
             .with_config(config)
@@ -188,7 +188,8 @@ impl SessionBuilder {
             .with_physical_optimizer_rules(with_ordered_scans(PhysicalOptimizer::new().rules))
             .build();
         let context = SessionContext::new_with_state(state);
-        variant::functions().into_iter().for_each(|function| context.register_udf(function));
+        let functions = variant::functions().into_iter().chain(rules::functions());
+        functions.for_each(|function| context.register_udf(function));
         let caches = Arc::new(ScanCaches::new(cache).with_view_types(views));
         let names = Arc::<sql_catalog::Names>::default();
         let inner = Arc::new_cyclic(|session| {

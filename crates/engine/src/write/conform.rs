@@ -9,8 +9,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray, make_array,
-    new_null_array,
+    Array, ArrayRef, AsArray, Int32Array, ListArray, MapArray, RecordBatch, RecordBatchOptions, StructArray,
+    make_array, new_null_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast_with_options};
@@ -400,18 +400,19 @@ impl Step {
             Step::List(step, element, field) => {
                 let array = array.as_list::<i32>();
                 let path = join(parent, name);
-                let (offsets, values) = compact(array.offsets(), array.values());
+                let nulls = NullBuffer::union(array.nulls(), parents);
+                let (offsets, values) = compact(array.offsets(), array.values(), nulls.as_ref())?;
                 let values = step.apply(&path, "element", &values, None)?;
                 check_required(&path, element, &values, None)?;
-                let nulls = NullBuffer::union(array.nulls(), parents);
                 let made = ListArray::try_new(field.clone(), offsets, values, nulls).map_err(unfit)?;
                 Ok(Arc::new(made))
             }
             Step::Map(key, value, value_field, entries) => {
                 let array = array.as_map();
                 let path = join(parent, name);
-                let (offsets, keys) = compact(array.offsets(), array.keys());
-                let (_, values) = compact(array.offsets(), array.values());
+                let nulls = NullBuffer::union(array.nulls(), parents);
+                let (offsets, keys) = compact(array.offsets(), array.keys(), nulls.as_ref())?;
+                let (_, values) = compact(array.offsets(), array.values(), nulls.as_ref())?;
                 let keys = key.apply(&path, "key", &keys, None)?;
                 let values = value.apply(&path, "value", &values, None)?;
                 check_required(&path, value_field, &values, None)?;
@@ -419,7 +420,6 @@ impl Step {
                     return Err(Error::internal("a map's entries are no struct").with("column", path));
                 };
                 let pairs = StructArray::try_new(fields.clone(), vec![keys, values], None).map_err(unfit)?;
-                let nulls = NullBuffer::union(array.nulls(), parents);
                 let made = MapArray::try_new(entries.clone(), offsets, pairs, nulls, false).map_err(unfit)?;
                 Ok(Arc::new(made))
             }
@@ -437,18 +437,30 @@ fn masked(array: &ArrayRef, parents: Option<&NullBuffer>) -> Result<ArrayRef, ar
     Ok(make_array(array.to_data().into_builder().nulls(nulls).build()?))
 }
 
-/// The values that a list's offsets reach, and the offsets into them.
-fn compact(offsets: &OffsetBuffer<i32>, values: &ArrayRef) -> (OffsetBuffer<i32>, ArrayRef) {
+/// The values of the lists that are not NULL, and the offsets into them. What a NULL list's offsets reach is not data.
+fn compact(
+    offsets: &OffsetBuffer<i32>,
+    values: &ArrayRef,
+    nulls: Option<&NullBuffer>,
+) -> Result<(OffsetBuffer<i32>, ArrayRef)> {
+    let is_hidden = |row: usize| nulls.is_some_and(|nulls| nulls.is_null(row));
+    let ranges = || offsets.windows(2).map(|ends| ends[0]..ends[1]).enumerate();
+    if ranges().any(|(row, range)| is_hidden(row) && !range.is_empty()) {
+        let kept = || ranges().map(|(row, range)| if is_hidden(row) { 0..0 } else { range });
+        let offsets = OffsetBuffer::from_lengths(kept().map(|range| range.len()));
+        let places = Int32Array::from_iter_values(kept().flatten());
+        return Ok((offsets, arrow::compute::take(values, &places, None)?));
+    }
     let (first, last) = match (offsets.first(), offsets.last()) {
         (Some(first), Some(last)) => (*first, *last),
         _ => (0, 0),
     };
     let values = values.slice(first as usize, (last - first) as usize);
     if first == 0 {
-        return (offsets.clone(), values);
+        return Ok((offsets.clone(), values));
     }
     let moved: ScalarBuffer<i32> = offsets.iter().map(|offset| offset - first).collect();
-    (OffsetBuffer::new(moved), values)
+    Ok((OffsetBuffer::new(moved), values))
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 mod changes;
 mod changes_deletes;
 mod create_as;
+mod expressions;
+mod expressions_nested;
+mod expressions_pruning;
 mod foreign_types;
 mod inserts;
 mod metadata_file;

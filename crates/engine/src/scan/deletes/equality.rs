@@ -32,6 +32,8 @@ const BYTES_PER_KEY: usize = 48;
 /// The id of the hidden column of classes. Real columns have ids above 0.
 pub(in crate::scan) const CLASS_ID: i32 = -1;
 const CLASS_NAME: &str = "__icefield_deletes";
+/// What the names of the hidden columns of keys begin with.
+pub(in crate::scan) const KEY_PREFIX: &str = "__icefield_key_";
 
 /// The equality deletes of a scan.
 pub(in crate::scan) struct EqualityDeletes {
@@ -173,7 +175,7 @@ impl<'a> Planner<'a> {
         for id in &ids {
             let column = key_column(self.table, *id)?;
             collect_defaults(std::slice::from_ref(&column), &mut defaults)?;
-            hidden.push(arrow_field(&column)?.with_name(format!("__icefield_key_{id}")));
+            hidden.push(arrow_field(&column)?.with_name(format!("{KEY_PREFIX}{id}")));
         }
         hidden.push(class_field());
         let group = |(columns, files): (Vec<i32>, Vec<LiveFile>)| Group {

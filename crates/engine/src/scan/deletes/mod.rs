@@ -33,7 +33,7 @@ use super::plan::check_format;
 use super::schema::ReadSchema;
 use crate::error::from_datafusion;
 
-pub(super) use equality::{CLASS_ID, EqualityDeletes};
+pub(super) use equality::{CLASS_ID, EqualityDeletes, KEY_PREFIX};
 pub(super) use exec::EqualityDeleteExec;
 pub(super) use morsels::morselizer;
 pub(crate) use parts::identity;
