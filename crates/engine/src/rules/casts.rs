@@ -61,12 +61,12 @@ pub(super) fn preimage(from: &DataType, to: &DataType, value: &ScalarValue) -> O
 }
 
 /// A cast of an expression of type `from` as it is, or as a function where it has to be kept whole.
-pub(super) fn kept_whole(expr: Expr, from: &DataType, to: &DataType, tried: bool) -> Option<Expr> {
+pub(super) fn kept_whole(expr: &Expr, from: &DataType, to: &DataType, tried: bool) -> Option<Expr> {
     if !loses(from, to) || matches!(expr, Expr::Literal(..)) {
         return None;
     }
     let function = ScalarUDF::new_from_impl(WholeCast::new(to.clone(), tried));
-    Some(function.call(vec![expr]))
+    Some(function.call(vec![expr.clone()]))
 }
 
 /// Whether DataFusion may take a comparison of such a cast for one of what is cast, and would be wrong.

@@ -66,13 +66,13 @@ fn among(InList { expr, list, negated }: &InList, schema: &DFSchema) -> Option<E
     if exact.iter().all(Option::is_none) {
         return None;
     }
-    let mut equal = exact.into_iter().zip(list).map(|(exact, item)| match exact {
+    let equal = exact.into_iter().zip(list).map(|(exact, item)| match exact {
         Some(exact) => exact,
         None => expr.as_ref().clone().eq(item.clone()),
     });
+    let all: Vec<Expr> = equal.collect();
     // Literals of the list's own type are as good in a list, which is tested faster.
     let mut items = Vec::with_capacity(list.len());
-    let all: Vec<Expr> = equal.by_ref().collect();
     for one in &all {
         match one {
             Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) if left == expr => {

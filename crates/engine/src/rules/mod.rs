@@ -179,7 +179,7 @@ fn whole_casts(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     };
     // What has no type yet is none of a table's columns.
     let Ok(from) = inner.get_type(schema) else { return Ok(Transformed::no(expr)) };
-    Ok(match kept_whole(inner.as_ref().clone(), &from, field.data_type(), tried) {
+    Ok(match kept_whole(inner, &from, field.data_type(), tried) {
         Some(whole) => Transformed::yes(whole),
         None => Transformed::no(expr),
     })

@@ -4,11 +4,12 @@
 //! keys take rows, NULL among them, from the other; below OR and NOT its joins know true and false alone. Here they are made
 //! of EXISTS, which is never unknown.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
-use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, ExprSchema, Result, ScalarValue, TableReference};
 use datafusion::config::ConfigOptions;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::InSubquery;
@@ -21,6 +22,9 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::schema_of_inputs;
 
+/// What a subquery's column is called where it is compared: it may be of the same table as what it is compared with.
+const MEMBER: &str = "__icefield_member";
+
 /// Rewrites memberships in subqueries that may be unknown and where that is not the same as false.
 #[derive(Debug)]
 pub(super) struct UnknownIsUnknown;
@@ -31,6 +35,9 @@ impl AnalyzerRule for UnknownIsUnknown {
             let LogicalPlan::Filter(Filter { predicate, input, .. }) = &plan else {
                 return Ok(Transformed::no(plan));
             };
+            if share_a_table(predicate, input)? {
+                return Ok(Transformed::no(plan));
+            }
             let schema = schema_of_inputs(&plan)?;
             match rewritten(predicate, &schema)? {
                 Some(predicate) => {
@@ -45,6 +52,27 @@ impl AnalyzerRule for UnknownIsUnknown {
     fn name(&self) -> &str {
         "unknown_memberships"
     }
+}
+
+/// Whether a subquery of a condition reads a table that the rows come from, too. DataFusion confuses the two when such a
+/// subquery is one of EXISTS.
+fn share_a_table(condition: &Expr, input: &LogicalPlan) -> Result<bool> {
+    let own = tables(input)?;
+    condition.exists(|expr| match expr {
+        Expr::InSubquery(of) => Ok(!own.is_disjoint(&tables(&of.subquery.subquery)?)),
+        _ => Ok(false),
+    })
+}
+
+fn tables(plan: &LogicalPlan) -> Result<HashSet<TableReference>> {
+    let mut found = HashSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            found.insert(scan.table_name.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
 }
 
 /// A condition of which only what is true counts; `None` where nothing needs to change.
@@ -112,14 +140,16 @@ impl<'a> Parts<'a> {
         Ok(Some(Self { of, column, outer: outer.data }))
     }
 
-    /// The rows of the subquery for which a condition holds.
+    /// The rows of the subquery for which a condition on [`Parts::value`] holds.
     fn rows(&self, condition: Expr) -> Result<Arc<LogicalPlan>> {
         let subquery = self.of.subquery.subquery.as_ref().clone();
-        Ok(Arc::new(LogicalPlanBuilder::from(subquery).filter(condition)?.build()?))
+        let member = Expr::Column(self.column.clone()).alias(MEMBER);
+        let members = LogicalPlanBuilder::from(subquery).project(vec![member])?;
+        Ok(Arc::new(members.filter(condition)?.build()?))
     }
 
     fn value(&self) -> Expr {
-        Expr::Column(self.column.clone())
+        Expr::Column(Column::from_name(MEMBER))
     }
 
     fn equal(&self) -> Expr {
@@ -132,7 +162,7 @@ impl<'a> Parts<'a> {
         if !subquery.outer_ref_columns.is_empty() {
             return Ok(None);
         }
-        let (all, values) = (count(lit(1)), count(self.value()));
+        let (all, values) = (count(lit(1)), count(Expr::Column(self.column.clone())));
         let counted = LogicalPlanBuilder::from(subquery.subquery.as_ref().clone())
             .aggregate(Vec::<Expr>::new(), vec![all.alias("all_rows"), values.alias("all_values")])?;
         let (all, values) = (Column::from_name("all_rows"), Column::from_name("all_values"));
