@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use futures::TryStreamExt;
 use icefield::{Session, Table};
-use icefield_core::format::ContentFile;
+use icefield_core::format::{ContentFile, WantedStatistics};
 use icefield_engine::ops::DataFrameExt;
 use icefield_testkit::deletes::{commit_deletes, deletion_vectors, position_deletes, unpartitioned};
 use rand::rngs::StdRng;
@@ -101,7 +101,8 @@ async fn files(session: &Session, table: &Table) -> Vec<(String, u64)> {
     use icefield_engine::scan::plan_files;
     let snapshot = table.core().metadata().current_snapshot().unwrap();
     let filter = icefield_core::filter::Filter::True;
-    let planned = plan_files(table.core(), snapshot, &filter, session.scan_caches()).await.unwrap();
+    let (all, caches) = (WantedStatistics::All, session.scan_caches());
+    let planned = plan_files(table.core(), snapshot, &filter, &all, caches).await.unwrap();
     planned.data.iter().map(|file| (file.path().to_string(), file.file.record_count())).collect()
 }
 

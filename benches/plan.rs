@@ -18,7 +18,7 @@ use icefield::Session;
 use icefield_core::Table;
 use icefield_core::commit::Transaction;
 use icefield_core::filter::{Filter, Test};
-use icefield_core::format::ContentFile;
+use icefield_core::format::{ContentFile, WantedStatistics};
 use icefield_engine::ops::DataFrameExt;
 use icefield_engine::ops::partitioning::identity;
 use icefield_engine::scan::{ScanCaches, plan_files};
@@ -94,7 +94,7 @@ async fn main() {
 async fn plan(table: &Table, filter: &Filter, caches: &Arc<ScanCaches>, kept: &mut usize) -> f64 {
     let snapshot = table.metadata().current_snapshot().unwrap();
     let start = Instant::now();
-    let planned = plan_files(table, snapshot, filter, caches).await.unwrap();
+    let planned = plan_files(table, snapshot, filter, &WantedStatistics::None, caches).await.unwrap();
     let milliseconds = start.elapsed().as_secs_f64() * 1000.0;
     *kept = planned.data.len();
     milliseconds

@@ -6,7 +6,7 @@ use std::error::Error;
 use iceberg::spec::{DataContentType, NestedFieldRef, Type};
 use icefield::prelude::*;
 use icefield_core::filter::Filter;
-use icefield_core::format::LiveFile;
+use icefield_core::format::{LiveFile, WantedStatistics};
 use icefield_engine::scan::plan_files;
 
 pub(crate) fn metadata(table: &Table) {
@@ -68,7 +68,8 @@ pub(crate) async fn files(table: &Table) -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     println!("\nfiles of snapshot {}", snapshot.snapshot_id());
-    let planned = plan_files(core, &snapshot, &Filter::True, table.session().scan_caches()).await?;
+    let (all, caches) = (WantedStatistics::All, table.session().scan_caches());
+    let planned = plan_files(core, &snapshot, &Filter::True, &all, caches).await?;
     let mut partitions = BTreeMap::<String, BTreeMap<&str, (usize, u64)>>::new();
     for live in planned.data.iter().chain(&planned.deletes) {
         let kind = match live.file.content_type() {

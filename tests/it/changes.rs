@@ -17,7 +17,7 @@ use icefield::prelude::*;
 use icefield_core::commit::{DeleteBy, Overwrite, Transaction};
 use icefield_core::deletes::{is_vector, load_deletion_vector};
 use icefield_core::filter::Filter;
-use icefield_core::format::{ContentFile, LiveFile};
+use icefield_core::format::{ContentFile, LiveFile, WantedStatistics};
 use icefield_engine::scan::{PlannedFile, PlannedFiles, plan_files, scan_files};
 use icefield_engine::write::{WriteOptions, write_data_files};
 use icefield_testkit::deletes::{Delta, commit_delta, deletion_vectors, equality_deletes, position_deletes};
@@ -101,7 +101,8 @@ impl History {
     async fn files(&self) -> PlannedFiles {
         let core = self.table.core();
         let snapshot = core.metadata().current_snapshot().unwrap().clone();
-        plan_files(core, &snapshot, &Filter::True, self.session.scan_caches()).await.unwrap()
+        let caches = self.session.scan_caches();
+        plan_files(core, &snapshot, &Filter::True, &WantedStatistics::All, caches).await.unwrap()
     }
 
     async fn append(&mut self) {

@@ -14,6 +14,7 @@ use icefield::evolve::{MetadataEdit, NewColumn, PartitionUpdate, SchemaUpdate, S
 use icefield::prelude::*;
 use icefield::{AsOf, ErrorKind};
 use icefield_core::filter::Filter;
+use icefield_core::format::WantedStatistics;
 use icefield_engine::scan::plan_files;
 use icefield_testkit::deletes::{commit_deletes, deletion_vectors, equality_deletes, position_deletes};
 use icefield_testkit::{content_hash, everything_schema, random_batches, reference_read};
@@ -124,7 +125,8 @@ impl History {
             return;
         }
         let caches = self.session.scan_caches();
-        let planned = plan_files(&table, snapshot, &Filter::True, caches).await.unwrap();
+        let planned =
+            plan_files(&table, snapshot, &Filter::True, &WantedStatistics::None, caches).await.unwrap();
         let has_vector = |path: &str| {
             planned.deletes.iter().any(|delete| delete.file.referenced_data_file().as_deref() == Some(path))
         };

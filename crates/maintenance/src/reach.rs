@@ -2,7 +2,8 @@
 //!
 //! Both expiry and orphan removal delete what is *not* reached, so the rules here err on the side of reaching. A file that
 //! a kept snapshot needs and that can't be read stops the walk with an error: nobody deletes on half a picture. Only what
-//! earlier metadata files name may be missing ([`Missing::Skip`]), since expiry has deleted it rightly.
+//! earlier metadata files name may be missing ([`Missing::Skip`]), since expiry has deleted it rightly, and only what is to be
+//! deleted itself may be broken ([`Missing::SkipUnreadable`]), since there is just less to delete then.
 //!
 //! A snapshot reaches the files that are *live* in it. An entry that marks a file as deleted reaches nothing: the file is
 //! needed by the snapshots that still hold it, and they say so themselves.
@@ -15,13 +16,13 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use iceberg::spec::{
     DataContentType, DataFileFormat, ManifestContentType, ManifestFile, SnapshotRef, TableMetadata,
 };
-use icefield_core::format::{load_manifest, load_manifest_list};
+use icefield_core::format::{ManifestReader, load_manifest_list};
 use icefield_core::storage::Storage;
 use icefield_core::{ErrorKind, Result};
 
 use crate::identity;
 
-/// Manifests and lists that are read at once, so that memory is bounded by this many manifests.
+/// Manifest lists and metadata files that are read at once.
 pub(crate) const READ_CONCURRENCY: usize = 8;
 
 /// The kinds of files that make up a table.
@@ -61,13 +62,16 @@ impl fmt::Display for FileKind {
     }
 }
 
-/// What to do about a file of metadata that does not exist.
+/// What to do about a file of metadata that does not exist, or that is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
     /// The table needs it: an error.
     Fail,
     /// It belonged to a snapshot that has been expired: it reaches nothing.
     Skip,
+    /// It belongs to a snapshot that goes, and so does one that is there and can't be parsed: whatever it reaches is not
+    /// among what is deleted.
+    SkipUnreadable,
 }
 
 /// The manifests of some snapshots, each once, by [`identity::key`].
@@ -112,13 +116,14 @@ impl Manifests {
             .filter(|(key, manifest)| want(key, manifest))
             .map(|(_, manifest)| manifest.clone())
             .collect();
-        let mut loads = stream::iter(chosen)
-            .map(|manifest| async move { present(load_manifest(storage, &manifest).await, missing) }.boxed())
-            .buffer_unordered(READ_CONCURRENCY);
-        while let Some(content) = loads.try_next().await? {
-            for file in content.into_iter().flat_map(|content| content.live) {
-                let kind = kind_of(file.file.content_type(), file.file.file_format());
-                visit(kind, file.path(), file.file.file_size_in_bytes());
+        let mut loads = ManifestReader::of_any_table(storage).each(chosen, |manifest| {
+            let mut files = Vec::new();
+            manifest.locations(|file| files.push(file))?;
+            Ok(files)
+        });
+        while let Some(files) = loads.next().await {
+            for file in present(files, missing)?.into_iter().flatten() {
+                visit(kind_of(file.content, file.format), &file.path, file.size);
             }
         }
         Ok(())
@@ -148,11 +153,14 @@ fn kind_of(content: DataContentType, format: DataFileFormat) -> FileKind {
     }
 }
 
-/// `None` for a file that does not exist, where that is allowed.
+/// `None` for a file that does not exist or is broken, where that is allowed.
 pub(crate) fn present<T>(loaded: Result<T>, missing: Missing) -> Result<Option<T>> {
     match loaded {
         Ok(value) => Ok(Some(value)),
-        Err(e) if missing == Missing::Skip && e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+        Err(e) => match (missing, e.kind()) {
+            (Missing::Skip | Missing::SkipUnreadable, ErrorKind::NotFound) => Ok(None),
+            (Missing::SkipUnreadable, ErrorKind::DataInvalid | ErrorKind::Unsupported) => Ok(None),
+            _ => Err(e),
+        },
     }
 }

@@ -239,7 +239,7 @@ pub async fn commit_delta(catalog: &dyn Catalog, table: &Table, delta: Delta) ->
     };
     let listed = load_manifest_list(table.storage(), parent).await.expect("a manifest list");
     for (at, manifest) in listed.into_iter().enumerate() {
-        let content = load_manifest(table.storage(), &manifest).await.expect("a manifest");
+        let content = load_manifest(table.storage(), table.metadata(), &manifest).await.expect("a manifest");
         if !content.live.iter().any(|live| is_gone(&live.file)) {
             manifests.push(manifest);
             continue;

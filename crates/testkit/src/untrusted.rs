@@ -5,13 +5,13 @@
 use futures::TryStreamExt;
 use futures::executor::block_on;
 use iceberg::spec::{
-    DataContentType, DataFileBuilder, DataFileFormat, ManifestContentType, ManifestFile, Struct, Type,
+    DataContentType, DataFileBuilder, DataFileFormat, ManifestContentType, ManifestFile, Struct,
 };
 use icefield_core::deletes::{load_deletion_vector, parse_deletion_vector};
 use icefield_core::filter::{FileMatcher, Filter, Test};
 use icefield_core::format::{
-    ContentReader, LiveFile, arrow_schema, human_partition_value, parse_manifest, parse_manifest_list,
-    parse_metadata,
+    ContentReader, LiveFile, Manifest, WantedStatistics, arrow_schema, human_partition_value,
+    parse_manifest_list, parse_metadata,
 };
 use icefield_core::storage::Storage;
 use icefield_core::{AsOf, Table};
@@ -63,12 +63,16 @@ pub fn manifest_list(bytes: &[u8]) {
 /// A manifest, of data files and of delete files.
 pub fn manifest(bytes: &[u8]) {
     for content in [ManifestContentType::Data, ManifestContentType::Deletes] {
-        let Ok(manifest) = parse_manifest(bytes, &listed(content)) else { continue };
-        let Ok(types) = manifest.spec.partition_type(&manifest.schema) else { continue };
+        let file = bytes::Bytes::copy_from_slice(bytes);
+        let Ok(manifest) = Manifest::parse(file, None, listed(content)) else { continue };
+        let _ = manifest.locations(drop);
+        let _ = manifest.entries(|_, _| Ok(()));
+        let _ = manifest.files(&WantedStatistics::of([1, 3]), |_, _| Ok(()));
+        let Ok(manifest) = manifest.content() else { continue };
         for live in manifest.live.iter().chain(&manifest.deleted) {
-            let fields = manifest.spec.fields().iter().zip(types.fields());
+            let fields = manifest.partition.spec().fields().iter().zip(manifest.partition.types());
             for ((field, of), value) in fields.zip(live.file.partition().fields()) {
-                let Type::Primitive(of) = &*of.field_type else { continue };
+                let Some(of) = of else { continue };
                 let _ = human_partition_value(field.transform, of, value.as_ref());
             }
         }

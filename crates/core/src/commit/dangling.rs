@@ -29,12 +29,12 @@ pub(super) async fn remove(
 ) -> Result<(Vec<ManifestFile>, usize)> {
     let (deletes, data): (Vec<ManifestFile>, Vec<ManifestFile>) =
         manifests.into_iter().partition(|manifest| manifest.content == ManifestContentType::Deletes);
-    let contents = load_all(store.storage(), &deletes).await?;
+    let contents = load_all(store.storage(), metadata, &deletes).await?;
     let files: Vec<&LiveFile> = contents.iter().flat_map(|content| &content.live).collect();
     let mut dangling: HashSet<_> = files.iter().copied().map(identity).collect();
     if !dangling.is_empty() {
         let index = DeleteIndex::new(files, metadata)?;
-        let mut loads = load_each(store.storage(), data.iter().cloned());
+        let mut loads = load_each(store.storage(), metadata, data.iter().cloned());
         while let Some(content) = loads.next().await? {
             for file in &content.live {
                 let applied = index.of(file);

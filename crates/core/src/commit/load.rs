@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use iceberg::spec::ManifestFile;
+use iceberg::spec::{ManifestFile, TableMetadata};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::format::{ManifestContent, load_manifest};
+use crate::format::{ManifestContent, ManifestReader};
 use crate::storage::Storage;
 
 /// The most manifests at work at once.
@@ -82,18 +82,23 @@ impl<T> Drop for Loads<T> {
 /// The contents of manifests, in order.
 pub(super) fn load_each(
     storage: &Storage,
+    metadata: &TableMetadata,
     manifests: impl IntoIterator<Item = ManifestFile>,
 ) -> Loads<ManifestContent> {
-    let storage = storage.clone();
+    let reader = ManifestReader::new(storage, metadata);
     Loads::new(manifests, move |manifest| {
-        let storage = storage.clone();
-        async move { load_manifest(&storage, &manifest).await }
+        let reader = reader.clone();
+        async move { reader.open(&manifest).await?.content() }
     })
 }
 
 /// Loads manifests whole, in their order.
-pub(super) async fn load_all(storage: &Storage, manifests: &[ManifestFile]) -> Result<Vec<ManifestContent>> {
-    let mut loads = load_each(storage, manifests.iter().cloned());
+pub(super) async fn load_all(
+    storage: &Storage,
+    metadata: &TableMetadata,
+    manifests: &[ManifestFile],
+) -> Result<Vec<ManifestContent>> {
+    let mut loads = load_each(storage, metadata, manifests.iter().cloned());
     let mut contents = Vec::with_capacity(manifests.len());
     while let Some(content) = loads.next().await? {
         contents.push(content);

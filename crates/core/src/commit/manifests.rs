@@ -1,20 +1,16 @@
 //! Writing manifests: of new files, of a manifest from which files go, and of several manifests in one.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write;
 
-use iceberg::io::FileIO;
-use iceberg::spec::{
-    DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestWriter, ManifestWriterBuilder,
-    PartitionSpec, SchemaRef, StructType, TableMetadata, Type,
-};
+use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, TableMetadata};
 
 use super::kept::Kept;
 use super::load::load_all;
 use crate::config::Properties;
 use crate::error::{Error, Result};
 use crate::format::{
-    ContentFile, LiveFile, ManifestContent, Places, finished, foreign_kind, has_stand_ins, primitive_text,
+    ContentFile, LiveFile, ManifestContent, ManifestListHead, ManifestWriter, PartitionTypes,
+    write_manifest_list,
 };
 use crate::storage::{Storage, join};
 
@@ -29,15 +25,6 @@ pub(super) enum Entry {
     Existing(LiveFile),
     /// A file that goes.
     Deleted(LiveFile),
-}
-
-impl Entry {
-    fn is_exact(&self) -> bool {
-        match self {
-            Self::Added { exact, .. } => *exact,
-            Self::Existing(file) | Self::Deleted(file) => file.exact,
-        }
-    }
 }
 
 /// Writes one commit's manifests and remembers their locations, so that what comes to nothing can be taken back.
@@ -98,14 +85,14 @@ impl<'a> ManifestStore<'a> {
         let mut manifests = Vec::new();
         let exact = self.exact;
         for (spec_id, files) in by_spec {
-            let (schema, spec) = spec_and_schema(metadata, spec_id)?;
+            let partition = PartitionTypes::new(metadata, spec_id)?;
             let mut files = files.into_iter().peekable();
             while files.peek().is_some() {
                 let entries = files.by_ref().take(MAX_ENTRIES);
                 let entries = entries.map(|file| Entry::Added { file, sequence_number, exact });
                 let content = ManifestContentType::Data;
                 manifests.push(
-                    self.write(metadata, snapshot_id, &schema, &spec, content, entries.collect()).await?,
+                    self.write(metadata, snapshot_id, partition.clone(), content, entries.collect()).await?,
                 );
             }
         }
@@ -116,44 +103,37 @@ impl<'a> ManifestStore<'a> {
         &mut self,
         metadata: &TableMetadata,
         snapshot_id: i64,
-        schema: &SchemaRef,
-        spec: &PartitionSpec,
+        partition: PartitionTypes,
         content: ManifestContentType,
         entries: Vec<Entry>,
     ) -> Result<ManifestFile> {
         let location = self.next_location(|prefix, n| format!("{prefix}-m{n}.avro"));
-        let mut exact = Places::default();
-        let places = (0..).zip(&entries).filter(|(_, entry)| entry.is_exact());
-        places.for_each(|(place, _)| exact.push(place));
-        // What stands in for types that `iceberg` does not know must not come into the file, and it writes no entries into the
-        // header but its own: the file is made in memory first.
-        let foreign = has_stand_ins(schema);
-        let in_memory = foreign || !exact.is_empty();
-        let io = if in_memory { FileIO::new_with_memory() } else { self.storage.file_io() };
-        if foreign {
-            check_partition_types(schema, spec)?;
-        }
-        let output = io.new_output(&location)?;
-        let builder =
-            ManifestWriterBuilder::new(output, Some(snapshot_id), schema.clone(), avro_named(spec)?);
-        let mut writer = match (metadata.format_version(), content) {
-            (FormatVersion::V1, _) => builder.build_v1(),
-            (FormatVersion::V2, ManifestContentType::Data) => builder.build_v2_data(),
-            (FormatVersion::V2, ManifestContentType::Deletes) => builder.build_v2_deletes(),
-            (FormatVersion::V3, ManifestContentType::Data) => builder.build_v3_data(),
-            (FormatVersion::V3, ManifestContentType::Deletes) => builder.build_v3_deletes(),
-        };
-        let arity = spec.fields().len();
+        let mut writer = ManifestWriter::new(metadata, partition, content, snapshot_id, location.clone())?;
         for entry in entries {
-            add(&mut writer, entry, arity)?;
+            match entry {
+                Entry::Added { file, sequence_number, exact } => {
+                    writer.add(&file.file, sequence_number, exact)?;
+                }
+                Entry::Existing(file) => writer.keep(&file)?,
+                Entry::Deleted(file) => writer.delete(&file)?,
+            }
         }
-        let mut manifest = writer.write_manifest_file().await?;
-        if in_memory {
-            let bytes = finished(&io.new_input(&location)?.read().await?, foreign, &exact)?;
-            manifest.manifest_length = bytes.len() as i64;
-            self.storage.write(&location, bytes).await?;
-        }
+        let (file, manifest) = writer.finish()?;
+        self.storage.write(&location, file).await?;
         Ok(manifest)
+    }
+
+    /// Writes a snapshot's manifest list. Gives its location, and the first row id that it did not give out.
+    pub(super) async fn write_list(
+        &mut self,
+        head: &ManifestListHead,
+        manifests: Vec<ManifestFile>,
+    ) -> Result<(String, u64)> {
+        let id = head.snapshot_id;
+        let location = self.next_location(|prefix, n| format!("snap-{id}-{prefix}-{n}.avro"));
+        let (file, next_row_id) = write_manifest_list(head, manifests)?;
+        self.storage.write(&location, file).await?;
+        Ok((location, next_row_id))
     }
 
     /// Merges small manifests of one spec and content, newest first as they are listed, into ones of about the target
@@ -178,7 +158,7 @@ impl<'a> ManifestStore<'a> {
             groups.entry((is_data, manifest.partition_spec_id)).or_default().push(manifest);
         }
         let mut out = Vec::new();
-        for ((_, spec_id), group) in groups.into_iter().rev() {
+        for (_, group) in groups.into_iter().rev() {
             for (i, bin) in bins(group, target).into_iter().enumerate() {
                 if bin.len() == 1 || (i == 0 && bin.len() < min_count) {
                     out.extend(bin);
@@ -187,7 +167,7 @@ impl<'a> ManifestStore<'a> {
                 let of: Vec<String> = bin.iter().map(|manifest| manifest.manifest_path.clone()).collect();
                 let merged = match kept.merged.get(&of) {
                     Some(merged) => merged.clone(),
-                    None => self.merge_bin(metadata, snapshot_id, spec_id, bin).await?,
+                    None => self.merge_bin(metadata, snapshot_id, bin).await?,
                 };
                 out.extend(merged.iter().cloned());
                 kept.merged.insert(of, merged);
@@ -196,67 +176,29 @@ impl<'a> ManifestStore<'a> {
         Ok(out)
     }
 
-    /// Merges manifests whose partition values are of the same types: a column that was promoted has had others before.
+    /// Merges manifests of one spec. Values of a column that was widened since become alike.
     async fn merge_bin(
         &mut self,
         metadata: &TableMetadata,
         snapshot_id: i64,
-        spec_id: i32,
         bin: Vec<ManifestFile>,
     ) -> Result<Vec<ManifestFile>> {
-        let contents = load_all(self.storage, &bin).await?;
-        let mut groups: Vec<Group> = Vec::new();
-        let mut out = Vec::new();
-        for (manifest, content) in bin.into_iter().zip(contents) {
-            let Ok(partition_type) = content.spec.partition_type(&content.schema) else {
-                out.push(manifest); // what its values are of isn't known, so it can't be written again
-                continue;
-            };
-            match groups.iter_mut().find(|group| group.partition_type == partition_type) {
-                Some(group) => group.push(manifest, content),
-                None => groups.push(Group {
-                    partition_type,
-                    content: manifest.content,
-                    schema: content.schema.clone(),
-                    spec: content.spec.clone(),
-                    members: vec![(manifest, content)],
-                }),
-            }
-        }
-        for group in groups {
-            if group.members.len() == 1 {
-                out.extend(group.members.into_iter().map(|(manifest, _)| manifest));
-                continue;
-            }
-            let now = spec_and_schema(metadata, spec_id).ok();
-            let now = now.filter(|(schema, spec)| {
-                spec.partition_type(schema).is_ok_and(|now| now == group.partition_type)
-            });
-            let (schema, spec) = now.unwrap_or((group.schema, group.spec));
-            let (entries, of) = (merged_entries(group.members, snapshot_id), group.content);
-            out.push(self.write(metadata, snapshot_id, &schema, &spec, of, entries).await?);
-        }
-        Ok(out)
+        let contents = load_all(self.storage, metadata, &bin).await?;
+        let of = bin.first().map_or(ManifestContentType::Data, |manifest| manifest.content);
+        let Some(partition) = common_types(&contents) else {
+            return Ok(bin); // what their values are of isn't known, so they can't be written as one
+        };
+        let group = bin.into_iter().zip(contents).collect();
+        let entries = merged_entries(group, snapshot_id);
+        Ok(vec![self.write(metadata, snapshot_id, partition, of, entries).await?])
     }
 }
 
-/// Manifests that can be one.
-struct Group {
-    partition_type: StructType,
-    content: ManifestContentType,
-    /// The newest schema that any of them was written with: the table may have none that has the partition's columns.
-    schema: SchemaRef,
-    spec: PartitionSpec,
-    members: Vec<(ManifestFile, ManifestContent)>,
-}
-
-impl Group {
-    fn push(&mut self, manifest: ManifestFile, content: ManifestContent) {
-        if content.schema.schema_id() > self.schema.schema_id() {
-            self.schema = content.schema.clone();
-        }
-        self.members.push((manifest, content));
-    }
+/// The types of which all partition values of some manifests of one spec are.
+fn common_types(contents: &[ManifestContent]) -> Option<PartitionTypes> {
+    let types = contents.iter().map(|content| content.partition.clone()).reduce(|all, of| all.or(&of))?;
+    let mut files = contents.iter().flat_map(|content| content.live.iter().chain(&content.deleted));
+    files.all(|file| types.hold(file.file.partition())).then_some(types)
 }
 
 /// The entries of several manifests as those of one.
@@ -303,109 +245,6 @@ fn bins(manifests: Vec<ManifestFile>, target: u64) -> Vec<Vec<ManifestFile>> {
     bins
 }
 
-/// A partition spec with a schema that has its source columns: the current one, or for an old spec whose column was
-/// dropped since, the newest that has.
-pub(super) fn spec_and_schema(metadata: &TableMetadata, spec_id: i32) -> Result<(SchemaRef, PartitionSpec)> {
-    let spec = metadata.partition_spec_by_id(spec_id).ok_or_else(|| {
-        Error::invalid_input("a file's partition spec is not one of the table's").with("spec", spec_id)
-    })?;
-    let current = metadata.current_schema();
-    if spec.partition_type(current).is_ok() {
-        return Ok((current.clone(), spec.as_ref().clone()));
-    }
-    let mut older: Vec<&SchemaRef> =
-        metadata.schemas_iter().filter(|s| spec.partition_type(s).is_ok()).collect();
-    older.sort_by_key(|schema| schema.schema_id());
-    match older.pop() {
-        Some(schema) => Ok((schema.clone(), spec.as_ref().clone())),
-        None => Err(Error::data_invalid("no schema of the table has the source columns of a partition spec")
-            .with("spec", spec_id)),
-    }
-}
-
-/// Refuses a partition value of a type that `iceberg` does not know: manifests have their partitions' types in Avro.
-fn check_partition_types(schema: &SchemaRef, spec: &PartitionSpec) -> Result<()> {
-    for field in spec.partition_type(schema)?.fields() {
-        if let Type::Primitive(of) = field.field_type.as_ref()
-            && foreign_kind(of).is_some()
-        {
-            return Err(Error::unsupported(
-                "a table that is partitioned by a column of this type can't be committed to",
-            )
-            .with("partition_field", &field.name)
-            .with("spec", spec.spec_id())
-            .with("type", primitive_text(of)));
-        }
-    }
-    Ok(())
-}
-
-/// A spec whose fields are called as Avro lets a manifest's columns be. Readers find them by their ids; some of them open no
-/// file with a column of another name. What Iceberg Java leaves alone beyond ASCII is replaced too.
-fn avro_named(spec: &PartitionSpec) -> Result<PartitionSpec> {
-    let mut names: Vec<String> = Vec::with_capacity(spec.fields().len());
-    for field in spec.fields() {
-        let name = avro_name(&field.name);
-        let name = if names.contains(&name) { format!("{name}_{}", field.field_id) } else { name };
-        names.push(name);
-    }
-    if spec.fields().iter().zip(&names).all(|(field, name)| field.name == *name) {
-        return Ok(spec.clone());
-    }
-    let lost = |e| Error::internal("a partition spec can't be renamed").with_source(e);
-    let mut json = serde_json::to_value(spec).map_err(lost)?;
-    let fields = json.get_mut("fields").and_then(serde_json::Value::as_array_mut);
-    for (field, name) in fields.into_iter().flatten().zip(names) {
-        field["name"] = name.into();
-    }
-    serde_json::from_value(json).map_err(lost)
-}
-
-/// A name of ASCII letters, digits and underscores: other characters become `_x` and their code, a digit in front gets an
-/// underscore before it, as in Iceberg Java (`AvroSchemaUtil.makeCompatibleName`).
-fn avro_name(name: &str) -> String {
-    let mut made = String::with_capacity(name.len());
-    for (at, c) in name.chars().enumerate() {
-        match c {
-            '0'..='9' if at == 0 => made.extend(['_', c]),
-            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => made.push(c),
-            // Writing to a string can't fail.
-            _ => drop(write!(made, "_x{:X}", u32::from(c))),
-        }
-    }
-    made
-}
-
-fn add(writer: &mut ManifestWriter, entry: Entry, arity: usize) -> Result<()> {
-    let check = |file: &iceberg::spec::DataFile| {
-        // iceberg panics on a mismatch.
-        let found = file.partition().iter().count();
-        if found == arity {
-            return Ok(());
-        }
-        Err(Error::invalid_input("a file's partition does not have as many values as its spec has fields")
-            .with("file", file.file_path())
-            .with("expected", arity)
-            .with("found", found))
-    };
-    match entry {
-        Entry::Added { file, sequence_number, .. } => {
-            check(&file.file)?;
-            writer.add_file(file.file, sequence_number.unwrap_or(-1))?;
-        }
-        Entry::Existing(file) => {
-            check(&file.file)?;
-            let file_number = Some(file.file_sequence_number);
-            writer.add_existing_file(file.file, file.snapshot_id, file.sequence_number, file_number)?;
-        }
-        Entry::Deleted(file) => {
-            check(&file.file)?;
-            writer.add_delete_file(file.file, file.sequence_number, Some(file.file_sequence_number))?;
-        }
-    }
-    Ok(())
-}
-
 /// Checks new files before anything is written: known specs, no path twice, data files only.
 pub(super) fn check_added(
     metadata: &TableMetadata,
@@ -432,32 +271,4 @@ pub(super) fn check_added(
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use iceberg::spec::{NestedField, PrimitiveType, Schema, Transform, Type};
-
-    use super::*;
-
-    #[test]
-    fn partition_fields_have_names_that_avro_takes_and_no_two_the_same() {
-        let names = ["my col", "my_x20col", "1st", "\u{e9}t\u{e9}", "a.b", "plain_1"];
-        let fields = (1..)
-            .zip(names)
-            .map(|(id, name)| NestedField::optional(id, name, Type::Primitive(PrimitiveType::String)).into());
-        let schema = Schema::builder().with_fields(fields).build().unwrap();
-        let mut builder = PartitionSpec::builder(schema).with_spec_id(3);
-        for name in names {
-            builder = builder.add_partition_field(name, name, Transform::Identity).unwrap();
-        }
-        let spec = builder.build().unwrap();
-        let named = avro_named(&spec).unwrap();
-        let made: Vec<&str> = named.fields().iter().map(|field| field.name.as_str()).collect();
-        assert_eq!(made, ["my_x20col", "my_x20col_1001", "_1st", "_xE9t_xE9", "a_x2Eb", "plain_1"]);
-        let ids =
-            |of: &PartitionSpec| of.fields().iter().map(|f| (f.field_id, f.source_id)).collect::<Vec<_>>();
-        assert_eq!((named.spec_id(), ids(&named)), (3, ids(&spec)));
-        assert_eq!(avro_named(&named).unwrap(), named);
-    }
 }

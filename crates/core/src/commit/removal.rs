@@ -20,7 +20,7 @@ use crate::deletes::is_vector;
 use crate::error::{Error, Result};
 use crate::filter::FileMatcher;
 use crate::format::partition::PartitionSet;
-use crate::format::{FileRef, LiveFile, ManifestContent, load_manifest};
+use crate::format::{FileRef, LiveFile, ManifestContent, ManifestReader};
 
 /// Which files an action takes out.
 pub(super) enum Removal {
@@ -231,11 +231,11 @@ async fn filter(
         .filter(|manifest| !filtered.contains_key(&manifest.manifest_path) && choice.might_be_in(manifest))
         .cloned()
         .collect();
-    let (storage, choice) = (store.storage().clone(), choice.clone());
+    let (reader, choice) = (ManifestReader::new(store.storage(), taking.metadata), choice.clone());
     let mut loads = Loads::new(unknown.iter().cloned(), move |manifest| {
-        let (storage, choice) = (storage.clone(), choice.clone());
+        let (reader, choice) = (reader.clone(), choice.clone());
         async move {
-            let content = load_manifest(&storage, &manifest).await?;
+            let content = reader.open(&manifest).await?.content()?;
             let goes = content.live.iter().map(|file| choice.takes(file)).collect::<Result<Vec<bool>>>()?;
             Ok(goes.contains(&true).then_some((content, goes)))
         }
@@ -271,6 +271,6 @@ pub(super) async fn take_out(
         }
     }
     let (metadata, id, of) = (taking.metadata, taking.snapshot_id, manifest.content);
-    let written = store.write(metadata, id, &content.schema, &content.spec, of, entries).await?;
+    let written = store.write(metadata, id, content.partition, of, entries).await?;
     Ok(Filtered { manifest: Some(written), removed })
 }

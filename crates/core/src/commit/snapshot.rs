@@ -5,14 +5,14 @@ use std::collections::{HashMap, VecDeque};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestFile, ManifestListWriter, Operation, Snapshot,
-    SnapshotRef, SnapshotReference, Summary, TableMetadata,
+    FormatVersion, MAIN_BRANCH, ManifestFile, Operation, Snapshot, SnapshotRef, SnapshotReference, Summary,
+    TableMetadata,
 };
 
 use super::action::{DataAction, DeleteBy, Isolation, Rewrite, Start};
 use super::branch::{branch_retention, since};
 use super::kept::Kept;
-use super::load::{Loads, load_all, load_each};
+use super::load::{Loads, load_each};
 use super::manifests::{ManifestStore, check_added};
 use super::removal::{Removal, Taking, remove};
 use super::summary::SummaryCounts;
@@ -21,7 +21,9 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
 use crate::format::partition::PartitionSet;
-use crate::format::{ContentFile, FileRef, ManifestContent, load_manifest_list};
+use crate::format::{
+    ContentFile, FileRef, ManifestContent, ManifestListHead, ManifestReader, load_manifest_list,
+};
 use crate::storage::Storage;
 use crate::table::Table;
 
@@ -116,27 +118,23 @@ pub(super) async fn produce(
     if work.merge {
         manifests = store.merge(metadata, snapshot_id, manifests, kept).await?;
     }
-    if metadata.format_version() >= FormatVersion::V3 {
-        fill_row_counts(store, &mut manifests).await?;
+    if metadata.format_version() >= FormatVersion::V2 {
+        fill_counts(store, metadata, &mut manifests).await?;
     }
     let mut named: Vec<String> = manifests.iter().map(|manifest| manifest.manifest_path.clone()).collect();
 
-    let list = store.next_location(|prefix, n| format!("snap-{snapshot_id}-{prefix}-{n}.avro"));
-    named.push(list.clone());
     let sequence_number = metadata.next_sequence_number();
     let parent_id = parent.as_ref().map(|p| p.snapshot_id());
-    let output = store.storage().file_io().new_output(&list)?.writer().await?;
     let first_row_id = metadata.next_row_id();
-    let mut writer = match metadata.format_version() {
-        FormatVersion::V1 => ManifestListWriter::v1(output, snapshot_id, parent_id),
-        FormatVersion::V2 => ManifestListWriter::v2(output, snapshot_id, parent_id, sequence_number),
-        FormatVersion::V3 => {
-            ManifestListWriter::v3(output, snapshot_id, parent_id, sequence_number, Some(first_row_id))
-        }
+    let head = ManifestListHead {
+        version: metadata.format_version(),
+        snapshot_id,
+        parent_snapshot_id: parent_id,
+        sequence_number,
+        first_row_id,
     };
-    writer.add_manifests(manifests.into_iter())?;
-    let next_row_id = writer.next_row_id();
-    writer.close().await?;
+    let (list, next_row_id) = store.write_list(&head, manifests).await?;
+    named.push(list.clone());
 
     let mut properties: HashMap<String, String> = context.summary.iter().cloned().collect();
     properties.extend(counts.properties(parent.as_deref()));
@@ -153,11 +151,10 @@ pub(super) async fn produce(
         .with_manifest_list(list)
         .with_summary(Summary { operation: work.operation, additional_properties: properties })
         .with_schema_id(metadata.current_schema_id());
-    let snapshot = match next_row_id {
-        Some(next) if metadata.format_version() >= FormatVersion::V3 => {
-            builder.with_row_range(first_row_id, next.saturating_sub(first_row_id)).build()
-        }
-        _ => builder.build(),
+    let snapshot = if metadata.format_version() >= FormatVersion::V3 {
+        builder.with_row_range(first_row_id, next_row_id.saturating_sub(first_row_id)).build()
+    } else {
+        builder.build()
     };
     let reference = SnapshotReference::new(snapshot_id, retention);
     Ok(Some(Produced {
@@ -288,7 +285,7 @@ async fn check_newer(
         .collect();
     let concerns =
         |operation: &Operation, manifest: &ManifestFile| validator.concerns_manifest(operation, manifest);
-    let mut changes = Changes::new(&unknown, concerns, storage).await?;
+    let mut changes = Changes::new(&unknown, concerns, storage, context.metadata).await?;
     while let Some(change) = changes.next().await? {
         validator.check(&change)?;
     }
@@ -314,7 +311,7 @@ pub(super) async fn conflicts_of(
     let concerns = |operation: &Operation, manifest: &ManifestFile| {
         validators.iter().any(|validator| validator.concerns_manifest(operation, manifest))
     };
-    let mut changes = Changes::new(&newer, concerns, current.storage()).await?;
+    let mut changes = Changes::new(&newer, concerns, current.storage(), metadata).await?;
     let mut conflicts: Vec<Option<Error>> = validators.iter().map(|_| None).collect();
     while let Some(change) = changes.next().await? {
         for (validator, conflict) in validators.iter().zip(&mut conflicts) {
@@ -337,6 +334,7 @@ impl Changes {
         snapshots: &[SnapshotRef],
         concerns: impl Fn(&Operation, &ManifestFile) -> bool,
         storage: &Storage,
+        metadata: &TableMetadata,
     ) -> Result<Self> {
         let mut lists = stream::iter(snapshots.to_vec())
             .map(|snapshot| async move {
@@ -354,7 +352,7 @@ impl Changes {
                 }
             }
         }
-        Ok(Self { snapshots: of, loads: load_each(storage, manifests) })
+        Ok(Self { snapshots: of, loads: load_each(storage, metadata, manifests) })
     }
 
     async fn next(&mut self) -> Result<Option<Change>> {
@@ -372,21 +370,23 @@ impl Changes {
     }
 }
 
-/// Row ids are given out by a manifest's row counts, which manifests of version 1 may lack.
-async fn fill_row_counts(store: &ManifestStore<'_>, manifests: &mut [ManifestFile]) -> Result<()> {
-    for manifest in
-        manifests.iter_mut().filter(|m| m.content == ManifestContentType::Data && m.first_row_id.is_none())
-    {
-        if manifest.added_rows_count.is_some() && manifest.existing_rows_count.is_some() {
+/// Counts what manifests hold that version 1 listed without saying: later versions want it, and give row ids out by it.
+async fn fill_counts(
+    store: &ManifestStore<'_>,
+    metadata: &TableMetadata,
+    manifests: &mut [ManifestFile],
+) -> Result<()> {
+    for manifest in manifests {
+        let files = [manifest.added_files_count, manifest.existing_files_count, manifest.deleted_files_count];
+        let rows = [manifest.added_rows_count, manifest.existing_rows_count, manifest.deleted_rows_count];
+        if !files.contains(&None) && !rows.contains(&None) {
             continue;
         }
-        let content = load_all(store.storage(), std::slice::from_ref(manifest)).await?;
-        let rows = |added: bool| {
-            let files = content.iter().flat_map(|c| c.live.iter().zip(&c.added));
-            files.filter(|(_, a)| **a == added).map(|(f, _)| f.file.record_count()).sum::<u64>()
-        };
-        manifest.added_rows_count = Some(rows(true));
-        manifest.existing_rows_count = Some(rows(false));
+        let [existing, added, deleted] =
+            ManifestReader::new(store.storage(), metadata).open(manifest).await?.counts()?;
+        (manifest.added_files_count, manifest.added_rows_count) = (Some(added.0), Some(added.1));
+        (manifest.existing_files_count, manifest.existing_rows_count) = (Some(existing.0), Some(existing.1));
+        (manifest.deleted_files_count, manifest.deleted_rows_count) = (Some(deleted.0), Some(deleted.1));
     }
     Ok(())
 }

@@ -49,7 +49,7 @@ async fn live(table: &Table, branch: &str) -> Vec<LiveFile> {
     let Some(snapshot) = table.metadata().snapshot_for_ref(branch) else { return Vec::new() };
     let mut files = Vec::new();
     for manifest in load_manifest_list(table.storage(), snapshot).await.unwrap() {
-        files.extend(load_manifest(table.storage(), &manifest).await.unwrap().live);
+        files.extend(load_manifest(table.storage(), table.metadata(), &manifest).await.unwrap().live);
     }
     files.sort_by(|a, b| a.path().cmp(b.path()));
     files

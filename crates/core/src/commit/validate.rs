@@ -8,7 +8,7 @@ use super::action::Isolation;
 use crate::deletes::{is_vector, path_bounds};
 use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
-use crate::format::partition::{PartitionKey, PartitionSet};
+use crate::format::partition::{PartitionKey, PartitionKeys, PartitionSet};
 use crate::format::{FileRef, LiveFile};
 
 /// What an action relied on when it was computed.
@@ -66,6 +66,7 @@ pub struct Validator<'a> {
     replaced: HashSet<&'a str>,
     replaced_in_order: Vec<&'a str>,
     /// The partitions that they are in.
+    keys: PartitionKeys,
     replaced_partitions: HashSet<(i32, PartitionKey)>,
     added_partitions: HashSet<(i32, PartitionKey)>,
     /// Whether rows may move from one spec to another: rows that stay in theirs stay in their partitions.
@@ -114,7 +115,7 @@ impl<'a> Validator<'a> {
                 ReadRows::Partitions(PartitionSet::new(partitions, metadata))
             }
         };
-        let key = |spec_id: i32, partition: &Struct| (spec_id, PartitionKey::new(partition));
+        let keys = PartitionKeys::new(metadata);
         let replaced: HashSet<&str> = footprint.replaces.iter().map(|file| file.path.as_str()).collect();
         let mut replaced_in_order: Vec<&str> = replaced.iter().copied().collect();
         replaced_in_order.sort_unstable();
@@ -128,9 +129,14 @@ impl<'a> Validator<'a> {
             replaced_partitions: footprint
                 .replaces
                 .iter()
-                .map(|file| key(file.spec_id, &file.partition))
+                .map(|file| keys.key(file.spec_id, &file.partition))
                 .collect(),
-            added_partitions: footprint.adds.iter().map(|(spec_id, value)| key(*spec_id, value)).collect(),
+            added_partitions: footprint
+                .adds
+                .iter()
+                .map(|(spec_id, value)| keys.key(*spec_id, value))
+                .collect(),
+            keys,
             moves_rows: specs.next().is_some_and(|first| specs.any(|other| other != first)),
             footprint,
             metadata,
@@ -212,7 +218,7 @@ impl<'a> Validator<'a> {
             if !self.moves_rows || self.is_global(file) {
                 return false; // applies to the new files as it does to those that they replace
             }
-            applies |= self.added_partitions.contains(&key(file));
+            applies |= self.added_partitions.contains(&self.key(file));
         }
         // Only the partition of a delete file tells: its bounds are those of its keys or paths, not of the rows that it
         // deletes.
@@ -240,7 +246,12 @@ impl<'a> Validator<'a> {
                 }
             }
         }
-        self.is_global(delete) || self.replaced_partitions.contains(&key(delete))
+        self.is_global(delete) || self.replaced_partitions.contains(&self.key(delete))
+    }
+
+    /// What is the same for all files whose partitions may be one.
+    fn key(&self, file: &LiveFile) -> (i32, PartitionKey) {
+        self.keys.key(file.spec_id, file.file.partition())
     }
 
     /// Whether a delete file is of no partition.
@@ -269,8 +280,4 @@ impl<'a> Validator<'a> {
         let minds = self.input.is_some() || !self.replaced.is_empty() || self.replaces_what_it_reads();
         minds && *operation != Operation::Append
     }
-}
-
-fn key(file: &LiveFile) -> (i32, PartitionKey) {
-    (file.spec_id, PartitionKey::new(file.file.partition()))
 }

@@ -5,6 +5,9 @@
 //! - a **position delete file** is of the same spec and partition, or holds positions of this file alone, and is no older;
 //! - an **equality delete file** is of the same spec and partition, or of an unpartitioned spec, and is newer.
 //!
+//! A partition is the same one after its column was widened, and after it was dropped as far as can be known: see
+//! [`PartitionKeys`].
+//!
 //! "Older" and "newer" go by data sequence number. Deletes of which bounds say that they name no row of a file are left out.
 //! Bounds of paths that contradict themselves say nothing, and an upper one may be a path that was cut short and not raised.
 
@@ -18,7 +21,7 @@ use std::ops::Deref;
 use iceberg::spec::{DataContentType, DataFile, DataFileFormat, Datum, PrimitiveLiteral, TableMetadata};
 
 use crate::error::{Error, Result};
-use crate::format::partition::PartitionKey;
+use crate::format::partition::{PartitionKey, PartitionKeys};
 use crate::format::{LiveFile, claims};
 
 use keys::might_share_key;
@@ -35,6 +38,7 @@ pub const DELETE_POS_ID: i32 = 2_147_483_545;
 #[derive(Debug)]
 pub struct DeleteIndex<F> {
     files: Vec<F>,
+    keys: PartitionKeys,
     vectors: HashMap<String, usize>,
     /// Position deletes of one data file each.
     by_path: HashMap<String, Vec<usize>>,
@@ -72,6 +76,7 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
     pub fn new(deletes: impl IntoIterator<Item = F>, metadata: &TableMetadata) -> Result<Self> {
         let mut index = Self {
             files: deletes.into_iter().collect(),
+            keys: PartitionKeys::new(metadata),
             vectors: HashMap::new(),
             by_path: HashMap::new(),
             cut_at: BTreeSet::new(),
@@ -85,7 +90,7 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
                 Error::data_invalid(format!("{message}; roll back to a snapshot without it"))
                     .with("file", file.file_path())
             };
-            let partition = || (delete.spec_id, PartitionKey::new(file.partition()));
+            let partition = || index.keys.key(delete.spec_id, file.partition());
             match file.content_type() {
                 DataContentType::Data => return Err(invalid("a data file is listed among the deletes")),
                 DataContentType::PositionDeletes if is_vector(file) => {
@@ -134,7 +139,9 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
             return found;
         }
         let get = |at: &usize| self.files.get(*at);
-        let key = (data.spec_id, PartitionKey::new(data.file.partition()));
+        let key = self.keys.key(data.spec_id, data.file.partition());
+        let in_partition =
+            |delete: &&F| self.keys.may_be_same(data.spec_id, delete.file.partition(), data.file.partition());
         let vector = self.vectors.get(data.path()).and_then(get);
         found.vector = vector.filter(|delete| delete.sequence_number >= data.sequence_number);
         if found.vector.is_none() {
@@ -142,13 +149,14 @@ impl<F: Deref<Target = LiveFile>> DeleteIndex<F> {
             let cut = self.cut_at.range(..path.len()).filter_map(|length| path.get(..*length));
             let by_path = cut.chain([path]).filter_map(|path| self.by_path.get(path)).flatten();
             let by_partition = self.positions.get(&key).into_iter().flatten();
-            let positions = by_path.chain(by_partition).filter_map(get);
+            let by_partition = by_partition.filter_map(get).filter(in_partition);
+            let positions = by_path.filter_map(get).chain(by_partition);
             found.positions =
                 positions.filter(|delete| delete.sequence_number >= data.sequence_number).collect();
             found.positions.retain(|delete| may_hold_path(&delete.file, data.path()));
         }
-        let scoped = self.equality.get(&key).into_iter().flatten();
-        let equality = self.global.iter().chain(scoped).filter_map(get);
+        let scoped = self.equality.get(&key).into_iter().flatten().filter_map(get).filter(in_partition);
+        let equality = self.global.iter().filter_map(get).chain(scoped);
         let is_newer = |delete: &&F| delete.sequence_number > data.sequence_number;
         found.equality = equality.filter(is_newer).filter(|f| might_share_key(&f.file, &data.file)).collect();
         found

@@ -8,7 +8,7 @@ use roaring::RoaringTreemap;
 
 use super::*;
 use crate::ErrorKind;
-use crate::evolve::{bucket, partition_spec, types};
+use crate::evolve::{bucket, identity, partition_spec, types};
 
 /// A table with an unpartitioned spec 0 and spec 1, `bucket(id, 4)`.
 fn metadata() -> TableMetadata {
@@ -329,4 +329,76 @@ fn a_deletion_vector_gives_its_positions_and_nothing_broken_does() {
         assert!(parse_deletion_vector(&flipped).is_err(), "byte {at}");
     }
     assert!(parse_deletion_vector(&blob([u64::MAX])).is_err());
+}
+
+#[test]
+fn deletes_meet_the_partition_of_a_column_that_left_the_table() {
+    let optional = iceberg::spec::NestedField::optional;
+    let before = Schema::builder()
+        .with_fields([optional(1, "id", types::long()).into(), optional(2, "a", types::int()).into()])
+        .build()
+        .unwrap();
+    let spec = partition_spec(&before, [identity("a"), bucket("a", 4)]).unwrap();
+    let order = SortOrder::unsorted_order();
+    let made = TableMetadataBuilder::new(
+        before,
+        spec,
+        order,
+        "memory://w/t".to_string(),
+        FormatVersion::V2,
+        HashMap::new(),
+    );
+    let after = Schema::builder().with_fields([optional(1, "id", types::long()).into()]).build().unwrap();
+    let none = PartitionSpec::unpartition_spec().into_unbound();
+    let with = |dropped: bool| {
+        let made = made.as_ref().unwrap().clone().add_default_partition_spec(none.clone()).unwrap();
+        let made = if dropped { made.add_current_schema(after.clone()).unwrap() } else { made };
+        made.build().unwrap().metadata
+    };
+    let file = |content, path: &str, a: Option<i32>, bucket: i32, number| {
+        let mut builder = DataFileBuilder::default();
+        builder
+            .content(content)
+            .file_path(path.to_string())
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::from_iter([a.map(Literal::int), Some(Literal::int(bucket))]))
+            .record_count(1)
+            .file_size_in_bytes(1)
+            .partition_spec_id(0)
+            .equality_ids((content == DataContentType::EqualityDeletes).then(|| vec![1]));
+        let file = builder.build().unwrap();
+        Arc::new(LiveFile {
+            spec_id: 0,
+            file,
+            snapshot_id: 1,
+            sequence_number: number,
+            file_sequence_number: number,
+            exact: false,
+        })
+    };
+    for (of_delete, of_data, dropped, applies) in [
+        (Some(5), Some(5), false, true),
+        (None, Some(5), false, false),
+        (Some(5), None, false, false),
+        (Some(5), Some(5), true, true),
+        (None, Some(5), true, true),
+        (Some(5), None, true, true),
+        (None, None, true, true),
+        // Both were written before, and are known to be apart.
+        (Some(5), Some(6), true, false),
+    ] {
+        let data = file(DataContentType::Data, "d", of_data, 1, 1);
+        let elsewhere = file(DataContentType::Data, "d", of_data, 2, 1);
+        let deletes = [
+            file(DataContentType::PositionDeletes, "p", of_delete, 1, 2),
+            file(DataContentType::EqualityDeletes, "e", of_delete, 1, 2),
+        ];
+        let index = DeleteIndex::new(deletes, &with(dropped)).unwrap();
+        let expected = if applies { (1, 1) } else { (0, 0) };
+        let found = index.of(&data);
+        let case = format!("{of_delete:?} to {of_data:?}, dropped: {dropped}");
+        assert_eq!((found.positions.len(), found.equality.len()), expected, "{case}");
+        // What Java can still tell keeps partitions apart.
+        assert!(index.of(&elsewhere).is_empty(), "{case}");
+    }
 }

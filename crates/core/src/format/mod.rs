@@ -15,7 +15,7 @@ mod source;
 pub(crate) mod value;
 mod values;
 
-use iceberg::spec::{DataContentType, DataFile, Struct};
+use iceberg::spec::{DataContentType, DataFile, DataFileFormat, Struct};
 
 pub use content::ContentReader;
 pub(crate) use foreign::has_stand_ins;
@@ -23,10 +23,10 @@ pub use foreign::{
     ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields,
 };
 pub use manifest::{
-    ManifestContent, lists_manifests_itself, load_manifest, load_manifest_list, parse_manifest,
-    parse_manifest_list,
+    FileLocation, Manifest, ManifestContent, ManifestListHead, ManifestReader, ManifestWriter,
+    PartitionTypes, WantedStatistics, lists_manifests_itself, load_bounded, load_manifest,
+    load_manifest_list, parse_manifest_list, write_manifest_list,
 };
-pub(crate) use manifest::{Places, finished};
 pub use members::{column_doc, initial_default, write_default};
 pub use metadata::{Metadata, load_metadata, parse_format_version, parse_metadata};
 pub(crate) use metadata::{metadata_file, references};
@@ -84,6 +84,80 @@ impl From<&LiveFile> for FileRef {
             content_offset: file.file.content_offset(),
             spec_id: file.spec_id,
             partition: file.file.partition().clone(),
+        }
+    }
+}
+
+/// A file that a snapshot holds or took away, without its statistics: what tells it from others, and what deletes find it by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileEntry {
+    /// Whether it holds data, or deletes of which kind.
+    pub content: DataContentType,
+    /// Its location.
+    pub path: String,
+    /// Its format.
+    pub format: DataFileFormat,
+    /// The id of its partition spec.
+    pub spec_id: i32,
+    /// Its partition value.
+    pub partition: Struct,
+    /// How many rows it has, or how many a deletion vector deletes.
+    pub record_count: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// On v3 the id of its first row.
+    pub first_row_id: Option<i64>,
+    /// The one data file that position deletes or a deletion vector are of, when the entry names it.
+    pub referenced_data_file: Option<String>,
+    /// Between which paths the data files are that position deletes are of, as far as the entry's bounds can be believed. The
+    /// upper one may be the beginning of a path.
+    pub path_bounds: Option<(String, String)>,
+    /// Where a deletion vector begins in its file: with the path it tells one from others.
+    pub content_offset: Option<i64>,
+    /// A deletion vector's length in bytes.
+    pub content_size: Option<i64>,
+    /// The columns by which equality deletes delete.
+    pub equality_ids: Option<Vec<i32>>,
+    /// The snapshot that added it, or that took it away.
+    pub snapshot_id: i64,
+    /// The data sequence number.
+    pub sequence_number: i64,
+    /// The sequence number of the snapshot that added it.
+    pub file_sequence_number: i64,
+}
+
+impl FileEntry {
+    /// Whether this is a data file, not a delete file.
+    pub fn is_data(&self) -> bool {
+        self.content == DataContentType::Data
+    }
+
+    /// Whether this is a deletion vector.
+    pub fn is_vector(&self) -> bool {
+        self.content == DataContentType::PositionDeletes && self.format == DataFileFormat::Puffin
+    }
+}
+
+impl From<&LiveFile> for FileEntry {
+    fn from(live: &LiveFile) -> Self {
+        let file = &live.file;
+        Self {
+            content: file.content_type(),
+            path: file.file_path().to_string(),
+            format: file.file_format(),
+            spec_id: live.spec_id,
+            partition: file.partition().clone(),
+            record_count: file.record_count(),
+            size: file.file_size_in_bytes(),
+            first_row_id: file.first_row_id(),
+            referenced_data_file: file.referenced_data_file(),
+            path_bounds: crate::deletes::path_bounds(file).map(|(lower, upper)| (lower.into(), upper.into())),
+            content_offset: file.content_offset(),
+            content_size: file.content_size_in_bytes(),
+            equality_ids: file.equality_ids(),
+            snapshot_id: live.snapshot_id,
+            sequence_number: live.sequence_number,
+            file_sequence_number: live.file_sequence_number,
         }
     }
 }

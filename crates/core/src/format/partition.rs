@@ -23,7 +23,7 @@ use iceberg::spec::{
 
 use crate::error::{Error, Result};
 
-pub(crate) use key::PartitionKey;
+pub(crate) use key::{PartitionKey, PartitionKeys};
 pub use path::human as human_partition_value;
 pub(crate) use set::PartitionSet;
 pub use transform::transform_array;

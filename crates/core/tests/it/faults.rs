@@ -123,7 +123,7 @@ async fn live(table: &Table, snapshot_id: i64) -> Vec<LiveFile> {
         files.extend(match known {
             Some(live) => live,
             None => {
-                let live = load_manifest(storage, &manifest).await.unwrap().live;
+                let live = load_manifest(storage, table.metadata(), &manifest).await.unwrap().live;
                 MANIFESTS.lock().unwrap().insert(manifest.manifest_path.clone(), live.clone());
                 live
             }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, SnapshotRef};
 use icefield_core::deletes::{DeleteIndex, FileDeletes, might_apply_to_manifest, only_path};
 use icefield_core::filter::Filter;
-use icefield_core::format::{LiveFile, load_manifest};
+use icefield_core::format::{LiveFile, WantedStatistics, load_manifest};
 use icefield_core::{Error, ErrorKind, Result, Table};
 
 use crate::scan::{ChosenRows, PlannedFile, ScanCaches, files_of, identity, manifest_list};
@@ -103,7 +103,7 @@ impl Written {
         let id = snapshot.snapshot_id();
         let (mut added, mut removed, mut kept) = (Vec::new(), Vec::new(), Vec::new());
         for manifest in manifests.filter(|manifest| manifest.added_snapshot_id == id) {
-            let content = load_manifest(table.storage(), manifest).await?;
+            let content = load_manifest(table.storage(), table.metadata(), manifest).await?;
             for (live, is_added) in content.live.into_iter().zip(content.added) {
                 let files = if is_added && live.snapshot_id == id { &mut added } else { &mut kept };
                 files.push(live);
@@ -155,7 +155,9 @@ impl Deletes {
             after.retain(matters);
         }
         let live = async |list: &[ManifestFile]| {
-            Ok::<_, Error>(files_of(table, list, &Filter::True, caches).await?.deletes)
+            Ok::<_, Error>(
+                files_of(table, list, &Filter::True, &WantedStatistics::None, caches).await?.deletes,
+            )
         };
         let files_after = live(&after).await?;
         let files_before = match before {
@@ -231,11 +233,14 @@ impl Touched {
             of_a_kind.iter().any(|delete| might_apply_to_manifest(delete, manifest, table.metadata()))
         };
         let (likely, unlikely): (Vec<_>, Vec<_>) = others.partition(might_apply);
-        let files = files_of(table, likely, &Filter::True, caches).await?.data;
+        // What a key's bounds exclude in one file, they are asked for in all.
+        let keys = deletes.before.iter().chain(&deletes.after).filter_map(|file| file.file.equality_ids());
+        let keys = WantedStatistics::of(keys.flatten());
+        let files = files_of(table, likely, &Filter::True, &keys, caches).await?.data;
         files.iter().for_each(|file| touch.add(file));
         // Deletes that name a file of another partition than their own apply, though nobody should write such.
         if !touch.named.is_empty() {
-            let files = files_of(table, unlikely, &Filter::True, caches).await?.data;
+            let files = files_of(table, unlikely, &Filter::True, &keys, caches).await?.data;
             files.iter().for_each(|file| touch.add(file));
         }
         Ok(touch.found)

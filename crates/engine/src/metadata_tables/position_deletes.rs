@@ -60,7 +60,7 @@ impl Reader {
         self,
         manifest: ManifestFile,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let content = load_manifest(self.table.storage(), &manifest).await?;
+        let content = load_manifest(self.table.storage(), self.table.metadata(), &manifest).await?;
         let by_position = |live: &LiveFile| live.file.content_type() == DataContentType::PositionDeletes;
         let files = content.live.into_iter().filter(by_position).map(Arc::new);
         let files = stream::iter(files.collect::<Vec<_>>()).then(move |file| self.clone().of_file(file));

@@ -202,7 +202,7 @@ fn read(
                 stream::iter(share.clone())
                     .then(move |manifest| {
                         let table = table.clone();
-                        async move { load_manifest(table.storage(), &manifest).await }
+                        async move { load_manifest(table.storage(), table.metadata(), &manifest).await }
                     })
                     .map_ok(move |manifest| {
                         let columns = columns.clone();
@@ -257,7 +257,7 @@ fn gathered(
         let batch = async move {
             let mut gathered = Gathered::new(table.clone());
             for manifest in &manifests {
-                for live in &load_manifest(table.storage(), manifest).await?.live {
+                for live in &load_manifest(table.storage(), table.metadata(), manifest).await?.live {
                     gathered.add(live)?;
                 }
             }

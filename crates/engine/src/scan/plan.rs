@@ -1,27 +1,33 @@
 //! Which files a scan reads: manifests and their entries, pruned by a filter.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use datafusion::common::runtime::SpawnedTask;
-use futures::{StreamExt, TryStreamExt};
+use bytes::Bytes;
+use futures::TryStreamExt;
 use iceberg::spec::{
-    DataFileFormat, Datum, ManifestContentType, ManifestFile, PrimitiveLiteral, Snapshot, Struct,
+    DataFileFormat, Datum, ManifestContentType, ManifestFile, ManifestStatus, PrimitiveLiteral, Snapshot,
+    Struct,
 };
 use icefield_core::filter::{FileMatcher, Filter};
-use icefield_core::format::{ContentReader, LiveFile, load_manifest, load_manifest_list};
+use icefield_core::format::{
+    ContentReader, LiveFile, Manifest, ManifestReader, WantedStatistics, load_bounded, load_manifest_list,
+};
 use icefield_core::{Error, Result, Table};
 
 use super::ScanCaches;
 
-/// How many manifests are read at once.
-const MANIFESTS_AT_ONCE: usize = 16;
-
 /// The live entries of a manifest as planning wants them: by partition value.
+///
+/// Entries have the statistics that scans have wanted so far. The file is kept, compressed as it is, so that a scan that wants
+/// others' finds them without a request. A scan takes entries for its own only where they have all that it wants.
 #[derive(Debug)]
 pub(super) struct CachedManifest {
+    file: Bytes,
     live: Vec<LiveFile>,
+    /// The statistics that entries have.
+    statistics: WantedStatistics,
     /// Places in `live` of the files of each partition value. All files of a manifest are of one spec.
     partitions: Vec<Vec<u32>>,
     /// About what this takes in memory.
@@ -39,7 +45,7 @@ impl PlannedFile {
     /// Files that a manifest does not list as live: those that it says were removed.
     pub(crate) fn all(files: Vec<LiveFile>) -> Vec<Self> {
         let places = 0..files.len() as u32;
-        let manifest = Arc::new(CachedManifest { live: files, partitions: Vec::new(), bytes: 0 });
+        let manifest = Arc::new(CachedManifest::of_some(files, WantedStatistics::All));
         places.map(|index| Self { manifest: manifest.clone(), index }).collect()
     }
 }
@@ -62,12 +68,13 @@ pub struct PlannedFiles {
     pub deletes: Vec<PlannedFile>,
 }
 
-/// The files of a snapshot that may hold rows that match `filter`, in the manifests' order.
+/// The files of a snapshot that may hold rows that match `filter`, in the manifests' order, with the statistics of the columns
+/// that the filter tests and of those that `statistics` names; they may have others' too.
 ///
 /// # Cost
-/// One request for the manifest list and one for each manifest that may hold matching files, 16 at once; none for those
-/// that `caches` hold. Of each manifest, a test of each distinct partition value, and of each file whose partition value does
-/// not decide.
+/// One request for the manifest list and one for each manifest that may hold matching files, as many at once as memory goes;
+/// none for those that `caches` hold. Manifests of delete files are read first. Of each manifest, a test of each distinct
+/// partition value, and of each file whose partition value does not decide.
 ///
 /// # Errors
 /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) naming the manifest that can't be read.
@@ -75,10 +82,11 @@ pub async fn plan_files(
     table: &Table,
     snapshot: &Snapshot,
     filter: &Filter,
+    statistics: &WantedStatistics,
     caches: &Arc<ScanCaches>,
 ) -> Result<PlannedFiles> {
     let list = manifest_list(table, snapshot, caches).await?;
-    files_of(table, list.iter(), filter, caches).await
+    files_of(table, list.iter(), filter, statistics, caches).await
 }
 
 /// The manifests of a snapshot.
@@ -91,38 +99,42 @@ pub(crate) async fn manifest_list(
     caches.lists.get_or_load(snapshot.manifest_list(), |list| list.len() * 600, load).await
 }
 
-/// The files of manifests that may hold rows that match `filter`, in the manifests' order.
+/// The files of manifests that may hold rows that match `filter`, as [`plan_files`] has them.
 pub(crate) async fn files_of(
     table: &Table,
     manifests: impl IntoIterator<Item = &ManifestFile>,
     filter: &Filter,
+    statistics: &WantedStatistics,
     caches: &Arc<ScanCaches>,
 ) -> Result<PlannedFiles> {
-    let matcher = Arc::new(FileMatcher::new(filter, table.metadata())?);
-    let wanted = manifests.into_iter().filter(|m| may_hold_files(m) && matcher.might_match_manifest(m));
-    let wanted: Vec<ManifestFile> = wanted.cloned().collect();
-    let mut planned = PlannedFiles::default();
-    let mut held = 0;
-    let mut matching = futures::stream::iter(wanted)
-        .map(|manifest| matching_files(table, manifest, &matcher, caches))
-        .buffered(MANIFESTS_AT_ONCE);
-    while let Some((kind, manifest, places)) = matching.try_next().await? {
-        if places.is_empty() {
-            continue;
-        }
-        held += manifest.bytes;
-        // Manifests that the cache can't keep beside the others would be kept for the few entries that match.
-        let (manifest, places) = match held > caches.manifests.capacity() {
-            true => reduced(manifest, places),
-            false => (manifest, places),
-        };
-        let files = places.into_iter().map(|index| PlannedFile { manifest: manifest.clone(), index });
-        match kind {
-            ManifestContentType::Data => planned.data.extend(files),
-            ManifestContentType::Deletes => planned.deletes.extend(files),
+    let planner = Planner {
+        reader: ManifestReader::new(table.storage(), table.metadata()),
+        matcher: Arc::new(FileMatcher::new(filter, table.metadata())?),
+        caches: caches.clone(),
+    };
+    let wanted =
+        manifests.into_iter().filter(|m| may_hold_files(m) && planner.matcher.might_match_manifest(m));
+    let (data, deletes): (Vec<_>, Vec<_>) =
+        wanted.cloned().partition(|manifest| manifest.content == ManifestContentType::Data);
+    // Those of delete files tell by which columns they delete, and have few.
+    let deletes = planner.plan(deletes, &WantedStatistics::All).await?;
+    let keys = deletes.iter().flat_map(|delete| delete.file.equality_ids().unwrap_or_default());
+    let mut columns: HashSet<i32> = keys.collect();
+    collect_columns(filter, &mut columns);
+    let data = planner.plan(data, &statistics.or(&WantedStatistics::of(columns))).await?;
+    Ok(PlannedFiles { data, deletes })
+}
+
+/// The columns that a filter tests.
+fn collect_columns(filter: &Filter, into: &mut HashSet<i32>) {
+    match filter {
+        Filter::True | Filter::False => {}
+        Filter::And(all) | Filter::Or(all) => all.iter().for_each(|filter| collect_columns(filter, into)),
+        Filter::Not(filter) => collect_columns(filter, into),
+        Filter::Test(id, _) => {
+            into.insert(*id);
         }
     }
-    Ok(planned)
 }
 
 /// Whether a manifest may hold live files. Version 1 need not say.
@@ -130,23 +142,68 @@ fn may_hold_files(manifest: &ManifestFile) -> bool {
     manifest.added_files_count != Some(0) || manifest.existing_files_count != Some(0)
 }
 
-/// The files of a manifest that match, in a task of its own: decoding and matching are work for another core.
-async fn matching_files(
-    table: &Table,
-    manifest: ManifestFile,
-    matcher: &Arc<FileMatcher>,
-    caches: &Arc<ScanCaches>,
-) -> Result<(ManifestContentType, Arc<CachedManifest>, Vec<u32>)> {
-    let kind = manifest.content;
-    let (storage, matcher, caches) = (table.storage().clone(), matcher.clone(), caches.clone());
-    let task = SpawnedTask::spawn(async move {
-        let load = async || Ok(CachedManifest::new(load_manifest(&storage, &manifest).await?.live));
-        let key = inherited_from(&manifest);
-        let manifest = caches.manifests.get_or_load(&key, |manifest| manifest.bytes, load).await?;
-        let places = manifest.matching(&matcher);
-        Ok::<_, Error>((kind, manifest, places))
-    });
-    task.join().await.map_err(|e| Error::internal("reading a manifest did not finish").with_source(e))?
+/// What planning goes by.
+#[derive(Clone)]
+struct Planner {
+    reader: ManifestReader,
+    matcher: Arc<FileMatcher>,
+    caches: Arc<ScanCaches>,
+}
+
+impl Planner {
+    /// The files of manifests of one kind that match.
+    async fn plan(
+        &self,
+        manifests: Vec<ManifestFile>,
+        statistics: &WantedStatistics,
+    ) -> Result<Vec<PlannedFile>> {
+        let (planner, statistics) = (self.clone(), statistics.clone());
+        let mut matching = load_bounded(manifests, move |manifest| {
+            let (planner, statistics) = (planner.clone(), statistics.clone());
+            async move {
+                let manifest = planner.manifest(&manifest, statistics).await?;
+                let places = manifest.matching(&planner.matcher);
+                Ok::<_, Error>((manifest, places))
+            }
+        });
+        let (mut planned, mut held) = (Vec::new(), 0);
+        while let Some((manifest, places)) = matching.try_next().await? {
+            if places.is_empty() {
+                continue;
+            }
+            held += manifest.bytes;
+            // Manifests that the cache can't keep beside the others would be kept for the few entries that match.
+            let (manifest, places) = match held > self.caches.manifests.capacity() {
+                true => reduced(manifest, places),
+                false => (manifest, places),
+            };
+            planned.extend(places.into_iter().map(|index| PlannedFile { manifest: manifest.clone(), index }));
+        }
+        Ok(planned)
+    }
+
+    /// A manifest with these statistics at least.
+    async fn manifest(
+        &self,
+        listed: &ManifestFile,
+        mut statistics: WantedStatistics,
+    ) -> Result<Arc<CachedManifest>> {
+        let key = inherited_from(listed);
+        let opened = match self.caches.manifests.get(&key) {
+            Some(cached) => {
+                if cached.statistics.covers(&statistics) {
+                    return Ok(cached);
+                }
+                // Who wanted the others will want them again.
+                statistics = statistics.or(&cached.statistics);
+                self.reader.open_held(cached.file.clone(), listed)?
+            }
+            None => self.reader.open(listed).await?,
+        };
+        let manifest = Arc::new(CachedManifest::read(&opened, statistics)?);
+        self.caches.manifests.put(&key, manifest.clone(), manifest.bytes);
+        Ok(manifest)
+    }
 }
 
 /// What the session's cache knows a manifest's entries by: its location, and all that entries inherit from the list that names
@@ -171,11 +228,27 @@ fn reduced(manifest: Arc<CachedManifest>, places: Vec<u32>) -> (Arc<CachedManife
     let live: Vec<LiveFile> =
         places.iter().filter_map(|place| manifest.live.get(*place as usize).cloned()).collect();
     let places = (0..).take(live.len()).collect();
-    (Arc::new(CachedManifest { live, partitions: Vec::new(), bytes: 0 }), places)
+    (Arc::new(CachedManifest::of_some(live, manifest.statistics.clone())), places)
 }
 
 impl CachedManifest {
-    fn new(mut live: Vec<LiveFile>) -> Self {
+    fn read(manifest: &Manifest, statistics: WantedStatistics) -> Result<Self> {
+        let mut live = Vec::new();
+        manifest.files(&statistics, |status, file| {
+            if status != ManifestStatus::Deleted {
+                live.push(file);
+            }
+            Ok(())
+        })?;
+        Ok(Self::new(manifest.file().clone(), live, statistics))
+    }
+
+    /// Entries that are matched no more.
+    fn of_some(live: Vec<LiveFile>, statistics: WantedStatistics) -> Self {
+        Self { file: Bytes::new(), live, statistics, partitions: Vec::new(), bytes: 0 }
+    }
+
+    fn new(file: Bytes, mut live: Vec<LiveFile>, statistics: WantedStatistics) -> Self {
         live.shrink_to_fit();
         let mut places: HashMap<&Struct, usize> = HashMap::new();
         let mut partitions: Vec<Vec<u32>> = Vec::new();
@@ -186,7 +259,7 @@ impl CachedManifest {
                 None => partitions.push(vec![index]),
             }
         }
-        let mut manifest = Self { live, partitions, bytes: 0 };
+        let mut manifest = Self { file, live, statistics, partitions, bytes: 0 };
         manifest.bytes = manifest.estimated_bytes();
         manifest
     }
@@ -232,7 +305,7 @@ impl CachedManifest {
         };
         let places: usize =
             self.partitions.iter().map(|places| size_of_val(places) + places.capacity() * 4).sum();
-        size_of::<Self>() + places + self.live.iter().map(entry).sum::<usize>()
+        size_of::<Self>() + self.file.len() + places + self.live.iter().map(entry).sum::<usize>()
     }
 }
 
@@ -288,7 +361,7 @@ mod tests {
                 file,
             }
         });
-        Arc::new(CachedManifest::new(live.collect()))
+        Arc::new(CachedManifest::new(Bytes::new(), live.collect(), WantedStatistics::None))
     }
 
     #[test]

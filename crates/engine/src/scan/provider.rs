@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use iceberg::spec::{Literal, NestedFieldRef, PrimitiveType, Schema, Transform, Type};
 use icefield_core::catalog::Catalog;
 use icefield_core::filter::{FileMatcher, Filter, Test};
-use icefield_core::format::write_default;
+use icefield_core::format::{WantedStatistics, write_default};
 use icefield_core::{AsOf, Error, Result, Table};
 
 use super::ScanCaches;
@@ -26,7 +26,8 @@ use super::filter::{conjunction, translate};
 use super::insert::InsertExec;
 use super::metadata_columns::{with_deleted, with_metadata_columns};
 use super::plan::{PlannedFile, PlannedFiles, check_format, plan_files};
-use super::schema::{ReadSchema, require_carried};
+use super::schema::{ReadSchema, field_id, require_carried};
+use super::sizes::collect_leaves;
 use super::value::scalar;
 use crate::looks::Looks;
 
@@ -162,10 +163,28 @@ impl IcebergTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let visible = self.schema.arrow.fields().len();
+        let used: HashSet<usize> = match projection {
+            Some(projection) => {
+                let filtered = filters.iter().flat_map(Expr::column_refs);
+                let filtered = filtered.filter_map(|c| self.schema.arrow.index_of(&c.name).ok());
+                projection.iter().copied().chain(filtered).collect()
+            }
+            None => (0..visible).collect(),
+        };
         let PlannedFiles { data: mut entries, deletes } = match self.table.snapshot_as_of(&self.as_of)? {
             Some(snapshot) => {
                 let filter = conjunction(filters, &self.schema.iceberg);
-                plan_files(&self.table, &snapshot, &filter, &self.caches).await?
+                let fields = used.iter().filter_map(|at| self.schema.arrow.fields().get(*at));
+                let mut columns = Vec::new();
+                for id in fields.filter_map(|field| field_id(field)) {
+                    columns.push(id);
+                    if let Some(field) = self.schema.iceberg.field_by_id(id) {
+                        collect_leaves(id, &field.field_type, &mut columns);
+                    }
+                }
+                let statistics = WantedStatistics::of(columns);
+                plan_files(&self.table, &snapshot, &filter, &statistics, &self.caches).await?
             }
             None => PlannedFiles::default(),
         };
@@ -177,15 +196,6 @@ impl IcebergTable {
         // Limits come down only where no filter is left to be evaluated above.
         let limit = limit.filter(|_| filters.iter().all(|expr| self.is_decided_by_partitions(expr)));
         let context = state.task_ctx();
-        let visible = self.schema.arrow.fields().len();
-        let used: HashSet<usize> = match projection {
-            Some(projection) => {
-                let filtered = filters.iter().flat_map(Expr::column_refs);
-                let filtered = filtered.filter_map(|c| self.schema.arrow.index_of(&c.name).ok());
-                projection.iter().copied().chain(filtered).collect()
-            }
-            None => (0..visible).collect(),
-        };
         for (_, column) in self.schema.arrow.fields().iter().enumerate().filter(|(at, _)| used.contains(at)) {
             require_carried(column).map_err(|e| e.with("table", self.table.ident()))?;
         }

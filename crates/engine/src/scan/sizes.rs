@@ -54,7 +54,7 @@ pub(super) fn decoded_bytes<'a>(
 }
 
 /// The ids of a column's primitive parts.
-fn collect_leaves(id: i32, of: &Type, into: &mut Vec<i32>) {
+pub(super) fn collect_leaves(id: i32, of: &Type, into: &mut Vec<i32>) {
     match of {
         Type::Primitive(_) => into.push(id),
         Type::Struct(fields) => {

@@ -14,7 +14,7 @@ use icefield_core::catalog::{NamespaceIdent, parse_ident};
 use icefield_core::commit::{Expiry, Transaction};
 use icefield_core::evolve::{bucket, identity};
 use icefield_core::filter::Filter;
-use icefield_core::format::ContentFile;
+use icefield_core::format::{ContentFile, WantedStatistics};
 use icefield_core::storage::Storage;
 use icefield_engine::scan::{PlannedFile, PlannedFiles, plan_files, scan_files};
 use icefield_engine::{Session, Table};
@@ -290,7 +290,8 @@ async fn register(session: &Session, name: &str, metadata: &std::path::Path) -> 
 async fn state(table: &Table, id: i64) -> BTreeMap<String, i64> {
     let (core, caches) = (table.core(), table.session().scan_caches());
     let snapshot = core.metadata().snapshot_by_id(id).unwrap().clone();
-    let PlannedFiles { data, deletes } = plan_files(core, &snapshot, &Filter::True, caches).await.unwrap();
+    let PlannedFiles { data, deletes } =
+        plan_files(core, &snapshot, &Filter::True, &WantedStatistics::All, caches).await.unwrap();
     let live = |files: Vec<PlannedFile>| files.iter().map(|file| (**file).clone()).collect::<Vec<_>>();
     let context = table.session().context().task_ctx();
     let plan = scan_files(core, &live(data), &live(deletes), caches, &context, 2, false).unwrap();

@@ -361,9 +361,11 @@ async fn geometries_are_wkb_and_their_bounds_are_kept_and_never_compared() {
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.contains("geometry(srid:3857)") && text.contains("\"unknown\""), "{text}");
     assert!(!text.contains("fixed["), "{text}");
-    let manifest = icefield_core::format::load_manifest(table.core().storage(), &list[0]).await.unwrap();
+    let manifest =
+        icefield_core::format::load_manifest(table.core().storage(), table.core().metadata(), &list[0]);
+    let manifest = manifest.await.unwrap();
     assert_eq!(manifest.live[0].file.lower_bounds(), file.file.lower_bounds());
-    assert_eq!(manifest.schema.as_ref(), table.core().schema().as_ref());
+    assert_eq!(manifest.partition.schema().unwrap().as_ref(), table.core().schema().as_ref());
 
     let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let (one, two) = (hex(point(1.0, 2.0)), hex(point(-3.0, 4.0)));

@@ -7,7 +7,7 @@ use iceberg::spec::{
     PrimitiveType, Schema, Transform, Type, UnboundPartitionSpec,
 };
 use icefield_core::filter::{FileMatcher, Filter, Test};
-use icefield_core::format::{ContentFile, load_manifest, load_manifest_list};
+use icefield_core::format::{ContentFile, WantedStatistics, load_manifest, load_manifest_list};
 use icefield_core::storage::Storage;
 use icefield_engine::scan::{ScanCaches, plan_files};
 use icefield_engine::{Session, Table};
@@ -57,7 +57,7 @@ fn file(table: &Table, n: i64) -> ContentFile {
 
 async fn planned(table: &Table, filter: &Filter, caches: &Arc<ScanCaches>) -> Vec<String> {
     let snapshot = table.core().metadata().current_snapshot().unwrap().clone();
-    let files = plan_files(table.core(), &snapshot, filter, caches).await.unwrap();
+    let files = plan_files(table.core(), &snapshot, filter, &WantedStatistics::None, caches).await.unwrap();
     assert!(files.deletes.is_empty());
     files.data.iter().map(|file| file.path().to_string()).collect()
 }
@@ -69,7 +69,7 @@ async fn one_by_one(table: &Table, filter: &Filter) -> Vec<String> {
     let snapshot = core.metadata().current_snapshot().unwrap();
     let mut paths = Vec::new();
     for manifest in load_manifest_list(core.storage(), snapshot).await.unwrap() {
-        let content = load_manifest(core.storage(), &manifest).await.unwrap();
+        let content = load_manifest(core.storage(), core.metadata(), &manifest).await.unwrap();
         let matching = content.live.iter().filter(|file| matcher.might_match(file.spec_id, &file.file));
         paths.extend(matching.map(|file| file.path().to_string()));
     }
@@ -120,6 +120,57 @@ async fn what_is_cached_is_planned_without_a_request_whatever_the_filter() {
         planned(&table, &filter, session.scan_caches()).await;
     }
     assert_eq!(store.total(), 0, "{:?}", store.ops());
+}
+
+#[tokio::test]
+async fn what_one_scan_cached_has_what_another_wants_to_know() {
+    let store = Arc::new(FaultyStore::in_memory());
+    let storage = Storage::new().with_store("memory://warehouse", store.clone()).unwrap();
+    let session = Session::builder().parallelism(2).storage(storage).build().unwrap();
+    let table = many_files(&session).await;
+    let core = table.core();
+    let snapshot = core.metadata().current_snapshot().unwrap().clone();
+    let planned = async |statistics: &WantedStatistics| {
+        plan_files(core, &snapshot, &Filter::True, statistics, session.scan_caches()).await.unwrap().data
+    };
+    let bare = planned(&WantedStatistics::None).await;
+    assert!(
+        bare.iter().all(|file| file.file.lower_bounds().is_empty() && file.file.value_counts().is_empty())
+    );
+    let bytes = session.scan_caches().size_bytes();
+    store.reset();
+    for statistics in [WantedStatistics::of([ID]), WantedStatistics::All, WantedStatistics::of([CITY])] {
+        let files = planned(&statistics).await;
+        assert_eq!(files.len(), 120);
+        for (n, file) in (0..).zip(files) {
+            let bounds = (file.file.lower_bounds().get(&ID), file.file.upper_bounds().get(&ID));
+            let n = 119 - n / 40 * 40 - (39 - n % 40); // the newest manifest comes first
+            assert_eq!(
+                bounds,
+                (Some(&Datum::long(n * 10)), Some(&Datum::long(n * 10 + 9))),
+                "{statistics:?}"
+            );
+        }
+    }
+    assert_eq!(store.total(), 0, "{:?}", store.ops());
+    assert!(session.scan_caches().size_bytes() > bytes, "what is held is counted");
+}
+
+#[tokio::test]
+async fn files_that_were_cached_before_an_upgrade_have_row_ids_after_it() {
+    let session = session();
+    let table = many_files(&session).await;
+    let planned = async |table: &Table| {
+        let snapshot = table.core().metadata().current_snapshot().unwrap().clone();
+        let (none, caches) = (WantedStatistics::None, session.scan_caches());
+        plan_files(table.core(), &snapshot, &Filter::True, &none, caches).await.unwrap().data
+    };
+    assert!(planned(&table).await.iter().all(|file| file.file.first_row_id().is_none()));
+    table.upgrade_format_version(3).await.unwrap();
+    let table = append(&table.refresh().await.unwrap(), vec![file(&table, 120)]).await;
+    let files = planned(&table).await;
+    assert_eq!(files.len(), 121);
+    assert!(files.iter().all(|file| file.file.first_row_id().is_some()));
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ pub(crate) async fn data_files(table: &CoreTable) -> Vec<DataFile> {
     let list = load_manifest_list(table.storage(), snapshot).await.unwrap();
     let mut files = Vec::new();
     for manifest in &list {
-        let content = load_manifest(table.storage(), manifest).await.unwrap();
+        let content = load_manifest(table.storage(), table.metadata(), manifest).await.unwrap();
         files.extend(content.live.into_iter().map(|live| live.file));
     }
     files.sort_by(|a, b| a.file_path().cmp(b.file_path()));

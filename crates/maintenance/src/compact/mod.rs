@@ -22,7 +22,7 @@ use futures::future::BoxFuture;
 use icefield_core::config::Properties;
 use icefield_core::deletes::DeleteIndex;
 use icefield_core::filter::Filter;
-use icefield_core::format::{LiveFile, Partitioner};
+use icefield_core::format::{LiveFile, Partitioner, WantedStatistics};
 use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{AsOf, Error, Result, Table as CoreTable};
 use icefield_engine::Table;
@@ -245,7 +245,7 @@ impl Compact {
             None => Filter::True,
         };
         let caches = self.table.session().scan_caches();
-        let planned = plan_files(&table, &snapshot, &filter, caches).await?;
+        let planned = plan_files(&table, &snapshot, &filter, &WantedStatistics::None, caches).await?;
         let copy = |files: &[PlannedFile]| files.iter().map(|file| LiveFile::clone(file)).collect::<Vec<_>>();
         let (files, deletes) = (copy(&planned.data), copy(&planned.deletes));
         files.iter().for_each(|file| plan.considered.add(file.file.file_size_in_bytes()));

@@ -47,8 +47,8 @@ impl Unreached {
             specs: BTreeSet::new(),
             gone,
         };
-        // What a snapshot that goes has lost already is no reason to keep it.
-        let theirs = Manifests::of(storage, going.iter().cloned(), Missing::Skip).await?;
+        // What a snapshot that goes has lost already, or holds in a file that nobody can read, is no reason to keep it.
+        let theirs = Manifests::of(storage, going.iter().cloned(), Missing::SkipUnreadable).await?;
         let kept = Manifests::of(storage, staying.iter().cloned(), Missing::Fail).await?;
         let only_theirs = |key: &str| !kept.0.contains_key(key);
         let mut candidates = HashMap::new();
@@ -72,7 +72,7 @@ impl Unreached {
         theirs
             .visit_live(
                 storage,
-                Missing::Skip,
+                Missing::SkipUnreadable,
                 |key, _| only_theirs(key),
                 |kind, location, bytes| add(kind, location, Some(bytes)),
             )

@@ -8,6 +8,7 @@ use iceberg::spec::{
 };
 use icefield_core::ErrorKind;
 use icefield_core::catalog::TableUpdate;
+use icefield_core::format::load_manifest_list;
 use icefield_maintenance::{FileKind, days};
 use icefield_testkit::CommitFault;
 
@@ -333,6 +334,33 @@ async fn a_damaged_snapshot_that_stays_stops_expiry_before_anything_goes() {
     w.storage.write(&list, bytes).await.unwrap();
     w.expire().await.older_than(days(0)).await.unwrap();
     w.assert_whole().await;
+}
+
+#[tokio::test]
+async fn a_damaged_snapshot_that_goes_does_not_stop_expiry() {
+    for damaged_list in [false, true] {
+        let w = World::new().await;
+        w.append(&["a"]).await;
+        w.append(&["b"]).await;
+        w.replace(&["a", "b"], &["c"]).await;
+        let table = w.table().await;
+        let snapshots = table.metadata().snapshots();
+        let first = snapshots.min_by_key(|snapshot| snapshot.sequence_number()).unwrap();
+        let manifests = load_manifest_list(&w.storage, first).await.unwrap();
+        let damaged = match damaged_list {
+            true => first.manifest_list(),
+            false => manifests[0].manifest_path.as_str(),
+        };
+        w.storage.write(damaged, "not avro").await.unwrap();
+        let report = w.expire().await.older_than(days(0)).await.unwrap();
+        assert_eq!(report.snapshots.len(), 2, "{damaged_list}");
+        assert_eq!(w.table().await.metadata().snapshots().len(), 1);
+        // What others name still is deleted; what only the damaged file names is left, for the removal of orphans.
+        assert!(!w.storage.exists(damaged).await.unwrap());
+        assert!(!w.stored_data().await.contains(&"b".to_string()));
+        assert!(w.stored_data().await.contains(&"c".to_string()));
+        w.assert_whole().await;
+    }
 }
 
 #[tokio::test]

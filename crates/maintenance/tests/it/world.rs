@@ -254,7 +254,7 @@ pub(crate) async fn live_files(table: &Table, reference: &str) -> Vec<LiveFile> 
     let Some(snapshot) = table.metadata().snapshot_for_ref(reference) else { return Vec::new() };
     let mut files = Vec::new();
     for manifest in load_manifest_list(table.storage(), snapshot).await.unwrap() {
-        files.extend(load_manifest(table.storage(), &manifest).await.unwrap().live);
+        files.extend(load_manifest(table.storage(), table.metadata(), &manifest).await.unwrap().live);
     }
     files
 }
@@ -280,7 +280,7 @@ pub(crate) async fn needed(storage: &Storage, metadata: &TableMetadata) -> Resul
         let whose = format!("snapshot {}", snapshot.snapshot_id());
         files.insert(snapshot.manifest_list().to_string(), whose.clone());
         for manifest in load_manifest_list(storage, snapshot).await? {
-            for file in load_manifest(storage, &manifest).await?.live {
+            for file in load_manifest(storage, metadata, &manifest).await?.live {
                 files.insert(file.path().to_string(), whose.clone());
             }
             files.insert(manifest.manifest_path, whose.clone());

@@ -49,8 +49,8 @@ impl AvroFile {
         let (codec, sync, schema, header) = loop {
             let held = source.peek(length).await?;
             let tried = Container::open(held).map(|header| {
-                let length = held.len() - header.blocks.left();
-                (header.codec, Bytes::copy_from_slice(header.sync), header.schema, length)
+                let layout = header.layout;
+                (layout.codec, Bytes::copy_from_slice(&layout.sync), layout.schema, layout.start)
             });
             match tried {
                 Ok(header) => break header,

@@ -1,4 +1,4 @@
-//! Avro object container files, in the two ways that they are read here.
+//! Avro object container files, in the two ways that they are read here, and as manifests are written ([`ContainerWriter`]).
 //!
 //! Manifests and manifest lists are in memory whole ([`Container`]). Their records are not turned into values of a general
 //! kind: the caller visits the fields that it knows by their ids ([`Reader::record`]) and takes each in its own type; the
@@ -9,6 +9,7 @@ mod columns;
 mod data;
 mod reader;
 mod schema;
+mod writer;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -19,21 +20,29 @@ use crate::error::{Error, Result};
 pub(super) use data::AvroFile;
 pub(super) use reader::{Reader, unscaled};
 pub(super) use schema::Schema;
+pub(super) use writer::{Compression, ContainerWriter, put_array, put_bytes, put_long, put_optional};
 
 const MAGIC: &[u8] = b"Obj\x01";
 const SYNC_BYTES: usize = 16;
 /// The most that a block may be, decompressed, in bytes. Writers' blocks are of 64 KB or so; some write a file as one block.
 const MAX_BLOCK_BYTES: u64 = 1 << 29;
 
-/// A container file, its header read.
+/// A container file's header, read.
 pub(super) struct Container<'a> {
     /// The header's entries.
     pub(super) metadata: HashMap<&'a [u8], &'a [u8]>,
-    /// The schema of the file's records.
-    pub(super) schema: Schema,
+    /// How what follows is to be read.
+    pub(super) layout: Layout,
+}
+
+/// How the records of a container file lie in it.
+#[derive(Debug)]
+pub(super) struct Layout {
+    schema: Schema,
     codec: Codec,
-    sync: &'a [u8],
-    blocks: Reader<'a>,
+    pub(super) sync: [u8; SYNC_BYTES],
+    /// Where the header ends.
+    pub(super) start: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +64,7 @@ impl<'a> Container<'a> {
             metadata.insert(key, value);
             Ok(())
         })?;
-        let sync = reader.take(SYNC_BYTES)?;
+        let sync = *reader.take(SYNC_BYTES)?.first_chunk().ok_or_else(|| broken("it is cut short"))?;
         let schema = metadata.get(b"avro.schema".as_slice()).ok_or_else(|| broken("it has no schema"))?;
         let codec = match metadata.get(b"avro.codec".as_slice()).copied() {
             None | Some(b"null" | b"") => Codec::Null,
@@ -67,36 +76,29 @@ impl<'a> Container<'a> {
                     .with("codec", String::from_utf8_lossy(other)));
             }
         };
-        Ok(Self { schema: Schema::parse(schema)?, metadata, codec, sync, blocks: reader })
+        let layout =
+            Layout { schema: Schema::parse(schema)?, codec, sync, start: file.len() - reader.left() };
+        Ok(Self { metadata, layout })
     }
+}
 
-    /// The file with another value of a header's entry, before any record is read.
-    pub(super) fn with_entry(mut self, key: &'a [u8], value: &'a [u8]) -> Vec<u8> {
-        self.metadata.insert(key, value);
-        let mut entries: Vec<_> = self.metadata.into_iter().collect();
-        entries.sort_unstable();
-        let mut out = MAGIC.to_vec();
-        put_length(&mut out, entries.len());
-        for (key, value) in entries {
-            for bytes in [key, value] {
-                put_length(&mut out, bytes.len());
-                out.extend_from_slice(bytes);
-            }
-        }
-        put_length(&mut out, 0);
-        out.extend_from_slice(self.sync);
-        out.extend_from_slice(self.blocks.rest());
-        out
+impl Layout {
+    /// The schema of records.
+    pub(super) fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// Calls `record` for each record of the file, with a reader that stands at its beginning and must be left at its end.
+    /// One block is held decompressed at a time.
     pub(super) fn records(
-        mut self,
+        &self,
+        file: &[u8],
         mut record: impl FnMut(&mut Reader<'_>, &Schema) -> Result<()>,
     ) -> Result<()> {
-        while !self.blocks.is_at_end() {
-            let count = self.blocks.length()?;
-            let compressed = self.blocks.bytes()?;
+        let mut blocks = Reader::new(file.get(self.start..).unwrap_or_default());
+        while !blocks.is_at_end() {
+            let count = blocks.length()?;
+            let compressed = blocks.bytes()?;
             let block = self.codec.decompress(compressed)?;
             let mut reader = Reader::new(&block);
             for _ in 0..count {
@@ -109,22 +111,12 @@ impl<'a> Container<'a> {
             if !reader.is_at_end() {
                 return Err(broken("bytes follow the records of a block"));
             }
-            if self.blocks.take(SYNC_BYTES)? != self.sync {
+            if blocks.take(SYNC_BYTES)? != self.sync {
                 return Err(broken("a block does not end where it says"));
             }
         }
         Ok(())
     }
-}
-
-/// A length as Avro writes it: a zigzag varint.
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    let mut value = (length as u64) << 1;
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
 }
 
 impl Codec {

@@ -24,11 +24,6 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
-    /// What was not read yet.
-    pub(super) fn rest(&self) -> &'a [u8] {
-        self.rest
-    }
-
     /// How many bytes are left.
     pub(super) fn left(&self) -> usize {
         self.rest.len()
@@ -84,6 +79,28 @@ impl<'a> Reader<'a> {
                     return Err(broken("it is cut short"));
                 }
                 item(self)?;
+            }
+        }
+    }
+
+    /// Passes over the items of an array or map: whole blocks, where they say how long they are.
+    fn skip_blocks(&mut self, mut item: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        loop {
+            let count = self.varint()?;
+            match count {
+                0 => return Ok(()),
+                ..0 => {
+                    let size = self.length()?;
+                    self.take(size)?;
+                }
+                _ => {
+                    for _ in 0..count {
+                        if self.is_at_end() {
+                            return Err(broken("it is cut short"));
+                        }
+                        item(self)?;
+                    }
+                }
             }
         }
     }
@@ -173,6 +190,11 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map_err(|e| broken("a text in it is not UTF-8").with_source(e))
     }
 
+    /// Passes over a value.
+    pub(in crate::format) fn pass(&mut self, schema: &Schema) -> Result<()> {
+        self.skip(schema, 0)
+    }
+
     /// The items of an array.
     pub(in crate::format) fn array(
         &mut self,
@@ -196,8 +218,8 @@ impl<'a> Reader<'a> {
             Schema::Bytes | Schema::String => self.bytes().map(drop),
             Schema::Fixed(size) => self.take(*size).map(drop),
             Schema::Record(fields) => fields.iter().try_for_each(|field| self.skip(&field.schema, depth + 1)),
-            Schema::Array(items) => self.blocks(|reader| reader.skip(&items.schema, depth + 1)),
-            Schema::Map(_, values) => self.blocks(|reader| {
+            Schema::Array(items) => self.skip_blocks(|reader| reader.skip(&items.schema, depth + 1)),
+            Schema::Map(_, values) => self.skip_blocks(|reader| {
                 reader.bytes()?;
                 reader.skip(&values.schema, depth + 1)
             }),

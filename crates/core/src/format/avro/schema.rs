@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use iceberg::spec::PrimitiveType;
 use serde_json::{Map, Value};
 
 use crate::error::Result;
@@ -92,6 +93,61 @@ impl Schema {
             Self::Logical(_, schema) => schema,
             other => other,
         }
+    }
+
+    /// The schema of what is not null, of a union with null.
+    fn present(&self) -> &Schema {
+        match self {
+            Self::Union(branches) => {
+                branches.iter().find(|branch| !matches!(branch, Self::Null)).unwrap_or(self)
+            }
+            other => other,
+        }
+    }
+
+    /// The schema of a record's field by its id.
+    pub(in crate::format) fn field(&self, id: i32) -> Option<&Schema> {
+        let Self::Record(fields) = self.present().plain() else { return None };
+        fields.iter().find(|field| field.id == Some(id)).map(|field| &field.schema)
+    }
+
+    /// What values are in Iceberg, if they are no nested ones.
+    pub(in crate::format) fn iceberg_type(&self) -> Option<PrimitiveType> {
+        use PrimitiveType as T;
+        Some(match self.present() {
+            Self::Logical(logical, schema) => match logical {
+                Logical::Date => T::Date,
+                Logical::TimeMicros => T::Time,
+                Logical::Timestamp { unit: Unit::Micros, utc } => {
+                    if *utc {
+                        T::Timestamptz
+                    } else {
+                        T::Timestamp
+                    }
+                }
+                Logical::Timestamp { unit: Unit::Nanos, utc } => {
+                    if *utc {
+                        T::TimestamptzNs
+                    } else {
+                        T::TimestampNs
+                    }
+                }
+                Logical::Decimal { precision, scale } => {
+                    T::Decimal { precision: (*precision).into(), scale: u32::try_from(*scale).ok()? }
+                }
+                Logical::Uuid => T::Uuid,
+                _ => return schema.iceberg_type(),
+            },
+            Self::Boolean => T::Boolean,
+            Self::Int => T::Int,
+            Self::Long => T::Long,
+            Self::Float => T::Float,
+            Self::Double => T::Double,
+            Self::String => T::String,
+            Self::Bytes => T::Binary,
+            Self::Fixed(length) => T::Fixed(*length as u64),
+            _ => return None,
+        })
     }
 
     /// Whether values may take no bytes at all.

@@ -1,66 +1,114 @@
 //! Manifest entries off their Avro records, by the field ids of the specification.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use iceberg::spec::{
-    DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, Literal, PartitionSpec,
-    PrimitiveLiteral, PrimitiveType, Schema as TableSchema, Struct, Type,
+    DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, Literal, ManifestStatus,
+    PrimitiveLiteral, PrimitiveType, Struct,
 };
 
-use crate::deletes::{DELETE_FILE_PATH_ID, DELETE_POS_ID};
+use super::FileLocation;
+use super::types::{PartitionTypes, TableTypes};
 use crate::error::{Error, Result};
 use crate::format::avro::{Reader, Schema, unscaled};
 use crate::format::source::broken;
 
-/// The field id of a row's id.
-const ROW_ID: i32 = 2_147_483_540;
-/// The field id of the sequence number at which a row was last updated.
-const LAST_UPDATED: i32 = 2_147_483_539;
-
 /// An entry as it is written: nothing is inherited yet.
 pub(super) struct Entry {
-    /// 0: carried over, 1: added, 2: deleted.
-    pub(super) status: i32,
+    pub(super) status: ManifestStatus,
     pub(super) snapshot_id: Option<i64>,
     pub(super) sequence_number: Option<i64>,
     pub(super) file_sequence_number: Option<i64>,
     pub(super) file: File,
 }
 
-/// What the columns and partition fields of a manifest's files are.
-pub(super) struct Types<'a> {
-    schema: &'a TableSchema,
-    /// The partition fields by id, where their columns are known.
-    partition: HashMap<i32, PrimitiveType>,
+/// What is wanted of the statistics of files' columns. Whatever is not wanted is passed over as it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum WantedStatistics {
+    /// Nothing.
+    #[default]
+    None,
+    /// Sizes, counts and bounds of the columns with these ids, which ascend.
+    Columns(Arc<[i32]>),
+    /// Everything.
+    All,
 }
 
-impl<'a> Types<'a> {
-    pub(super) fn new(schema: &'a TableSchema, spec: &PartitionSpec) -> Self {
-        let of = spec.partition_type(schema).ok();
-        let fields = of.iter().flat_map(|of| of.fields());
-        let partition = fields.filter_map(|field| match field.field_type.as_ref() {
-            Type::Primitive(primitive) => Some((field.id, primitive.clone())),
-            _ => None,
-        });
-        Self { schema, partition: partition.collect() }
+impl WantedStatistics {
+    /// Sizes, counts and bounds of these columns.
+    pub fn of(columns: impl IntoIterator<Item = i32>) -> Self {
+        let ids: BTreeSet<i32> = columns.into_iter().collect();
+        if ids.is_empty() { Self::None } else { Self::Columns(ids.into_iter().collect()) }
     }
 
-    /// The type of a column's bounds.
-    fn of(&self, id: i32) -> Option<PrimitiveType> {
-        match id {
-            DELETE_FILE_PATH_ID => return Some(PrimitiveType::String),
-            DELETE_POS_ID | ROW_ID | LAST_UPDATED => return Some(PrimitiveType::Long),
-            _ => {}
+    /// What either of two wants.
+    pub fn or(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::All, _) | (_, Self::All) => Self::All,
+            (Self::None, wanted) | (wanted, Self::None) => wanted.clone(),
+            (Self::Columns(some), Self::Columns(others)) => {
+                Self::of(some.iter().chain(others.iter()).copied())
+            }
         }
-        match self.schema.field_by_id(id)?.field_type.as_ref() {
-            Type::Primitive(primitive) => Some(primitive.clone()),
-            _ => None,
+    }
+
+    /// Whether this has all that the other wants.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, _) | (_, Self::None) => true,
+            (_, Self::All) | (Self::None, _) => false,
+            (Self::Columns(held), Self::Columns(wanted)) => {
+                wanted.iter().all(|id| held.binary_search(id).is_ok())
+            }
         }
+    }
+
+    fn wants(&self, id: i32) -> bool {
+        match self {
+            Self::None => false,
+            Self::Columns(ids) => ids.binary_search(&id).is_ok(),
+            Self::All => true,
+        }
+    }
+
+    /// For how many columns memory is taken at once.
+    fn at_most(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Columns(ids) => ids.len(),
+            Self::All => usize::MAX,
+        }
+    }
+}
+
+/// How entries are read.
+pub(super) struct Reading<'a> {
+    pub(super) types: &'a TableTypes,
+    pub(super) statistics: &'a WantedStatistics,
+    /// The partition fields by id, with the types of their values where they are known.
+    partition: HashMap<i32, (usize, Option<&'a PrimitiveType>)>,
+    partition_fields: usize,
+    /// Whether what only readers and writers of rows need is read too.
+    pub(super) details: bool,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(
+        types: &'a TableTypes,
+        partition: Option<&'a PartitionTypes>,
+        statistics: &'a WantedStatistics,
+        details: bool,
+    ) -> Self {
+        let fields = partition.into_iter().flat_map(|of| of.spec().fields().iter().zip(of.types()));
+        let fields = fields.enumerate().map(|(at, (field, of))| (field.field_id, (at, of.as_ref())));
+        let partition_fields = partition.map_or(0, |of| of.types().len());
+        Self { types, statistics, partition: fields.collect(), partition_fields, details }
     }
 }
 
 impl Entry {
-    pub(super) fn read(reader: &mut Reader<'_>, schema: &Schema, types: &Types<'_>) -> Result<Self> {
+    pub(super) fn read(reader: &mut Reader<'_>, schema: &Schema, how: &Reading<'_>) -> Result<Self> {
         let mut status = None;
         let (mut snapshot_id, mut sequence_number, mut file_sequence_number) = (None, None, None);
         let mut file = None;
@@ -70,13 +118,19 @@ impl Entry {
                 1 => snapshot_id = reader.optional(schema, Reader::long)?,
                 3 => sequence_number = reader.optional(schema, Reader::long)?,
                 4 => file_sequence_number = reader.optional(schema, Reader::long)?,
-                2 => file = reader.optional(schema, |reader, schema| File::read(reader, schema, types))?,
+                2 => file = reader.optional(schema, |reader, schema| File::read(reader, schema, how))?,
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
+        let status = match status {
+            Some(0) => Some(ManifestStatus::Existing),
+            Some(1) => Some(ManifestStatus::Added),
+            Some(2) => Some(ManifestStatus::Deleted),
+            _ => None,
+        };
         match (status, file) {
-            (Some(status @ 0..=2), Some(file)) => {
+            (Some(status), Some(file)) => {
                 Ok(Self { status, snapshot_id, sequence_number, file_sequence_number, file })
             }
             _ => Err(broken("an entry has no status or no file")),
@@ -90,7 +144,7 @@ pub(super) struct File {
     content: i32,
     pub(super) path: String,
     format: String,
-    partition: HashMap<i32, Literal>,
+    partition: Vec<Option<Literal>>,
     pub(super) record_count: u64,
     size: u64,
     column_sizes: HashMap<i32, u64>,
@@ -110,8 +164,8 @@ pub(super) struct File {
 }
 
 impl File {
-    fn read(reader: &mut Reader<'_>, schema: &Schema, types: &Types<'_>) -> Result<Self> {
-        let mut file = Self::default();
+    fn read(reader: &mut Reader<'_>, schema: &Schema, how: &Reading<'_>) -> Result<Self> {
+        let mut file = Self { partition: vec![None; how.partition_fields], ..Self::default() };
         let unsigned = |value: Option<i64>| {
             value
                 .and_then(|value| u64::try_from(value).ok())
@@ -124,23 +178,23 @@ impl File {
                 101 => file.format = reader.optional(schema, text)?.unwrap_or_default(),
                 102 => {
                     let read = |reader: &mut Reader<'_>, schema: &Schema| {
-                        partition(reader, schema, types, &mut file.partition)
+                        partition(reader, schema, how, &mut file.partition)
                     };
                     reader.optional(schema, read)?;
                 }
                 103 => file.record_count = unsigned(reader.optional(schema, Reader::long)?)?,
                 104 => file.size = unsigned(reader.optional(schema, Reader::long)?)?,
-                108 => counts(reader, schema, (117, 118), &mut file.column_sizes)?,
-                109 => counts(reader, schema, (119, 120), &mut file.value_counts)?,
-                110 => counts(reader, schema, (121, 122), &mut file.null_counts)?,
-                137 => counts(reader, schema, (138, 139), &mut file.nan_counts)?,
-                125 => bounds(reader, schema, (126, 127), types, &mut file.lower_bounds)?,
-                128 => bounds(reader, schema, (129, 130), types, &mut file.upper_bounds)?,
-                131 => {
+                108 => counts(reader, schema, (117, 118), how, &mut file.column_sizes)?,
+                109 => counts(reader, schema, (119, 120), how, &mut file.value_counts)?,
+                110 => counts(reader, schema, (121, 122), how, &mut file.null_counts)?,
+                137 => counts(reader, schema, (138, 139), how, &mut file.nan_counts)?,
+                125 => bounds(reader, schema, (126, 127), how, &mut file.lower_bounds)?,
+                128 => bounds(reader, schema, (129, 130), how, &mut file.upper_bounds)?,
+                131 if how.details => {
                     let read = |reader: &mut Reader<'_>, schema: &Schema| Ok(reader.binary(schema)?.to_vec());
                     file.key_metadata = reader.optional(schema, read)?;
                 }
-                132 => file.split_offsets = list(reader, schema, Reader::long)?,
+                132 if how.details => file.split_offsets = list(reader, schema, Reader::long)?,
                 135 => file.equality_ids = list(reader, schema, Reader::int)?,
                 140 => file.sort_order_id = reader.optional(schema, Reader::int)?,
                 142 => file.first_row_id = reader.optional(schema, Reader::long)?,
@@ -154,24 +208,35 @@ impl File {
         Ok(file)
     }
 
-    /// The file in `iceberg`'s form.
-    pub(super) fn build(self, spec_id: i32, spec: &PartitionSpec) -> Result<DataFile> {
-        let mut partition = self.partition;
-        let values = spec.fields().iter().map(|field| partition.remove(&field.field_id));
-        let format = self.format.to_ascii_lowercase().parse::<DataFileFormat>();
-        let format = format.map_err(|e| broken("a file in it is of no known format").with_source(e))?;
+    fn kind(&self) -> Result<(DataContentType, DataFileFormat)> {
         let content = match self.content {
             0 => DataContentType::Data,
             1 => DataContentType::PositionDeletes,
             2 => DataContentType::EqualityDeletes,
             _ => return Err(broken("a file in it is of no known kind")),
         };
+        let format =
+            [DataFileFormat::Parquet, DataFileFormat::Avro, DataFileFormat::Orc, DataFileFormat::Puffin]
+                .into_iter()
+                .find(|format| self.format.eq_ignore_ascii_case(&format.to_string()));
+        Ok((content, format.ok_or_else(|| broken("a file in it is of no known format"))?))
+    }
+
+    /// What an orphan's or an expired file's removal has to know.
+    pub(super) fn location(self) -> Result<FileLocation> {
+        let (content, format) = self.kind()?;
+        Ok(FileLocation { content, format, path: self.path, size: self.size })
+    }
+
+    /// The file in `iceberg`'s form.
+    pub(super) fn build(self, spec_id: i32) -> Result<DataFile> {
+        let (content, format) = self.kind()?;
         let mut builder = DataFileBuilder::default();
         builder
             .content(content)
             .file_path(self.path)
             .file_format(format)
-            .partition(Struct::from_iter(values))
+            .partition(Struct::from_iter(self.partition))
             .record_count(self.record_count)
             .file_size_in_bytes(self.size)
             .column_sizes(self.column_sizes)
@@ -219,11 +284,15 @@ fn pairs<V>(
     reader: &mut Reader<'_>,
     schema: &Schema,
     (key_id, value_id): (i32, i32),
+    wanted: &WantedStatistics,
     into: &mut HashMap<i32, V>,
     mut value: impl FnMut(&mut Reader<'_>, &Schema, i32) -> Result<Option<V>>,
 ) -> Result<()> {
+    if *wanted == WantedStatistics::None {
+        return reader.pass(schema);
+    }
     let read = |reader: &mut Reader<'_>, schema: &Schema| {
-        into.reserve(reader.items_ahead());
+        into.reserve(reader.items_ahead().min(wanted.at_most()));
         reader.array(schema, |reader, schema| {
             // Writers put the key first.
             let mut key = None;
@@ -232,7 +301,9 @@ fn pairs<V>(
                     key = reader.optional(schema, Reader::int)?;
                     return Ok(true);
                 }
-                let Some(key) = key.filter(|_| id == value_id) else { return Ok(false) };
+                let Some(key) = key.filter(|key| id == value_id && wanted.wants(*key)) else {
+                    return Ok(false);
+                };
                 let value = reader.optional(schema, |reader, schema| value(reader, schema, key))?;
                 if let Some(value) = value.flatten() {
                     into.insert(key, value);
@@ -248,9 +319,11 @@ fn counts(
     reader: &mut Reader<'_>,
     schema: &Schema,
     ids: (i32, i32),
+    how: &Reading<'_>,
     into: &mut HashMap<i32, u64>,
 ) -> Result<()> {
-    pairs(reader, schema, ids, into, |reader, schema, _| Ok(u64::try_from(reader.long(schema)?).ok()))
+    let read = |reader: &mut Reader<'_>, schema: &Schema, _| Ok(u64::try_from(reader.long(schema)?).ok());
+    pairs(reader, schema, ids, how.statistics, into, read)
 }
 
 /// Bounds of columns that are known. One that is none of its column's type says nothing, and is left out.
@@ -258,26 +331,31 @@ fn bounds(
     reader: &mut Reader<'_>,
     schema: &Schema,
     ids: (i32, i32),
-    types: &Types<'_>,
+    how: &Reading<'_>,
     into: &mut HashMap<i32, Datum>,
 ) -> Result<()> {
-    pairs(reader, schema, ids, into, |reader, schema, key| {
+    pairs(reader, schema, ids, how.statistics, into, |reader, schema, key| {
         let bytes = reader.binary(schema)?;
-        Ok(types.of(key).and_then(|of| Datum::try_from_bytes(bytes, of).ok()))
+        // Whoever writes the entry again keeps what it does not understand.
+        let of = how
+            .types
+            .column(key)
+            .or((*how.statistics == WantedStatistics::All).then_some(PrimitiveType::Binary));
+        Ok(of.and_then(|of| Datum::try_from_bytes(bytes, of).ok()))
     })
 }
 
 fn partition(
     reader: &mut Reader<'_>,
     schema: &Schema,
-    types: &Types<'_>,
-    into: &mut HashMap<i32, Literal>,
+    how: &Reading<'_>,
+    into: &mut [Option<Literal>],
 ) -> Result<()> {
     reader.record(schema, |reader, id, schema| {
-        let of = types.partition.get(&id);
-        let value = reader.optional(schema, |reader, schema| literal(reader, schema, of))?;
-        if let Some(value) = value {
-            into.insert(id, Literal::Primitive(value));
+        let Some((at, of)) = how.partition.get(&id) else { return Ok(false) };
+        let value = reader.optional(schema, |reader, schema| literal(reader, schema, *of))?;
+        if let Some(place) = into.get_mut(*at) {
+            *place = value.map(Literal::Primitive);
         }
         Ok(true)
     })

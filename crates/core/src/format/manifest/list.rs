@@ -1,10 +1,14 @@
-//! Manifest lists off their Avro records, by the field ids of the specification.
+//! Manifest lists off their Avro records, by the field ids of the specification, and into them.
 
-use iceberg::spec::{FieldSummary, ManifestContentType, ManifestFile};
+use iceberg::spec::{FieldSummary, FormatVersion, ManifestContentType, ManifestFile};
+use serde_json::{Value, json};
 
 use super::entry::text;
-use crate::error::Result;
-use crate::format::avro::{Container, Reader, Schema};
+use super::write::{optional, required, sync};
+use crate::error::{Error, Result};
+use crate::format::avro::{
+    Compression, Container, ContainerWriter, Reader, Schema, put_array, put_bytes, put_long, put_optional,
+};
 use crate::format::source::broken;
 
 /// The manifests that a manifest list's file names, of whatever format version. Pure.
@@ -13,7 +17,7 @@ use crate::format::source::broken;
 /// As [`load_manifest_list`](super::load_manifest_list), without the file's location.
 pub fn parse_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     let mut manifests = Vec::new();
-    Container::open(file)?.records(|reader, schema| {
+    Container::open(file)?.layout.records(file, |reader, schema| {
         manifests.push(manifest(reader, schema)?);
         Ok(())
     })?;
@@ -107,4 +111,162 @@ fn summaries(reader: &mut Reader<'_>, schema: &Schema) -> Result<Vec<FieldSummar
         Ok(())
     })?;
     Ok(summaries)
+}
+
+/// What a manifest list says of its snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ManifestListHead {
+    /// The table's format version.
+    pub version: FormatVersion,
+    /// The snapshot's id.
+    pub snapshot_id: i64,
+    /// The id of the snapshot before it.
+    pub parent_snapshot_id: Option<i64>,
+    /// The snapshot's sequence number, which manifests and files without one have.
+    pub sequence_number: i64,
+    /// On v3 the id of the first row that the snapshot adds.
+    pub first_row_id: u64,
+}
+
+/// A manifest list's file, and the first row id that was not given out. Manifests of data files that have no first row id
+/// are given one on v3, with room for all of their rows.
+///
+/// # Errors
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a manifest without sequence number that is another snapshot's, and,
+/// from v2 on, for one without the numbers of its files and rows.
+pub fn write_manifest_list(
+    head: &ManifestListHead,
+    manifests: impl IntoIterator<Item = ManifestFile>,
+) -> Result<(Vec<u8>, u64)> {
+    let or_null = |id: Option<i64>| id.map_or("null".to_string(), |id| id.to_string());
+    let mut header = vec![
+        ("snapshot-id", head.snapshot_id.to_string()),
+        ("parent-snapshot-id", or_null(head.parent_snapshot_id)),
+        ("format-version", (head.version as u8).to_string()),
+    ];
+    if head.version >= FormatVersion::V2 {
+        header.push(("sequence-number", head.sequence_number.to_string()));
+    }
+    if head.version >= FormatVersion::V3 {
+        header.push(("first-row-id", head.first_row_id.to_string()));
+    }
+    let (schema, sync) = (list_schema(head.version).to_string(), sync(&(head.snapshot_id, "list")));
+    let mut writer = ContainerWriter::new(schema, header, Compression::default(), sync);
+    let mut next_row_id = head.first_row_id;
+    for mut manifest in manifests {
+        let wrong = |message: &str, manifest: &ManifestFile| {
+            Error::invalid_input(message).with("manifest", &manifest.manifest_path)
+        };
+        let unassigned = manifest.sequence_number < 0 || manifest.min_sequence_number < 0;
+        if unassigned && manifest.added_snapshot_id != head.snapshot_id {
+            return Err(wrong("a manifest of another snapshot has no sequence number", &manifest));
+        }
+        for number in [&mut manifest.sequence_number, &mut manifest.min_sequence_number] {
+            if *number < 0 {
+                *number = head.sequence_number;
+            }
+        }
+        if manifest.content == ManifestContentType::Deletes {
+            if head.version == FormatVersion::V1 {
+                return Err(wrong("format version 1 has no manifests of delete files", &manifest));
+            }
+            manifest.first_row_id = None;
+        } else if head.version >= FormatVersion::V3 && manifest.first_row_id.is_none() {
+            let rows = manifest.existing_rows_count.zip(manifest.added_rows_count);
+            let rows = rows.and_then(|(existing, added)| existing.checked_add(added));
+            manifest.first_row_id = Some(next_row_id);
+            next_row_id = rows.and_then(|rows| next_row_id.checked_add(rows)).ok_or_else(|| {
+                wrong("a manifest does not say how many rows it has, or they are too many", &manifest)
+            })?;
+        }
+        writer.record(|out| put_manifest(out, head.version, &manifest))?;
+    }
+    Ok((writer.finish(None)?, next_row_id))
+}
+
+fn put_manifest(out: &mut Vec<u8>, version: FormatVersion, manifest: &ManifestFile) -> Result<()> {
+    let about = |message: &str| Error::invalid_input(message).with("manifest", &manifest.manifest_path);
+    let signed = |n: u64| i64::try_from(n).map_err(|_| about("a number of a manifest has over 63 bits"));
+    put_bytes(out, manifest.manifest_path.as_bytes());
+    put_long(out, manifest.manifest_length);
+    put_long(out, manifest.partition_spec_id.into());
+    if version >= FormatVersion::V2 {
+        put_long(out, manifest.content as i64);
+        put_long(out, manifest.sequence_number);
+        put_long(out, manifest.min_sequence_number);
+    }
+    put_long(out, manifest.added_snapshot_id);
+    let files = [manifest.added_files_count, manifest.existing_files_count, manifest.deleted_files_count];
+    let rows = [manifest.added_rows_count, manifest.existing_rows_count, manifest.deleted_rows_count];
+    let counts = files.into_iter().map(|count| count.map(u64::from)).chain(rows);
+    for count in counts {
+        let count = count.map(signed).transpose()?;
+        match version {
+            FormatVersion::V1 => put_optional(out, count, put_long),
+            _ => put_long(
+                out,
+                count.ok_or_else(|| about("a manifest does not say how many files and rows it has"))?,
+            ),
+        }
+    }
+    put_optional_summaries(out, manifest.partitions.as_deref())?;
+    put_optional(out, manifest.key_metadata.as_deref(), put_bytes);
+    if version >= FormatVersion::V3 {
+        put_optional(out, manifest.first_row_id.map(signed).transpose()?, put_long);
+    }
+    Ok(())
+}
+
+fn put_optional_summaries(out: &mut Vec<u8>, summaries: Option<&[FieldSummary]>) -> Result<()> {
+    let Some(summaries) = summaries else {
+        put_long(out, 0);
+        return Ok(());
+    };
+    put_long(out, 1);
+    put_array(out, summaries.len(), |out| {
+        for summary in summaries {
+            out.push(u8::from(summary.contains_null));
+            put_optional(out, summary.contains_nan, |out, nan| out.push(u8::from(nan)));
+            put_optional(out, summary.lower_bound.as_deref(), |out, bound| put_bytes(out, bound));
+            put_optional(out, summary.upper_bound.as_deref(), |out, bound| put_bytes(out, bound));
+        }
+        Ok(())
+    })
+}
+
+/// The Avro schema of entries.
+fn list_schema(version: FormatVersion) -> Value {
+    let mut fields = vec![
+        required("manifest_path", 500, json!("string")),
+        required("manifest_length", 501, json!("long")),
+        required("partition_spec_id", 502, json!("int")),
+    ];
+    if version >= FormatVersion::V2 {
+        fields.push(required("content", 517, json!("int")));
+        fields.push(required("sequence_number", 515, json!("long")));
+        fields.push(required("min_sequence_number", 516, json!("long")));
+    }
+    fields.push(required("added_snapshot_id", 503, json!("long")));
+    let count = if version == FormatVersion::V1 { optional } else { required };
+    // Readers of version 1 alone know the counts by their first names.
+    let files = if version == FormatVersion::V1 { "data_files" } else { "files" };
+    for (at, what) in (504..).zip(["added", "existing", "deleted"]) {
+        fields.push(count(&format!("{what}_{files}_count"), at, json!("int")));
+    }
+    for (at, what) in (512..).zip(["added", "existing", "deleted"]) {
+        fields.push(count(&format!("{what}_rows_count"), at, json!("long")));
+    }
+    let summary = [
+        required("contains_null", 509, json!("boolean")),
+        optional("contains_nan", 518, json!("boolean")),
+        optional("lower_bound", 510, json!("bytes")),
+        optional("upper_bound", 511, json!("bytes")),
+    ];
+    let summary = json!({"type": "record", "name": "r508", "fields": summary});
+    fields.push(optional("partitions", 507, json!({"type": "array", "items": summary, "element-id": 508})));
+    fields.push(optional("key_metadata", 519, json!("bytes")));
+    if version >= FormatVersion::V3 {
+        fields.push(optional("first_row_id", 520, json!("long")));
+    }
+    json!({"type": "record", "name": "manifest_file", "fields": fields})
 }

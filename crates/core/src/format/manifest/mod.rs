@@ -1,47 +1,71 @@
-//! Reading manifest lists and manifests, with everything that entries inherit filled in.
+//! Manifest lists and manifests: reading them, with everything that entries inherit filled in, and writing them.
+//!
+//! What a manifest's header says is not believed where others say it: spec id and content come from the manifest list, specs
+//! and schemas from the table's metadata. Writers leave the header's entries out, or put something else there.
 
 mod entry;
 mod exact;
 mod list;
+mod load;
+mod summary;
+mod types;
+mod write;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use iceberg::spec::{ManifestContentType, ManifestFile, PartitionSpec, Schema, SchemaRef, Snapshot};
+use bytes::Bytes;
+use iceberg::spec::{
+    DataContentType, DataFileFormat, ManifestContentType, ManifestFile, ManifestStatus, PartitionSpec,
+    PrimitiveType, Schema, Snapshot, TableMetadata,
+};
 use serde_json::Value;
 
-use super::LiveFile;
-use super::avro::Container;
+use super::avro::{Container, Layout, Schema as AvroSchema};
 use super::foreign;
 use super::metadata::inline_manifests;
-use super::source::{broken, unreadable};
+use super::source::{about, broken, unreadable};
+use super::{FileEntry, LiveFile};
+use crate::deletes::path_bounds;
 use crate::error::{Error, Result};
 use crate::storage::{Storage, check_location};
 
-use entry::{Entry, Types};
-pub(crate) use exact::Places;
-pub use list::parse_manifest_list;
+pub use entry::WantedStatistics;
+use entry::{Entry, File, Reading};
+use exact::Places;
+pub use list::{ManifestListHead, parse_manifest_list, write_manifest_list};
+pub use load::{ManifestReader, load_bounded};
+pub use types::PartitionTypes;
+use types::TableTypes;
+pub use write::ManifestWriter;
 
-/// An entry's status: the manifest's snapshot added the file.
-const ADDED: i32 = 1;
-/// The manifest's snapshot took the file away.
-const DELETED: i32 = 2;
 /// The header's entry with the places of the entries that are [exact](LiveFile::exact).
 const EXACT_ENTRIES: &str = "icefield.exact-entries";
 
-/// A manifest's content. Entries are split by status; [`LiveFile`]s of both kinds have their inherited values.
+/// A manifest's content whole, statistics and all. Entries are split by status; [`LiveFile`]s of both kinds have their
+/// inherited values.
 #[derive(Debug, Clone)]
 pub struct ManifestContent {
-    /// The schema that the manifest was written with, which is that of its bounds and of its partition source columns.
-    pub schema: SchemaRef,
-    /// The partition spec that all its files are of.
-    pub spec: PartitionSpec,
+    /// The partition spec that all its files are of, with its types.
+    pub partition: PartitionTypes,
     /// Files that the snapshot holds: added or carried over.
     pub live: Vec<LiveFile>,
     /// Whether each of `live` was added by the manifest's own snapshot.
     pub added: Vec<bool>,
     /// Files that the manifest's snapshot took away; `snapshot_id` is that snapshot.
     pub deleted: Vec<LiveFile>,
+}
+
+/// Where a file that a manifest names is, and its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileLocation {
+    /// Whether it holds data, or deletes of which kind.
+    pub content: DataContentType,
+    /// Its format.
+    pub format: DataFileFormat,
+    /// Its location.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// The manifests of a snapshot. One request; one a manifest where the metadata file lists them.
@@ -97,132 +121,275 @@ async fn inline_manifest(storage: &Storage, snapshot: &Snapshot, location: Strin
     })
 }
 
-/// A manifest's content. One request.
+/// A manifest's content, of a table of this metadata. One request.
 ///
 /// # Errors
 /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
-pub async fn load_manifest(storage: &Storage, manifest: &ManifestFile) -> Result<ManifestContent> {
-    let location = manifest.manifest_path.as_str();
-    let bytes = storage.read(location).await.map_err(|e| unreadable(e, location))?;
-    parse_manifest(&bytes, manifest).map_err(|e| e.with("file", location))
+pub async fn load_manifest(
+    storage: &Storage,
+    metadata: &TableMetadata,
+    manifest: &ManifestFile,
+) -> Result<ManifestContent> {
+    ManifestReader::new(storage, metadata).open(manifest).await?.content()
 }
 
-/// The content of a manifest's file. Pure.
-///
-/// # Errors
-/// As [`load_manifest`], without the file's location.
-pub fn parse_manifest(file: &[u8], manifest: &ManifestFile) -> Result<ManifestContent> {
-    let container = Container::open(file)?;
-    let (schema, spec) = header(&container, manifest.partition_spec_id)?;
-    let types = Types::new(&schema, &spec);
-    let version = container.metadata.get(b"format-version".as_slice()).copied();
-    let version_1 = matches!(version, None | Some(b"1"));
-    let mut content = ManifestContent {
-        schema: schema.clone(),
-        spec: spec.clone(),
-        live: Vec::new(),
-        added: Vec::new(),
-        deleted: Vec::new(),
-    };
-    let exact =
-        container.metadata.get(EXACT_ENTRIES.as_bytes()).copied().map(Places::parse).unwrap_or_default();
-    let mut place = 0;
-    let mut next_row_id = manifest.first_row_id.and_then(|id| i64::try_from(id).ok());
-    container.records(|reader, avro| {
-        let mut entry = Entry::read(reader, avro, &types)?;
-        let (added, alive) = (entry.status == ADDED, entry.status != DELETED);
-        // Only what the manifest's own snapshot added inherits. Version 1 has no sequence numbers: all are 0.
-        let inherited = match version_1 {
-            true => Some(0),
-            false => (added || manifest.sequence_number == 0).then_some(manifest.sequence_number),
+/// A manifest's file in memory. Its entries are decoded each time that they are asked for, one after the other, and of them
+/// what the caller wants.
+#[derive(Debug)]
+pub struct Manifest {
+    file: Bytes,
+    listed: ManifestFile,
+    types: TableTypes,
+    partition: Option<PartitionTypes>,
+    /// Whether its header says that it is of format version 1, which has no sequence numbers.
+    says_version_1: bool,
+    exact: Places,
+    layout: Layout,
+}
+
+/// What an entry says of a file's history, inherited values filled in.
+struct Inherited {
+    snapshot_id: i64,
+    sequence_number: i64,
+    file_sequence_number: i64,
+    exact: bool,
+}
+
+impl Manifest {
+    /// A manifest's file, of a table of this metadata or of none that is known. Pure.
+    ///
+    /// # Errors
+    /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it is no manifest.
+    pub fn parse(file: Bytes, metadata: Option<&TableMetadata>, listed: ManifestFile) -> Result<Self> {
+        Self::of_types(file, metadata.map(TableTypes::new).unwrap_or_default(), listed)
+    }
+
+    fn of_types(file: Bytes, types: TableTypes, listed: ManifestFile) -> Result<Self> {
+        let container = Container::open(&file).map_err(|e| about(e, &listed.manifest_path))?;
+        let entry = |key: &str| container.metadata.get(key.as_bytes()).copied();
+        let id = listed.partition_spec_id;
+        let spec = types.spec(id).cloned().or_else(|| header_spec(entry, id).map(Arc::new));
+        let says_version_1 = entry("format-version") == Some(b"1");
+        let avro = |id: i32| partition_type(container.layout.schema(), id);
+        let partition = spec.map(|spec| types.partition(spec, || header_schema(entry("schema")?), avro));
+        let exact = entry(EXACT_ENTRIES).map(Places::parse).unwrap_or_default();
+        let layout = container.layout;
+        Ok(Self { file, listed, types, partition, says_version_1, exact, layout })
+    }
+
+    /// Its file.
+    pub fn file(&self) -> &Bytes {
+        &self.file
+    }
+
+    /// What the manifest list says of it.
+    pub fn listed(&self) -> &ManifestFile {
+        &self.listed
+    }
+
+    /// The partition spec that all its files are of, with the types of their partition values.
+    ///
+    /// # Errors
+    /// [`DataInvalid`](crate::ErrorKind::DataInvalid) when neither the table nor the manifest has the spec.
+    pub fn partition(&self) -> Result<&PartitionTypes> {
+        self.partition.as_ref().ok_or_else(|| {
+            let error = broken("its partition spec is not one of the table's, and its header has none");
+            about(error.with("spec", self.listed.partition_spec_id), &self.listed.manifest_path)
+        })
+    }
+
+    /// Calls `visit` for each file in order, with the statistics that are wanted.
+    ///
+    /// # Errors
+    /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the manifest when it can't be parsed, and what `visit` fails with.
+    pub fn files(
+        &self,
+        statistics: &WantedStatistics,
+        mut visit: impl FnMut(ManifestStatus, LiveFile) -> Result<()>,
+    ) -> Result<()> {
+        let spec_id = self.partition()?.spec().spec_id();
+        let how = Reading::new(&self.types, self.partition.as_ref(), statistics, true);
+        self.each(&how, |status, entry, file| {
+            let file = LiveFile {
+                spec_id,
+                snapshot_id: entry.snapshot_id,
+                sequence_number: entry.sequence_number,
+                file_sequence_number: entry.file_sequence_number,
+                exact: entry.exact,
+                file: file.build(spec_id)?,
+            };
+            visit(status, file)
+        })
+    }
+
+    /// Calls `visit` for each file in order, without statistics.
+    ///
+    /// # Errors
+    /// As [`files`](Self::files).
+    pub fn entries(&self, mut visit: impl FnMut(ManifestStatus, FileEntry) -> Result<()>) -> Result<()> {
+        let spec_id = self.partition()?.spec().spec_id();
+        // A position delete file's bounds may say which data file it is of.
+        let statistics = match self.listed.content {
+            ManifestContentType::Data => WantedStatistics::None,
+            ManifestContentType::Deletes => WantedStatistics::of([crate::deletes::DELETE_FILE_PATH_ID]),
         };
-        let sequence_number = entry.sequence_number.or(inherited);
-        let file_sequence_number = entry.file_sequence_number.or(inherited).or(sequence_number);
+        let how = Reading::new(&self.types, self.partition.as_ref(), &statistics, false);
+        self.each(&how, |status, entry, file| {
+            let file = file.build(spec_id)?;
+            let path_bounds = path_bounds(&file).map(|(lower, upper)| (lower.to_string(), upper.to_string()));
+            visit(
+                status,
+                FileEntry {
+                    content: file.content_type(),
+                    format: file.file_format(),
+                    spec_id,
+                    partition: file.partition().clone(),
+                    record_count: file.record_count(),
+                    size: file.file_size_in_bytes(),
+                    first_row_id: file.first_row_id(),
+                    referenced_data_file: file.referenced_data_file(),
+                    path_bounds,
+                    content_offset: file.content_offset(),
+                    content_size: file.content_size_in_bytes(),
+                    equality_ids: file.equality_ids(),
+                    snapshot_id: entry.snapshot_id,
+                    sequence_number: entry.sequence_number,
+                    file_sequence_number: entry.file_sequence_number,
+                    path: file.file_path().to_string(),
+                },
+            )
+        })
+    }
+
+    /// Calls `visit` with where each live file is. The table need not be known for that.
+    ///
+    /// # Errors
+    /// As [`files`](Self::files).
+    pub fn locations(&self, mut visit: impl FnMut(FileLocation)) -> Result<()> {
+        let how = Reading::new(&self.types, None, &WantedStatistics::None, false);
+        let read = self.layout.records(&self.file, |reader, avro| {
+            let entry = Entry::read(reader, avro, &how)?;
+            check_path(&entry.file.path)?;
+            if entry.status != ManifestStatus::Deleted {
+                visit(entry.file.location()?);
+            }
+            Ok(())
+        });
+        read.map_err(|e| about(e, &self.listed.manifest_path))
+    }
+
+    /// How many files are carried over, added and taken away, and how many rows they have.
+    ///
+    /// # Errors
+    /// As [`files`](Self::files).
+    pub(crate) fn counts(&self) -> Result<[(u32, u64); 3]> {
+        let mut counts = [(0_u32, 0_u64); 3];
+        self.entries(|status, file| {
+            if let Some((files, rows)) = counts.get_mut(status as usize) {
+                *files = files.saturating_add(1);
+                *rows = rows.saturating_add(file.record_count);
+            }
+            Ok(())
+        })?;
+        Ok(counts)
+    }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// As [`files`](Self::files).
+    pub fn content(&self) -> Result<ManifestContent> {
+        let partition = self.partition()?.clone();
+        let (mut live, mut added, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
+        self.files(&WantedStatistics::All, |status, file| {
+            match status {
+                ManifestStatus::Deleted => deleted.push(file),
+                status => {
+                    live.push(file);
+                    added.push(status == ManifestStatus::Added);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(ManifestContent { partition, live, added, deleted })
+    }
+
+    fn each(
+        &self,
+        how: &Reading<'_>,
+        mut visit: impl FnMut(ManifestStatus, Inherited, File) -> Result<()>,
+    ) -> Result<()> {
+        let listed = &self.listed;
+        let mut place = 0;
+        let mut next_row_id = listed.first_row_id.and_then(|id| i64::try_from(id).ok());
+        let read = self.layout.records(&self.file, |reader, avro| {
+            let mut entry = Entry::read(reader, avro, how)?;
+            check_path(&entry.file.path)?;
+            // Row ids go on from the manifest's first (spec: "First Row ID Inheritance").
+            if entry.status != ManifestStatus::Deleted
+                && listed.content == ManifestContentType::Data
+                && entry.file.first_row_id.is_none()
+                && let Some(id) = next_row_id
+            {
+                entry.file.first_row_id = Some(id);
+                next_row_id =
+                    i64::try_from(entry.file.record_count).ok().and_then(|rows| id.checked_add(rows));
+            }
+            let inherited = self.inherited(&entry, place)?;
+            place += 1;
+            visit(entry.status, inherited, entry.file)
+        });
+        read.map_err(|e| about(e, &listed.manifest_path))
+    }
+
+    fn inherited(&self, entry: &Entry, place: u64) -> Result<Inherited> {
+        let listed = &self.listed;
+        let fallback = match entry.status {
+            // Iceberg Java 0.11 to 0.14 left the numbers of what it deleted out. No delete is ever matched against these.
+            ManifestStatus::Added | ManifestStatus::Deleted => Some(listed.sequence_number),
+            // Only what the manifest's own snapshot added inherits. Version 1 has no sequence numbers: all are 0.
+            ManifestStatus::Existing => (listed.sequence_number == 0 || self.says_version_1).then_some(0),
+        };
+        let sequence_number = entry.sequence_number.or(fallback);
+        let file_sequence_number = entry.file_sequence_number.or(fallback).or(sequence_number);
         let (Some(sequence_number), Some(file_sequence_number)) = (sequence_number, file_sequence_number)
         else {
             return Err(broken("an entry that was carried over has no sequence number")
                 .with("entry", &entry.file.path));
         };
-        check_location(&entry.file.path)
-            .map_err(|e| broken("a file is named by what is no location").with_source(e))?;
-        // Row ids go on from the manifest's first (spec: "First Row ID Inheritance").
-        if alive
-            && manifest.content == ManifestContentType::Data
-            && entry.file.first_row_id.is_none()
-            && let Some(id) = next_row_id
-        {
-            entry.file.first_row_id = Some(id);
-            next_row_id = i64::try_from(entry.file.record_count).ok().and_then(|rows| id.checked_add(rows));
-        }
-        let live = LiveFile {
-            spec_id: manifest.partition_spec_id,
-            snapshot_id: entry.snapshot_id.unwrap_or(manifest.added_snapshot_id),
-            sequence_number,
-            file_sequence_number,
-            exact: exact.contains(place),
-            file: entry.file.build(manifest.partition_spec_id, &spec)?,
-        };
-        place += 1;
-        if alive {
-            content.live.push(live);
-            content.added.push(added);
-        } else {
-            content.deleted.push(live);
-        }
-        Ok(())
-    })?;
-    Ok(content)
+        let snapshot_id = entry.snapshot_id.unwrap_or(listed.added_snapshot_id);
+        let exact = self.exact.contains(place);
+        Ok(Inherited { snapshot_id, sequence_number, file_sequence_number, exact })
+    }
 }
 
-/// The schema and partition spec that a manifest's header has.
-fn header(container: &Container<'_>, spec_id: i32) -> Result<(SchemaRef, PartitionSpec)> {
-    let entry = |key: &str| container.metadata.get(key.as_bytes()).copied();
-    let json = |key: &str| {
-        let text = entry(key).ok_or_else(|| broken(&format!("its header has no {key}")))?;
-        serde_json::from_slice::<Value>(text)
-            .map_err(|e| broken(&format!("its header's {key} is no JSON")).with_source(e))
-    };
-    let unfit =
-        |what: &str, e: serde_json::Error| broken(&format!("its header's {what} is none")).with_source(e);
-    let schema = match serde_json::from_slice::<Schema>(entry("schema").unwrap_or_default()) {
-        Ok(schema) => schema,
-        Err(_) => {
-            let mut schema = json("schema")?;
-            foreign::hide(&mut schema)?;
-            serde_json::from_value(schema).map_err(|e| unfit("schema", e))?
-        }
-    };
-    let mut spec = json("partition-spec")?;
-    if spec.is_array() {
-        let own_id =
-            entry("partition-spec-id").and_then(|id| std::str::from_utf8(id).ok()?.parse::<i32>().ok());
-        spec = serde_json::json!({ "spec-id": own_id.unwrap_or(spec_id), "fields": spec });
-    }
-    let spec: PartitionSpec = serde_json::from_value(spec).map_err(|e| unfit("partition spec", e))?;
-    Ok((Arc::new(schema), spec))
+fn check_path(path: &str) -> Result<()> {
+    check_location(path).map_err(|e| broken("a file is named by what is no location").with_source(e))
 }
 
-/// A manifest's file as it is to be, of one that `iceberg` wrote: without the stand-ins in its schema for types that `iceberg`
-/// does not know, and with the places of its exact entries.
-///
-/// # Errors
-/// [`DataInvalid`](crate::ErrorKind::DataInvalid) when it is no manifest.
-pub(crate) fn finished(file: &[u8], foreign_types: bool, exact: &Places) -> Result<Vec<u8>> {
-    let mut file = Cow::Borrowed(file);
-    if foreign_types {
-        let container = Container::open(&file)?;
-        let text =
-            container.metadata.get(b"schema".as_slice()).ok_or_else(|| broken("its header has no schema"))?;
-        let mut schema = serde_json::from_slice::<Value>(text)
-            .map_err(|e| broken("its header's schema is no JSON").with_source(e))?;
-        foreign::show(&mut schema);
-        file = Cow::Owned(container.with_entry(b"schema", schema.to_string().as_bytes()));
+/// The schema that a manifest's header has, if it is one.
+fn header_schema(text: &[u8]) -> Option<Schema> {
+    if let Ok(schema) = serde_json::from_slice(text) {
+        return Some(schema);
     }
-    if !exact.is_empty() {
-        let places = exact.to_string();
-        file = Cow::Owned(Container::open(&file)?.with_entry(EXACT_ENTRIES.as_bytes(), places.as_bytes()));
+    let mut schema: Value = serde_json::from_slice(text).ok()?;
+    foreign::hide(&mut schema).ok()?;
+    serde_json::from_value(schema).ok()
+}
+
+/// The partition spec that a manifest's header has, if it is one.
+fn header_spec<'a>(entry: impl Fn(&str) -> Option<&'a [u8]>, id: i32) -> Option<PartitionSpec> {
+    let mut spec: Value = serde_json::from_slice(entry("partition-spec")?).ok()?;
+    match spec.as_object_mut() {
+        Some(spec) => drop(spec.insert("spec-id".to_string(), id.into())),
+        None => spec = serde_json::json!({ "spec-id": id, "fields": spec }),
     }
-    Ok(file.into_owned())
+    serde_json::from_value(spec).ok()
+}
+
+/// The type of a partition field's values by the Avro schema of a manifest's entries.
+fn partition_type(entry: &AvroSchema, id: i32) -> Option<PrimitiveType> {
+    entry.field(2)?.field(102)?.field(id)?.iceberg_type()
 }
 
 /// The error of a file that names another by what is no location.

@@ -7,7 +7,7 @@ use iceberg::spec::{
     Datum, FieldSummary, Literal, ManifestFile, PartitionField, PrimitiveType, Struct, TableMetadata,
 };
 
-use super::PartitionKey;
+use super::{PartitionKey, PartitionKeys};
 use crate::format::claims::is_contradiction;
 use crate::format::value::{compare, datum};
 
@@ -15,6 +15,7 @@ use crate::format::value::{compare, datum};
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PartitionSet {
     keys: HashSet<(i32, PartitionKey)>,
+    table: PartitionKeys,
     specs: HashMap<i32, OfSpec>,
 }
 
@@ -39,9 +40,9 @@ impl PartitionSet {
         partitions: impl IntoIterator<Item = (i32, &'a Struct)>,
         metadata: &TableMetadata,
     ) -> Self {
-        let mut set = Self::default();
+        let mut set = Self { table: PartitionKeys::new(metadata), ..Self::default() };
         for (spec_id, partition) in partitions {
-            if !set.keys.insert((spec_id, PartitionKey::new(partition))) {
+            if !set.keys.insert(set.table.key(spec_id, partition)) {
                 continue;
             }
             let of = set
@@ -49,15 +50,18 @@ impl PartitionSet {
                 .entry(spec_id)
                 .or_insert_with(|| OfSpec { types: field_types(spec_id, metadata), partitions: Vec::new() });
             let values = partition.fields().iter().zip(&of.types);
-            let values = values.map(|(value, of)| Value::new(value.as_ref(), of.as_ref()));
+            let values = values.enumerate().map(|(at, (value, of))| match set.table.is_lost(spec_id, at) {
+                true => Value::Unknown,
+                false => Value::new(value.as_ref(), of.as_ref()),
+            });
             of.partitions.push(values.collect());
         }
         set
     }
 
-    /// Whether a partition is one of them, in whatever width its values were written.
+    /// Whether a partition is, or may be, one of them, in whatever width its values were written.
     pub(crate) fn contains(&self, spec_id: i32, partition: &Struct) -> bool {
-        self.keys.contains(&(spec_id, PartitionKey::new(partition)))
+        self.keys.contains(&self.table.key(spec_id, partition))
     }
 
     /// Whether a manifest may list a file of one of them: false only if it lists none. Goes by its spec and its summaries.

@@ -1,0 +1,646 @@
+//! [`ManifestWriter`]: manifests as Iceberg's specification has them, in Avro.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use iceberg::spec::{
+    DataContentType, DataFile, Datum, FormatVersion, Literal, ManifestContentType, ManifestFile,
+    ManifestStatus, PartitionSpec, PrimitiveLiteral, PrimitiveType, TableMetadata,
+};
+use serde_json::{Value, json};
+
+use super::EXACT_ENTRIES;
+use super::exact::Places;
+use super::summary::Summary;
+use super::types::PartitionTypes;
+use crate::config::Properties;
+use crate::error::{Error, Result};
+use crate::format::avro::{Compression, ContainerWriter, put_array, put_bytes, put_long, put_optional};
+use crate::format::{LiveFile, foreign, foreign_kind, primitive_text};
+
+/// Stands for the number of the commit that a manifest is written for, until the manifest list has it.
+const UNASSIGNED: i64 = -1;
+
+/// What Iceberg Java says a data file's blocks are of, where version 1 wants a word on it.
+const BLOCK_SIZE: i64 = 64 << 20;
+
+/// Writes a manifest of files of one partition spec, in memory.
+///
+/// Partition values of narrower types than the column has by now are widened. Column statistics, split offsets, key metadata,
+/// sort orders and row ids are kept as they are.
+#[derive(Debug)]
+pub struct ManifestWriter {
+    location: String,
+    version: FormatVersion,
+    content: ManifestContentType,
+    snapshot_id: i64,
+    partition: PartitionTypes,
+    avro: ContainerWriter,
+    /// The places of entries that say what their files hold.
+    exact: Places,
+    /// Files and rows by status.
+    counts: [(u32, u64); 3],
+    min_sequence_number: Option<i64>,
+    summaries: Vec<Summary>,
+}
+
+impl ManifestWriter {
+    /// A manifest at `location`, which a snapshot of this id adds to the table. Compressed as the table's property
+    /// `write.manifest.compression-codec` says, by default with gzip.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a property of no such value,
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for partition fields of a type that manifests can't hold and for delete
+    /// manifests of format version 1.
+    pub fn new(
+        metadata: &TableMetadata,
+        partition: PartitionTypes,
+        content: ManifestContentType,
+        snapshot_id: i64,
+        location: String,
+    ) -> Result<Self> {
+        let version = metadata.format_version();
+        if version == FormatVersion::V1 && content == ManifestContentType::Deletes {
+            return Err(Error::unsupported(
+                "format version 1 has no delete files; raise the table's format version",
+            ));
+        }
+        check_types(&partition)?;
+        let compression = Compression::of_manifests(&Properties::new(metadata.properties()))?;
+        let names = avro_names(partition.spec());
+        let schema = entry_schema(version, &names, &partition).to_string();
+        let header = header(version, content, &names, &partition)?;
+        let sync = sync(&(snapshot_id, &location));
+        Ok(Self {
+            exact: Places::default(),
+            avro: ContainerWriter::new(schema, header, compression, sync),
+            summaries: partition.types().iter().map(|of| Summary::new(of.clone())).collect(),
+            location,
+            version,
+            content,
+            snapshot_id,
+            partition,
+            counts: [(0, 0); 3],
+            min_sequence_number: None,
+        })
+    }
+
+    /// Adds a new file. Its data sequence number is the commit's unless it is given; `exact` is as for
+    /// [`LiveFile::exact`].
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a file that the manifest can't hold; the manifest is as it was.
+    pub fn add(&mut self, file: &DataFile, sequence_number: Option<i64>, exact: bool) -> Result<()> {
+        let numbers = (sequence_number, None);
+        self.write(ManifestStatus::Added, self.snapshot_id, numbers, file, exact)
+    }
+
+    /// Adds a file that the table holds already and that stays.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn keep(&mut self, file: &LiveFile) -> Result<()> {
+        let numbers = (Some(file.sequence_number), Some(file.file_sequence_number));
+        self.write(ManifestStatus::Existing, file.snapshot_id, numbers, &file.file, file.exact)
+    }
+
+    /// Adds a file that goes with this manifest's snapshot.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add).
+    pub fn delete(&mut self, file: &LiveFile) -> Result<()> {
+        let numbers = (Some(file.sequence_number), Some(file.file_sequence_number));
+        self.write(ManifestStatus::Deleted, self.snapshot_id, numbers, &file.file, file.exact)
+    }
+
+    /// How many files it names so far.
+    pub fn files(&self) -> usize {
+        self.counts.iter().map(|(files, _)| *files as usize).sum()
+    }
+
+    /// About how long it is so far, in bytes.
+    pub fn length(&self) -> usize {
+        self.avro.length()
+    }
+
+    /// The manifest's file, and its entry for a manifest list, which has no sequence number yet.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::ErrorKind::Internal) when compression fails.
+    pub fn finish(self) -> Result<(Vec<u8>, ManifestFile)> {
+        let exact = (!self.exact.is_empty()).then(|| (EXACT_ENTRIES, self.exact.to_string()));
+        let file = self.avro.finish(exact)?;
+        let [existing, added, deleted] = self.counts;
+        let partitions = self.summaries.into_iter().map(Summary::finish).collect::<Result<_>>()?;
+        let entry = ManifestFile {
+            manifest_path: self.location,
+            manifest_length: file.len() as i64,
+            partition_spec_id: self.partition.spec().spec_id(),
+            content: self.content,
+            sequence_number: UNASSIGNED,
+            min_sequence_number: self.min_sequence_number.unwrap_or(UNASSIGNED),
+            added_snapshot_id: self.snapshot_id,
+            added_files_count: Some(added.0),
+            existing_files_count: Some(existing.0),
+            deleted_files_count: Some(deleted.0),
+            added_rows_count: Some(added.1),
+            existing_rows_count: Some(existing.1),
+            deleted_rows_count: Some(deleted.1),
+            partitions: Some(partitions),
+            key_metadata: None,
+            first_row_id: None,
+        };
+        Ok((file, entry))
+    }
+
+    fn write(
+        &mut self,
+        status: ManifestStatus,
+        snapshot_id: i64,
+        (sequence_number, file_sequence_number): (Option<i64>, Option<i64>),
+        file: &DataFile,
+        exact: bool,
+    ) -> Result<()> {
+        let is_data = file.content_type() == DataContentType::Data;
+        if is_data != (self.content == ManifestContentType::Data) {
+            return Err(invalid("a manifest holds either data files or delete files", file));
+        }
+        let values = partition_values(&self.partition, file)?;
+        let row_count = signed(file.record_count(), file)?;
+        let version = self.version;
+        self.avro.record(|out| {
+            put_long(out, status as i64);
+            if version == FormatVersion::V1 {
+                put_long(out, snapshot_id);
+            } else {
+                put_optional(out, Some(snapshot_id), put_long);
+                put_optional(out, sequence_number, put_long);
+                put_optional(out, file_sequence_number, put_long);
+            }
+            put_file(out, version, file, &values, row_count)
+        })?;
+        if exact {
+            self.exact.push(self.files() as u64);
+        }
+        if let Some((files, rows)) = self.counts.get_mut(status as usize) {
+            *files = files.saturating_add(1);
+            *rows = rows.saturating_add(file.record_count());
+        }
+        if let (true, Some(number)) = (status != ManifestStatus::Deleted, sequence_number) {
+            self.min_sequence_number =
+                Some(self.min_sequence_number.map_or(number, |least| least.min(number)));
+        }
+        for (summary, (_, value)) in self.summaries.iter_mut().zip(values) {
+            summary.add(value);
+        }
+        Ok(())
+    }
+}
+
+fn invalid(message: &str, file: &DataFile) -> Error {
+    Error::invalid_input(message).with("file", file.file_path())
+}
+
+fn signed(value: u64, file: &DataFile) -> Result<i64> {
+    i64::try_from(value).map_err(|_| invalid("a number of a file's entry has over 63 bits", file))
+}
+
+/// Refuses a partition value of a type that `iceberg` does not know: manifests have their partitions' types in Avro.
+fn check_types(partition: &PartitionTypes) -> Result<()> {
+    let spec = partition.spec();
+    for (field, of) in spec.fields().iter().zip(partition.types()) {
+        if let Some(of) = of.as_ref().filter(|of| foreign_kind(of).is_some()) {
+            return Err(Error::unsupported(
+                "a table that is partitioned by a column of this type can't be committed to",
+            )
+            .with("partition_field", &field.name)
+            .with("spec", spec.spec_id())
+            .with("type", primitive_text(of)));
+        }
+    }
+    Ok(())
+}
+
+/// A file's partition values in their fields' types.
+fn partition_values<'a>(
+    partition: &'a PartitionTypes,
+    file: &'a DataFile,
+) -> Result<Vec<(Option<&'a PrimitiveType>, Option<PrimitiveLiteral>)>> {
+    let fields = partition.spec().fields();
+    let values = file.partition().fields();
+    if values.len() != fields.len() {
+        return Err(invalid("a file's partition does not have as many values as its spec has fields", file)
+            .with("expected", fields.len())
+            .with("found", values.len()));
+    }
+    let typed = fields.iter().zip(partition.types()).zip(values).map(|((field, of), value)| {
+        let Some(value) = value else { return Ok((of.as_ref(), None)) };
+        let widened = match (value, of) {
+            (Literal::Primitive(value), Some(of)) => widen(value, of),
+            _ => None,
+        };
+        let widened = widened.ok_or_else(|| {
+            let of = of.as_ref().map_or("none that a schema of the table has".to_string(), primitive_text);
+            invalid("a file's partition value is not of its field's type", file)
+                .with("partition_field", &field.name)
+                .with("type", of)
+        })?;
+        Ok((of.as_ref(), Some(widened)))
+    });
+    typed.collect()
+}
+
+/// A value as one of this type has it; `None` for one of another type.
+pub(super) fn widen(value: &PrimitiveLiteral, of: &PrimitiveType) -> Option<PrimitiveLiteral> {
+    use PrimitiveLiteral as L;
+    use PrimitiveType as T;
+    Some(match (of, value) {
+        (T::Boolean, L::Boolean(_))
+        | (T::Int | T::Date, L::Int(_))
+        | (
+            T::Long | T::Time | T::Timestamp | T::Timestamptz | T::TimestampNs | T::TimestamptzNs,
+            L::Long(_),
+        )
+        | (T::Float, L::Float(_))
+        | (T::Double, L::Double(_))
+        | (T::String, L::String(_))
+        | (T::Binary, L::Binary(_))
+        | (T::Uuid, L::UInt128(_)) => value.clone(),
+        (T::Long, L::Int(v)) => L::Long(i64::from(*v)),
+        (T::Double, L::Float(v)) => L::Double(f64::from(v.0).into()),
+        (T::Fixed(length), L::Binary(v)) if v.len() as u64 == *length => value.clone(),
+        (T::Uuid, L::Binary(v)) => L::UInt128(u128::from_be_bytes(v.as_slice().try_into().ok()?)),
+        (T::Decimal { precision, .. }, L::Int128(v)) => {
+            decimal_bytes(*v, decimal_length(*precision))?;
+            value.clone()
+        }
+        _ => return None,
+    })
+}
+
+fn put_file(
+    out: &mut Vec<u8>,
+    version: FormatVersion,
+    file: &DataFile,
+    partition: &[(Option<&PrimitiveType>, Option<PrimitiveLiteral>)],
+    row_count: i64,
+) -> Result<()> {
+    let content = file.content_type();
+    if version >= FormatVersion::V2 {
+        put_long(out, content as i64);
+    }
+    put_bytes(out, file.file_path().as_bytes());
+    put_bytes(out, file.file_format().to_string().to_ascii_uppercase().as_bytes());
+    for (of, value) in partition {
+        // A field whose type nobody knows is a `null` without a union around it.
+        if let Some(of) = of {
+            put_optional(out, value.as_ref(), |out, value| put_value(out, of, value));
+        }
+    }
+    put_long(out, row_count);
+    put_long(out, signed(file.file_size_in_bytes(), file)?);
+    if version == FormatVersion::V1 {
+        put_long(out, BLOCK_SIZE);
+    }
+    let counts =
+        [file.column_sizes(), file.value_counts(), file.null_value_counts(), file.nan_value_counts()];
+    for counts in counts {
+        put_map(out, counts, |out, count| {
+            put_long(out, signed(*count, file)?);
+            Ok(())
+        })?;
+    }
+    for bounds in [file.lower_bounds(), file.upper_bounds()] {
+        put_map(out, bounds, |out, bound: &Datum| {
+            put_bytes(out, &bound.to_bytes()?);
+            Ok(())
+        })?;
+    }
+    put_optional(out, file.key_metadata(), put_bytes);
+    put_list(out, file.split_offsets())?;
+    if version >= FormatVersion::V2 {
+        let ids = file.equality_ids();
+        put_list(out, ids.as_deref())?;
+    }
+    put_optional(out, file.sort_order_id(), |out, id| put_long(out, id.into()));
+    if version >= FormatVersion::V3 {
+        let id = file.first_row_id().filter(|_| content == DataContentType::Data);
+        put_optional(out, id, put_long);
+    }
+    if version >= FormatVersion::V2 {
+        put_optional(out, file.referenced_data_file(), |out, path| put_bytes(out, path.as_bytes()));
+    }
+    if version >= FormatVersion::V3 {
+        put_optional(out, file.content_offset(), put_long);
+        put_optional(out, file.content_size_in_bytes(), put_long);
+    }
+    Ok(())
+}
+
+/// A value of the type.
+fn put_value(out: &mut Vec<u8>, of: &PrimitiveType, value: &PrimitiveLiteral) {
+    match value {
+        PrimitiveLiteral::Boolean(v) => out.push(u8::from(*v)),
+        PrimitiveLiteral::Int(v) => put_long(out, i64::from(*v)),
+        PrimitiveLiteral::Long(v) => put_long(out, *v),
+        PrimitiveLiteral::Float(v) => out.extend(v.to_le_bytes()),
+        PrimitiveLiteral::Double(v) => out.extend(v.to_le_bytes()),
+        PrimitiveLiteral::String(v) => put_bytes(out, v.as_bytes()),
+        PrimitiveLiteral::Binary(v) if matches!(of, PrimitiveType::Fixed(_)) => out.extend_from_slice(v),
+        PrimitiveLiteral::Binary(v) => put_bytes(out, v),
+        PrimitiveLiteral::UInt128(v) => out.extend(v.to_be_bytes()),
+        PrimitiveLiteral::Int128(v) => {
+            let length = match of {
+                PrimitiveType::Decimal { precision, .. } => decimal_length(*precision),
+                _ => 16,
+            };
+            out.extend(decimal_bytes(*v, length).unwrap_or_default());
+        }
+        PrimitiveLiteral::AboveMax | PrimitiveLiteral::BelowMin => {}
+    }
+}
+
+/// How many bytes the digits of a decimal take.
+fn decimal_length(precision: u32) -> usize {
+    let most = 10_i128.checked_pow(precision).map_or(i128::MAX, |over| over - 1);
+    (1..16).find(|length| most >> (8 * length - 1) == 0).unwrap_or(16)
+}
+
+/// Big-endian two's complement in so many bytes; `None` where it does not fit.
+fn decimal_bytes(value: i128, length: usize) -> Option<Vec<u8>> {
+    let bytes = value.to_be_bytes();
+    let (over, kept) = bytes.split_at(bytes.len().checked_sub(length)?);
+    let sign = if value < 0 { 0xff } else { 0 };
+    let fits =
+        over.iter().all(|byte| *byte == sign) && kept.first().is_some_and(|b| (b & 0x80 != 0) == (value < 0));
+    fits.then(|| kept.to_vec())
+}
+
+/// A map by column id, in the order of ids; null where it is empty.
+fn put_map<V>(
+    out: &mut Vec<u8>,
+    map: &HashMap<i32, V>,
+    mut put: impl FnMut(&mut Vec<u8>, &V) -> Result<()>,
+) -> Result<()> {
+    if map.is_empty() {
+        put_long(out, 0);
+        return Ok(());
+    }
+    let mut pairs: Vec<(&i32, &V)> = map.iter().collect();
+    pairs.sort_unstable_by_key(|(id, _)| **id);
+    put_long(out, 1);
+    put_array(out, pairs.len(), |out| {
+        for (id, value) in pairs {
+            put_long(out, i64::from(*id));
+            put(out, value)?;
+        }
+        Ok(())
+    })
+}
+
+fn put_list<N: Copy + Into<i64>>(out: &mut Vec<u8>, list: Option<&[N]>) -> Result<()> {
+    let Some(list) = list else {
+        put_long(out, 0);
+        return Ok(());
+    };
+    put_long(out, 1);
+    put_array(out, list.len(), |out| {
+        list.iter().for_each(|number| put_long(out, (*number).into()));
+        Ok(())
+    })
+}
+
+/// What ends a file's blocks: bytes that are the same for the same file, and no others'.
+pub(super) fn sync(of: &impl Hash) -> [u8; 16] {
+    let half = |salt: u64| {
+        let mut hasher = DefaultHasher::new();
+        (salt, of).hash(&mut hasher);
+        hasher.finish().to_be_bytes()
+    };
+    let mut sync = [0; 16];
+    let (first, second) = sync.split_at_mut(8);
+    first.copy_from_slice(&half(0x1ce));
+    second.copy_from_slice(&half(0xf1e1d));
+    sync
+}
+
+fn header(
+    version: FormatVersion,
+    content: ManifestContentType,
+    names: &[String],
+    partition: &PartitionTypes,
+) -> Result<Vec<(&'static str, String)>> {
+    let lost = |e| Error::internal("a manifest's header can't be put together").with_source(e);
+    let mut header = Vec::new();
+    if let Some(schema) = partition.schema() {
+        let mut json = serde_json::to_value(schema).map_err(lost)?;
+        // Stand-ins for types that `iceberg` does not know must not come into the file.
+        foreign::show(&mut json);
+        header.push(("schema", json.to_string()));
+        header.push(("schema-id", schema.schema_id().to_string()));
+    }
+    let spec = partition.spec();
+    let mut fields = serde_json::to_value(spec.fields()).map_err(lost)?;
+    for (field, name) in fields.as_array_mut().into_iter().flatten().zip(names) {
+        field["name"] = name.as_str().into();
+    }
+    header.push(("partition-spec", fields.to_string()));
+    header.push(("partition-spec-id", spec.spec_id().to_string()));
+    header.push(("format-version", (version as u8).to_string()));
+    if version >= FormatVersion::V2 {
+        header.push(("content", content.to_string()));
+    }
+    Ok(header)
+}
+
+/// The Avro schema of entries.
+fn entry_schema(version: FormatVersion, names: &[String], partition: &PartitionTypes) -> Value {
+    let mut fields = vec![required("status", 0, json!("int"))];
+    if version == FormatVersion::V1 {
+        fields.push(required("snapshot_id", 1, json!("long")));
+    } else {
+        fields.push(optional("snapshot_id", 1, json!("long")));
+        fields.push(optional("sequence_number", 3, json!("long")));
+        fields.push(optional("file_sequence_number", 4, json!("long")));
+    }
+    let mut file = Vec::new();
+    if version >= FormatVersion::V2 {
+        file.push(required("content", 134, json!("int")));
+    }
+    file.push(required("file_path", 100, json!("string")));
+    file.push(required("file_format", 101, json!("string")));
+    let mut defined = Vec::new();
+    let values = partition.spec().fields().iter().zip(names).zip(partition.types());
+    let values: Vec<Value> = values
+        .map(|((field, name), of)| {
+            let mut json = match of {
+                Some(of) => optional(name, field.field_id, partition_schema(of, &mut defined)),
+                None => json!({"name": name, "type": "null", "default": null, "field-id": field.field_id}),
+            };
+            if *name != field.name {
+                json["iceberg-field-name"] = field.name.as_str().into();
+            }
+            json
+        })
+        .collect();
+    file.push(required("partition", 102, json!({"type": "record", "name": "r102", "fields": values})));
+    file.push(required("record_count", 103, json!("long")));
+    file.push(required("file_size_in_bytes", 104, json!("long")));
+    if version == FormatVersion::V1 {
+        file.push(required("block_size_in_bytes", 105, json!("long")));
+    }
+    for (name, id, key, value) in [
+        ("column_sizes", 108, 117, 118),
+        ("value_counts", 109, 119, 120),
+        ("null_value_counts", 110, 121, 122),
+        ("nan_value_counts", 137, 138, 139),
+    ] {
+        file.push(optional(name, id, map(key, value, "long")));
+    }
+    file.push(optional("lower_bounds", 125, map(126, 127, "bytes")));
+    file.push(optional("upper_bounds", 128, map(129, 130, "bytes")));
+    file.push(optional("key_metadata", 131, json!("bytes")));
+    file.push(optional("split_offsets", 132, list(133, "long")));
+    if version >= FormatVersion::V2 {
+        file.push(optional("equality_ids", 135, list(136, "int")));
+    }
+    file.push(optional("sort_order_id", 140, json!("int")));
+    if version >= FormatVersion::V3 {
+        file.push(optional("first_row_id", 142, json!("long")));
+    }
+    if version >= FormatVersion::V2 {
+        file.push(optional("referenced_data_file", 143, json!("string")));
+    }
+    if version >= FormatVersion::V3 {
+        file.push(optional("content_offset", 144, json!("long")));
+        file.push(optional("content_size_in_bytes", 145, json!("long")));
+    }
+    fields.push(required("data_file", 2, json!({"type": "record", "name": "r2", "fields": file})));
+    json!({"type": "record", "name": "manifest_entry", "fields": fields})
+}
+
+pub(super) fn required(name: &str, id: i32, of: Value) -> Value {
+    json!({"name": name, "type": of, "field-id": id})
+}
+
+pub(super) fn optional(name: &str, id: i32, of: Value) -> Value {
+    json!({"name": name, "type": ["null", of], "default": null, "field-id": id})
+}
+
+fn list(id: i32, of: &str) -> Value {
+    json!({"type": "array", "items": of, "element-id": id})
+}
+
+fn map(key: i32, value: i32, of: &str) -> Value {
+    let pair = [required("key", key, json!("int")), required("value", value, json!(of))];
+    let pair = json!({"type": "record", "name": format!("k{key}_v{value}"), "fields": pair});
+    json!({"type": "array", "items": pair, "logicalType": "map"})
+}
+
+/// A type in Avro. What has a name is named where it was defined already.
+fn partition_schema(of: &PrimitiveType, defined: &mut Vec<String>) -> Value {
+    let mut named = |name: String, mut json: Value| {
+        if defined.contains(&name) {
+            return Value::String(name);
+        }
+        json["name"] = name.as_str().into();
+        defined.push(name);
+        json
+    };
+    let timestamp =
+        |unit: &str, utc: bool| json!({"type": "long", "logicalType": unit, "adjust-to-utc": utc});
+    match of {
+        PrimitiveType::Boolean => json!("boolean"),
+        PrimitiveType::Int => json!("int"),
+        PrimitiveType::Long => json!("long"),
+        PrimitiveType::Float => json!("float"),
+        PrimitiveType::Double => json!("double"),
+        PrimitiveType::Date => json!({"type": "int", "logicalType": "date"}),
+        PrimitiveType::Time => json!({"type": "long", "logicalType": "time-micros"}),
+        PrimitiveType::Timestamp => timestamp("timestamp-micros", false),
+        PrimitiveType::Timestamptz => timestamp("timestamp-micros", true),
+        PrimitiveType::TimestampNs => timestamp("timestamp-nanos", false),
+        PrimitiveType::TimestamptzNs => timestamp("timestamp-nanos", true),
+        PrimitiveType::String => json!("string"),
+        PrimitiveType::Binary => json!("bytes"),
+        PrimitiveType::Uuid => {
+            named("uuid_fixed".to_string(), json!({"type": "fixed", "size": 16, "logicalType": "uuid"}))
+        }
+        PrimitiveType::Fixed(length) => {
+            named(format!("fixed_{length}"), json!({"type": "fixed", "size": length}))
+        }
+        PrimitiveType::Decimal { precision, scale } => {
+            let size = decimal_length(*precision);
+            let json = json!({
+                "type": "fixed", "size": size, "logicalType": "decimal", "precision": precision, "scale": scale
+            });
+            named(format!("decimal_{precision}_{scale}"), json)
+        }
+    }
+}
+
+/// The names of a spec's fields as Avro lets a manifest's columns be called, no two the same. Readers find them by their ids;
+/// some of them open no file with a column of another name. What Iceberg Java leaves alone beyond ASCII is replaced too.
+fn avro_names(spec: &PartitionSpec) -> Vec<String> {
+    let mut names: Vec<String> = Vec::with_capacity(spec.fields().len());
+    for field in spec.fields() {
+        let name = avro_name(&field.name);
+        let name = if names.contains(&name) { format!("{name}_{}", field.field_id) } else { name };
+        names.push(name);
+    }
+    names
+}
+
+/// A name of ASCII letters, digits and underscores: other characters become `_x` and their code, a digit in front gets an
+/// underscore before it, as in Iceberg Java (`AvroSchemaUtil.makeCompatibleName`).
+fn avro_name(name: &str) -> String {
+    let mut made = String::with_capacity(name.len());
+    for (at, c) in name.chars().enumerate() {
+        match c {
+            '0'..='9' if at == 0 => made.extend(['_', c]),
+            'a'..='z' | 'A'..='Z' | '0'..='9' | '_' => made.push(c),
+            // Writing to a string can't fail.
+            _ => drop(write!(made, "_x{:X}", u32::from(c))),
+        }
+    }
+    made
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use iceberg::spec::{NestedField, Schema, Transform, Type};
+
+    use super::*;
+
+    #[test]
+    fn partition_fields_have_names_that_avro_takes_and_no_two_the_same() {
+        let names = ["my col", "my_x20col", "1st", "\u{e9}t\u{e9}", "a.b", "plain_1"];
+        let fields = (1..)
+            .zip(names)
+            .map(|(id, name)| NestedField::optional(id, name, Type::Primitive(PrimitiveType::String)).into());
+        let schema = Arc::new(Schema::builder().with_fields(fields).build().unwrap());
+        let mut builder = PartitionSpec::builder(schema).with_spec_id(3);
+        for name in names {
+            builder = builder.add_partition_field(name, name, Transform::Identity).unwrap();
+        }
+        let made = avro_names(&builder.build().unwrap());
+        assert_eq!(made, ["my_x20col", "my_x20col_1001", "_1st", "_xE9t_xE9", "a_x2Eb", "plain_1"]);
+    }
+
+    #[test]
+    fn a_decimal_takes_as_many_bytes_as_its_digits_need() {
+        let lengths = [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (9, 4), (10, 5), (18, 8), (19, 9), (38, 16)];
+        for (precision, length) in lengths {
+            assert_eq!(decimal_length(precision), length, "{precision}");
+            let most = 10_i128.pow(precision) - 1;
+            for value in [most, -most, 0, -1] {
+                let bytes = decimal_bytes(value, length).unwrap();
+                assert_eq!(crate::format::avro::unscaled(&bytes), Some(value));
+            }
+        }
+        assert_eq!((decimal_bytes(128, 1), decimal_bytes(-129, 1)), (None, None));
+    }
+}
