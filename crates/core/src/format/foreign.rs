@@ -165,22 +165,6 @@ pub fn first_foreign(schema: &Schema) -> Option<(String, PrimitiveType)> {
     Some((schema.name_by_field_id(id).unwrap_or_default().to_string(), of.clone()))
 }
 
-/// Whether the schema is not what its JSON is to say: it has stand-ins for types, or descriptions that carry more.
-pub(crate) fn has_stand_ins(schema: &Schema) -> bool {
-    fn any(fields: &[NestedFieldRef]) -> bool {
-        fields.iter().any(|field| {
-            members::carries(field)
-                || match field.field_type.as_ref() {
-                    Type::Primitive(of) => foreign_kind(of).is_some(),
-                    Type::Struct(inner) => any(inner.fields()),
-                    Type::List(list) => any(std::slice::from_ref(&list.element_field)),
-                    Type::Map(map) => any(&[map.key_field.clone(), map.value_field.clone()]),
-                }
-        })
-    }
-    any(schema.as_struct().fields())
-}
-
 /// Puts stand-ins into a schema's JSON, at every level, and says whether it did. What else `iceberg` does not hold of its
 /// columns goes into their descriptions: see [`members`].
 ///

@@ -50,11 +50,6 @@ pub fn column_doc(field: &NestedField) -> Option<&str> {
     shown.then_some(doc)
 }
 
-/// Whether a column's description carries more than users see.
-pub(super) fn carries(field: &NestedField) -> bool {
-    field.doc.as_deref().is_some_and(|doc| split(doc).1.is_some())
-}
-
 fn default(field: &NestedField, own: &Option<Literal>, key: &str) -> Result<Option<Literal>> {
     if let Some(own) = own {
         return Ok(Some(own.clone()));

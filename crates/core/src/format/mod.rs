@@ -18,7 +18,6 @@ mod values;
 use iceberg::spec::{DataContentType, DataFile, DataFileFormat, Struct};
 
 pub use content::ContentReader;
-pub(crate) use foreign::has_stand_ins;
 pub use foreign::{
     ForeignKind, VARIANT_EXTENSION, first_foreign, foreign_kind, primitive_text, variant_fields,
 };
