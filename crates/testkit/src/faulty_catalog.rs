@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -37,6 +38,7 @@ pub struct FaultyCatalog {
     faults: Mutex<VecDeque<CommitFault>>,
     late: Mutex<Vec<Late>>,
     meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
+    gone: Arc<AtomicBool>,
 }
 
 /// A call that has not arrived yet.
@@ -54,7 +56,18 @@ impl fmt::Debug for FaultyCatalog {
 impl FaultyCatalog {
     /// Wraps a catalog. Nothing fails until faults are queued.
     pub fn new(inner: Arc<dyn Catalog>) -> Self {
-        Self { inner, faults: Mutex::default(), late: Mutex::default(), meanwhile: Mutex::default() }
+        Self {
+            inner,
+            faults: Mutex::default(),
+            late: Mutex::default(),
+            meanwhile: Mutex::default(),
+            gone: Arc::default(),
+        }
+    }
+
+    /// Whether the catalog is out of reach: no table can be loaded while this is set.
+    pub fn gone(&self) -> Arc<AtomicBool> {
+        self.gone.clone()
     }
 
     /// The catalog underneath.
@@ -165,6 +178,9 @@ impl Catalog for FaultyCatalog {
     }
 
     async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
+        if self.gone.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Transient, "injected fault: the catalog is out of reach"));
+        }
         self.inner.load_table(ident).await
     }
 
@@ -186,7 +202,13 @@ impl Catalog for FaultyCatalog {
             CommitFault::Repeated => {
                 self.inner.register_table(ident, metadata_location).await?;
                 self.others().await;
-                self.inner.register_table(ident, metadata_location).await
+                match self.inner.register_table(ident, metadata_location).await {
+                    Err(e) if e.kind() != ErrorKind::AlreadyExists => {
+                        let first = "injected fault: another table was first";
+                        Err(Error::new(ErrorKind::AlreadyExists, first).with_source(e))
+                    }
+                    answer => answer,
+                }
             }
             CommitFault::LostRequest => Err(lost()),
             CommitFault::Late => {

@@ -11,7 +11,7 @@ use crate::support::{file, live, table};
 #[tokio::test]
 async fn exact_entries_stay_exact_in_manifests_of_ours_alone() {
     for version in [FormatVersion::V1, FormatVersion::V2, FormatVersion::V3] {
-        let schema = Schema::builder().with_fields([optional("id", long()).into()]).build().unwrap();
+        let schema = Schema::builder().with_fields([optional("id", long())]).build().unwrap();
         // Every commit merges.
         let properties = [("commit.manifest.min-count-to-merge", "2")];
         let (catalog, table) = table(FakeClock::new(1).shared(), version, schema, None, &properties).await;

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 use datafusion::prelude::ident;
 use iceberg::spec::{Datum, Literal, PrimitiveType, Schema, Type};
 use icefield_core::filter::{Filter, Test};
+use icefield_core::format::write_default;
 use icefield_core::{Error, Result, Table as CoreTable};
 
 use crate::error::{from_datafusion, to_datafusion};
@@ -77,8 +78,8 @@ fn tested(
         let expr = match found.take() {
             Some(parent) => get_field(parent, field.name.as_str()),
             None => {
-                let default = match (&*field.field_type, &field.write_default) {
-                    (Type::Primitive(of), Some(Literal::Primitive(value))) => scalar(of, value)?,
+                let default = match (&*field.field_type, write_default(field)?) {
+                    (Type::Primitive(of), Some(Literal::Primitive(value))) => scalar(of, &value)?,
                     _ => ScalarValue::Null,
                 };
                 column(&field.name, default)

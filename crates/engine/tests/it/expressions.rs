@@ -142,24 +142,26 @@ async fn an_overwrite_by_a_cast_takes_every_row_that_it_matches() {
     let rounded = || cast(col("d"), DataType::Decimal128(20, 2));
     let literal = |value| lit(ScalarValue::Decimal128(Some(value), 20, 2));
     add(&session, "ns.amounts", "SELECT CAST('1.2300' AS DECIMAL(20,4)) AS d").await;
-    let new = "SELECT CAST('9' AS DECIMAL(20,4)) AS d";
+    let new = "SELECT CAST('1.2310' AS DECIMAL(20,4)) AS d";
     let (done, left) = replaced(&session, "ns.amounts", new, rounded().eq(literal(123))).await;
     assert!(done);
-    assert_eq!(left, ["-1.2249", "-1.2250", "1.2399", "1.2500", "9.0000"]);
+    assert_eq!(left, ["-1.2249", "-1.2250", "1.2310", "1.2399", "1.2500"]);
     // What no range of the column says is refused, and changes nothing.
+    let new = "SELECT CAST('1.2399' AS DECIMAL(20,4)) AS d";
     let text = cast(col("d"), DataType::Utf8).eq(lit("1.2399"));
     assert_eq!(replaced(&session, "ns.amounts", new, text).await, (false, left));
 
     let second = lit(ScalarValue::TimestampSecond(Some(1_704_067_200), None));
     let seconds = cast(col("ts"), DataType::Timestamp(TimeUnit::Second, None));
-    let new = "SELECT arrow_cast('2025-01-01', 'Timestamp(Microsecond, None)') AS ts";
+    let new = "SELECT arrow_cast('2024-01-01T00:00:00.250', 'Timestamp(Microsecond, None)') AS ts";
     let (done, left) = replaced(&session, "ns.times", new, seconds.eq(second)).await;
     assert!(done);
-    assert_eq!(left, ["1969-12-31T23:59:59.500", "2024-01-01T00:00:01", "2025-01-01T00:00:00"]);
+    assert_eq!(left, ["1969-12-31T23:59:59.500", "2024-01-01T00:00:00.250", "2024-01-01T00:00:01"]);
     let of_a_day = cast(col("ts"), DataType::Date32).lt(lit(ScalarValue::Date32(Some(0))));
+    let new = "SELECT arrow_cast('1969-12-30', 'Timestamp(Microsecond, None)') AS ts";
     let (done, left) = replaced(&session, "ns.times", new, of_a_day).await;
     assert!(done);
-    assert_eq!(left, ["2024-01-01T00:00:01", "2025-01-01T00:00:00", "2025-01-01T00:00:00"]);
+    assert_eq!(left, ["1969-12-30T00:00:00", "2024-01-01T00:00:00.250", "2024-01-01T00:00:01"]);
 }
 
 /// A file of one row as Arrow writes it, without field ids.

@@ -277,8 +277,11 @@ fn compared(made: Option<i64>, op: &str, value: i64) -> Option<bool> {
     })
 }
 
+/// What a condition is of a row: NULL is `None`.
+type Condition = Box<dyn Fn(&Row) -> Option<bool>>;
+
 /// A condition, and what it is of a row.
-fn random_condition(numbers: &mut Numbers, rows: &[Row]) -> (String, Box<dyn Fn(&Row) -> Option<bool>>) {
+fn random_condition(numbers: &mut Numbers, rows: &[Row]) -> (String, Condition) {
     let (sql, make, text) = numbers.pick(&MADE);
     let value = |numbers: &mut Numbers| {
         let row = numbers.pick(rows);

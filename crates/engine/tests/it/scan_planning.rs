@@ -141,15 +141,13 @@ async fn what_one_scan_cached_has_what_another_wants_to_know() {
     store.reset();
     for statistics in [WantedStatistics::of([ID]), WantedStatistics::All, WantedStatistics::of([CITY])] {
         let files = planned(&statistics).await;
-        assert_eq!(files.len(), 120);
-        for (n, file) in (0..).zip(files) {
+        assert_eq!(files.len(), 119, "one is empty");
+        for file in files {
+            let name = file.path().rsplit('/').next().and_then(|name| name.strip_suffix(".parquet"));
+            let n: i64 = name.unwrap().parse().unwrap();
             let bounds = (file.file.lower_bounds().get(&ID), file.file.upper_bounds().get(&ID));
-            let n = 119 - n / 40 * 40 - (39 - n % 40); // the newest manifest comes first
-            assert_eq!(
-                bounds,
-                (Some(&Datum::long(n * 10)), Some(&Datum::long(n * 10 + 9))),
-                "{statistics:?}"
-            );
+            let expected = (Some(&Datum::long(n * 10)), Some(&Datum::long(n * 10 + 9)));
+            assert_eq!(bounds, expected, "{statistics:?}");
         }
     }
     assert_eq!(store.total(), 0, "{:?}", store.ops());
@@ -169,7 +167,7 @@ async fn files_that_were_cached_before_an_upgrade_have_row_ids_after_it() {
     table.upgrade_format_version(3).await.unwrap();
     let table = append(&table.refresh().await.unwrap(), vec![file(&table, 120)]).await;
     let files = planned(&table).await;
-    assert_eq!(files.len(), 121);
+    assert_eq!(files.len(), 120, "one is empty");
     assert!(files.iter().all(|file| file.file.first_row_id().is_some()));
 }
 

@@ -158,7 +158,7 @@ async fn a_small_result_of_many_partitions_is_one_file() {
                    GROUP BY 1, 2";
     for (name, shape) in SHAPES {
         let frame = world.session.sql(grouped).await.unwrap();
-        let write = frame.append_to(&world.session, &format!("small.{name}")).create_with(shape);
+        let write = frame.append_to(&world.session, format!("small.{name}")).create_with(shape);
         let report = soon(async { write.await }).await.unwrap();
         let partitions = if name.contains("partition") { 3 } else { 1 };
         assert_eq!((report.rows, report.files), (500, partitions), "{name}");
@@ -166,7 +166,7 @@ async fn a_small_result_of_many_partitions_is_one_file() {
         for (rows, filter) in [(0, "id > 500"), (1, "id = 7")] {
             let frame =
                 world.session.sql(&format!("SELECT * FROM ({grouped}) WHERE {filter}")).await.unwrap();
-            let write = frame.append_to(&world.session, &format!("small.{name}"));
+            let write = frame.append_to(&world.session, format!("small.{name}"));
             let report = soon(async { write.await }).await.unwrap();
             assert_eq!((report.rows, report.files), (rows, rows), "{name}");
         }
@@ -188,7 +188,7 @@ async fn every_partition_of_a_source_is_read_from_the_start() {
                 Ok(ids(part, 100))
             })
         });
-        let write = frame.append_to(&world.session, &format!("all.{name}")).create_with(shape);
+        let write = frame.append_to(&world.session, format!("all.{name}")).create_with(shape);
         let report = soon(async { write.await }).await.unwrap();
         assert_eq!(report.rows, 900, "{name}");
     }
@@ -201,7 +201,7 @@ async fn the_rows_of_a_hash_join_are_written_on_its_own_runtime() {
     for name in ["orders", "customers"] {
         for part in 0..4 {
             let frame = session.read_batches([ids(part, 2000)]).unwrap();
-            frame.append_to(session, &format!("join.{name}")).create_with(|t| t).await.unwrap();
+            frame.append_to(session, format!("join.{name}")).create_with(|t| t).await.unwrap();
         }
     }
     for (name, shape) in SHAPES {
@@ -209,7 +209,7 @@ async fn the_rows_of_a_hash_join_are_written_on_its_own_runtime() {
         let customers = session.sql("SELECT id FROM join.customers").await.unwrap();
         let joined = orders.join(customers, JoinType::Inner, &["of"], &["id"], None).unwrap();
         let joined = joined.select_columns(&["id", "part"]).unwrap();
-        let write = joined.append_to(session, &format!("joined.{name}")).create_with(shape);
+        let write = joined.append_to(session, format!("joined.{name}")).create_with(shape);
         let report = soon(async { write.await }).await.unwrap();
         assert_eq!(report.rows, 8000, "{name}");
     }
@@ -240,7 +240,7 @@ async fn a_slow_partition_of_a_source_holds_no_other_back() {
                 done.notify_one();
             }
         }));
-        let write = frame.append_to(&world.session, &format!("slow.t{partitioned}")).write_options(options);
+        let write = frame.append_to(&world.session, format!("slow.t{partitioned}")).write_options(options);
         let write = write.create_with(|t| if partitioned { t.partition_by([bucket("id", 2)]) } else { t });
         assert_eq!(soon(async { write.await }).await.unwrap().rows, 75_010);
     }
@@ -346,7 +346,7 @@ async fn every_row_is_written_once_and_sorted_files_are_sorted() {
                 .property("write.target-file-size-bytes", "30000")
                 .property("write.parquet.compression-codec", "uncompressed")
         };
-        let write = frame.append_to(&world.session, &format!("once.{name}")).create_with(small);
+        let write = frame.append_to(&world.session, format!("once.{name}")).create_with(small);
         let report = soon(async { write.await }).await.unwrap();
         assert!(report.rows == 40_000 && report.files > 3, "{name}: {report:?}");
         let mut all = Vec::new();

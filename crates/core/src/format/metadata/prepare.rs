@@ -16,7 +16,7 @@ const BEFORE_PARTITION_IDS: i64 = 999;
 /// Stands before the manifests of a snapshot that lists them itself, in the place of its manifest list's location.
 pub(crate) const INLINE_MANIFESTS: &str = "\u{1f}manifests:";
 
-fn objects<'a>(of: Option<&'a mut Value>) -> impl Iterator<Item = &'a mut Map<String, Value>> {
+fn objects(of: Option<&mut Value>) -> impl Iterator<Item = &mut Map<String, Value>> {
     of.and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
 }
 

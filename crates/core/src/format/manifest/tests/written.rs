@@ -290,6 +290,13 @@ fn random_manifests_come_back_as_they_were_written() {
         if types.types().iter().any(unreadable) {
             continue;
         }
+        // Nor does it follow a name to an Avro type that was defined before, as two decimals of one precision have.
+        let named =
+            |of: &&PrimitiveType| matches!(of, PrimitiveType::Decimal { .. } | PrimitiveType::Fixed(_));
+        let mut defined = std::collections::HashSet::new();
+        if !types.types().iter().flatten().filter(named).all(|of| defined.insert(of.to_string())) {
+            continue;
+        }
         read_by_theirs += 1;
         let (theirs, header) = TheirManifest::parse_avro(&bytes).unwrap().into_parts();
         assert_eq!((header.content(), *header.format_version()), (&content, version));
