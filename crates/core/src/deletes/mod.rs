@@ -6,7 +6,7 @@
 //! - an **equality delete file** is of the same spec and partition, or of an unpartitioned spec, and is newer.
 //!
 //! A partition is the same one after its column was widened, and after it was dropped as far as can be known: see
-//! [`PartitionKeys`].
+//! `PartitionKeys`.
 //!
 //! "Older" and "newer" go by data sequence number. Deletes of which bounds say that they name no row of a file are left out.
 //! Bounds of paths that contradict themselves say nothing, and an upper one may be a path that was cut short and not raised.
