@@ -1,9 +1,12 @@
-//! The peak of resident memory of full scans of a table and of one of ten times its files, under the same budget, and of
-//! planning 10,000 files of 100 columns.
+//! The peak of resident memory of full scans of a table and of one of ten times its files, under the same budget; of planning
+//! 10,000 files of 100 columns; and of a write with 64 partitions, whose row groups have the configured size.
 //!
 //! `cargo bench --bench memory [-- WAREHOUSE TABLE]`. Reads the rows of a table of that lakehouse (such as
 //! `examples/partner_day` leaves), or 10.9 million of its own, into a table; scans it whole; adds the same rows nine times more,
 //! and scans it again. Prints what each scan takes beyond the idle process. `-- planning` plans alone.
+//!
+//! `cargo bench --bench memory -- --write [MILLION_ROWS]` writes 100 million rows in a plan of 64 partitions within 4 GiB, and
+//! prints the peak and the sizes of the row groups: those that are not the last of their file, and how many are too small.
 
 mod common;
 
@@ -11,8 +14,14 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::streaming::StreamingTable;
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
 use futures::TryStreamExt;
 use iceberg::spec::{DataContentType, DataFileBuilder, DataFileFormat, Datum, Struct};
 use icefield::Session;
@@ -20,6 +29,8 @@ use icefield_core::commit::Transaction;
 use icefield_core::evolve::types;
 use icefield_core::format::ContentFile;
 use icefield_engine::ops::DataFrameExt;
+use icefield_engine::ops::partitioning::bucket;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use common::{batch, peak, reset_peak};
 
@@ -35,7 +46,12 @@ const WRITE_ENTRIES: &str = "write-entries";
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
+    let write = std::env::args().any(|arg| arg == "--write");
     let arguments: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    if write {
+        return write_row_groups(arguments.first().and_then(|millions| millions.parse().ok()).unwrap_or(100))
+            .await;
+    }
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [WRITE_ENTRIES, folder] => return write_entries(Path::new(folder)).await,
         [PLANNING] => return planning().await,
@@ -72,6 +88,83 @@ async fn main() {
         "ten times the files: {:.2} of the memory (no more is asked)",
         peaks[1] as f64 / peaks[0] as f64
     );
+}
+
+/// Writes rows, made as they are asked for, in as many partitions as a machine of 64 cores has.
+async fn write_row_groups(millions: u64) {
+    const PARTITIONS: u64 = 64;
+    const BUDGET: usize = 4 << 30;
+    const ROW_GROUP: i64 = 128 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    let session = Session::builder().memory_budget(BUDGET).parallelism(64).open(folder.path()).await.unwrap();
+    let batches = (millions * 1_000_000).div_ceil(PARTITIONS * batch(0).num_rows() as u64);
+    let schema = batch(0).schema();
+    for (name, partitions) in [("unpartitioned", 0), ("one partition", 1), ("64 partition values", 64)] {
+        let part =
+            |part| Arc::new(Rows { schema: schema.clone(), part, batches }) as Arc<dyn PartitionStream>;
+        let table = StreamingTable::try_new(schema.clone(), (0..PARTITIONS).map(part).collect()).unwrap();
+        let frame = session.context().read_table(Arc::new(table)).unwrap();
+        let idle = reset_peak();
+        let write = frame.append_to(&session, &format!("bench.groups_{partitions}"));
+        let write = write.create_with(|t| match partitions {
+            0 => t,
+            many => t.partition_by([bucket("id", many)]),
+        });
+        let report = write.await.unwrap();
+        let above = peak().saturating_sub(idle);
+        let (mut sizes, mut files) = (Vec::new(), 0);
+        let data = report.table.core().metadata().location().trim_start_matches("file://").to_string();
+        for file in parquet_files(data.as_ref()) {
+            let reader = SerializedFileReader::new(std::fs::File::open(file).unwrap()).unwrap();
+            let groups = reader.metadata().row_groups();
+            sizes.extend(groups.iter().rev().skip(1).map(|group| group.compressed_size()));
+            files += 1;
+        }
+        let small = sizes.iter().filter(|size| **size < ROW_GROUP / 10 * 9).count();
+        let mean = (sizes.iter().sum::<i64>() / (sizes.len().max(1) as i64)) >> 20;
+        println!(
+            "{} rows, {name}: peak {} MiB above idle; {files} files, {} row groups before the last of a file, {mean} MiB each, \
+             {small} of them under 90 % of 128 MiB",
+            report.rows,
+            above >> 20,
+            sizes.len(),
+        );
+        std::fs::remove_dir_all(data).unwrap();
+    }
+}
+
+/// A partition's rows, made as they are asked for.
+#[derive(Debug)]
+struct Rows {
+    schema: SchemaRef,
+    part: u64,
+    batches: u64,
+}
+
+impl PartitionStream for Rows {
+    fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let first = self.part * self.batches;
+        let rows = futures::stream::iter(
+            (first..first + self.batches).map(|seed| Ok::<_, DataFusionError>(batch(seed))),
+        );
+        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
+    }
+}
+
+fn parquet_files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        match entry.path() {
+            path if path.is_dir() => files.extend(parquet_files(&path)),
+            path if path.extension().is_some_and(|of| of == "parquet") => files.push(path),
+            _ => {}
+        }
+    }
+    files
 }
 
 /// The peaks of planning queries of a table of many files of many columns. Nobody reads the files, and there are none.
