@@ -213,7 +213,7 @@ async fn files_of(table: &Table, k: usize) -> Vec<LiveFile> {
     for manifest in listed.unwrap() {
         let of_k = format!("/m-{k}-");
         if manifest.manifest_path.contains(&of_k) {
-            files.extend(load_manifest(table.storage(), &manifest).await.unwrap().live);
+            files.extend(load_manifest(table.storage(), table.metadata(), &manifest).await.unwrap().live);
         }
     }
     files

@@ -105,7 +105,7 @@ async fn write_row_groups(millions: u64) {
         let table = StreamingTable::try_new(schema.clone(), (0..PARTITIONS).map(part).collect()).unwrap();
         let frame = session.context().read_table(Arc::new(table)).unwrap();
         let idle = reset_peak();
-        let write = frame.append_to(&session, &format!("bench.groups_{partitions}"));
+        let write = frame.append_to(&session, format!("bench.groups_{partitions}"));
         let write = write.create_with(|t| match partitions {
             0 => t,
             many => t.partition_by([bucket("id", many)]),
