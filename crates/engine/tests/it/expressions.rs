@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::prelude::{Expr, cast, col, lit};
 use iceberg::spec::Struct;
-use icefield_core::evolve::types::{date, optional, timestamp};
+use icefield_core::evolve::types::{date, optional, string, timestamp};
 use icefield_core::evolve::{day, hour, identity, month, year};
 use icefield_core::format::{ContentFile, FileMetrics, data_file};
 use icefield_core::storage::join;
@@ -162,6 +162,29 @@ async fn an_overwrite_by_a_cast_takes_every_row_that_it_matches() {
     let (done, left) = replaced(&session, "ns.times", new, of_a_day).await;
     assert!(done);
     assert_eq!(left, ["1969-12-30T00:00:00", "2024-01-01T00:00:00.250", "2024-01-01T00:00:01"]);
+}
+
+#[tokio::test]
+async fn an_overwrite_keeps_the_rows_that_its_filter_leaves_unknown() {
+    let session = session();
+    let (named, null) = ("SELECT 'new' AS city", "SELECT CAST(NULL AS VARCHAR) AS city");
+    let cases: [(&str, Expr, &str, &[&str]); 6] = [
+        ("ns.equal", col("city").eq(lit("a")), "SELECT 'a' AS city", &["a", "b", "none"]),
+        ("ns.unequal", col("city").not_eq(lit("a")), named, &["a", "new", "none"]),
+        ("ns.absent", col("city").is_null(), null, &["a", "b", "none"]),
+        ("ns.negated", Expr::Not(Box::new(col("city").eq(lit("a")))), named, &["a", "new", "none"]),
+        ("ns.among", col("city").in_list(vec![lit("a"), lit("b")], true), named, &["a", "b", "new", "none"]),
+        ("ns.less", col("city").lt(lit("b")), "SELECT '0' AS city", &["0", "b", "none"]),
+    ];
+    for (table, condition, new, expected) in cases {
+        let create = session.create_table(table, [optional("city", string())]);
+        create.partition_by([identity("city")]).await.unwrap();
+        add(&session, table, "SELECT city FROM (VALUES ('a'), ('b'), (NULL)) AS v(city)").await;
+        let new = session.sql(new).await.unwrap();
+        new.overwrite(&session, table).filter(condition).await.unwrap();
+        let query = format!("SELECT coalesce(city, 'none') AS city FROM {table}");
+        check(&session, &[(&query, expected)]).await;
+    }
 }
 
 /// A file of one row as Arrow writes it, without field ids.
