@@ -14,15 +14,24 @@ pub(super) struct Kept {
     snapshot: Option<(i64, FormatVersion)>,
     /// Snapshots of others that are no conflict.
     pub(super) validated: HashSet<i64>,
-    /// Manifests of data files, by location, as the action leaves them.
-    pub(super) filtered: HashMap<String, Filtered>,
+    /// Manifests of data files as the action leaves them.
+    pub(super) filtered: HashMap<Listed, Filtered>,
     /// Manifests of delete files, likewise, for `deletes_for`.
-    pub(super) filtered_deletes: HashMap<String, Filtered>,
+    pub(super) filtered_deletes: HashMap<Listed, Filtered>,
     pub(super) deletes_for: Option<(HashSet<String>, i64)>,
     /// Manifests of the files that come.
     pub(super) added: Option<Vec<ManifestFile>>,
-    /// What became of manifests that were merged, by their locations.
-    pub(super) merged: HashMap<Vec<String>, Vec<ManifestFile>>,
+    /// What became of manifests that were merged.
+    pub(super) merged: HashMap<Vec<Listed>, Vec<ManifestFile>>,
+}
+
+/// A manifest as a list names it: its location, sequence numbers and first row id. Entries inherit from the list, so that the
+/// same file in another list may say something else.
+pub(super) type Listed = (String, i64, i64, Option<u64>);
+
+pub(super) fn listed(manifest: &ManifestFile) -> Listed {
+    let location = manifest.manifest_path.clone();
+    (location, manifest.sequence_number, manifest.min_sequence_number, manifest.first_row_id)
 }
 
 impl Kept {

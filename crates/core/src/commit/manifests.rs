@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, TableMetadata};
 
-use super::kept::Kept;
+use super::kept::{Kept, Listed, listed};
 use super::load::load_all;
 use crate::config::Properties;
 use crate::error::{Error, Result};
@@ -164,7 +164,7 @@ impl<'a> ManifestStore<'a> {
                     out.extend(bin);
                     continue;
                 }
-                let of: Vec<String> = bin.iter().map(|manifest| manifest.manifest_path.clone()).collect();
+                let of: Vec<Listed> = bin.iter().map(listed).collect();
                 let merged = match kept.merged.get(&of) {
                     Some(merged) => merged.clone(),
                     None => self.merge_bin(metadata, snapshot_id, bin).await?,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use iceberg::spec::{DataContentType, FormatVersion, ManifestContentType, ManifestFile, TableMetadata};
 
 use super::dangling;
-use super::kept::{Filtered, Kept, Removed};
+use super::kept::{Filtered, Kept, Listed, Removed, listed};
 use super::load::Loads;
 use super::manifests::{Entry, ManifestStore};
 use super::summary::SummaryCounts;
@@ -148,10 +148,10 @@ fn has_live_files(manifest: &ManifestFile) -> bool {
 /// The manifests as they were filtered.
 fn replaced(
     manifests: Vec<ManifestFile>,
-    filtered: &HashMap<String, Filtered>,
+    filtered: &HashMap<Listed, Filtered>,
     gone: &mut Vec<Removed>,
 ) -> Vec<ManifestFile> {
-    let replace = |manifest: ManifestFile| match filtered.get(&manifest.manifest_path) {
+    let replace = |manifest: ManifestFile| match filtered.get(&listed(&manifest)) {
         Some(filtered) => {
             gone.extend(filtered.removed.iter().cloned());
             filtered.manifest.clone().unwrap_or(manifest)
@@ -223,12 +223,12 @@ async fn filter(
     taking: &Taking<'_>,
     choice: &Arc<Choice>,
     manifests: &[ManifestFile],
-    filtered: &mut HashMap<String, Filtered>,
+    filtered: &mut HashMap<Listed, Filtered>,
     store: &mut ManifestStore<'_>,
 ) -> Result<()> {
     let unknown: Vec<ManifestFile> = manifests
         .iter()
-        .filter(|manifest| !filtered.contains_key(&manifest.manifest_path) && choice.might_be_in(manifest))
+        .filter(|manifest| !filtered.contains_key(&listed(manifest)) && choice.might_be_in(manifest))
         .cloned()
         .collect();
     let (reader, choice) = (ManifestReader::new(store.storage(), taking.metadata), choice.clone());
@@ -247,7 +247,7 @@ async fn filter(
             Some((content, goes)) => take_out(taking, &manifest, content, goes, store).await?,
             None => Filtered { manifest: None, removed: Vec::new() },
         };
-        filtered.insert(manifest.manifest_path, outcome);
+        filtered.insert(listed(&manifest), outcome);
     }
     Ok(())
 }

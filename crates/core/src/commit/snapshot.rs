@@ -365,7 +365,9 @@ impl Changes {
             snapshot_id: id,
             operation: snapshot.summary().operation.clone(),
             added: live.filter(|(f, added)| *added && f.snapshot_id == id).map(|(f, _)| f).collect(),
-            removed: content.deleted.into_iter().filter(|file| file.snapshot_id == id).collect(),
+            // The snapshot wrote the manifest: what is gone there it took out, though some writers leave the id of the snapshot
+            // that had added it.
+            removed: content.deleted,
         }))
     }
 }

@@ -59,6 +59,22 @@ async fn a_writer_whose_clock_is_an_hour_ahead_does_not_lock_the_others_out() {
 }
 
 #[tokio::test]
+async fn tags_outlive_a_clock_that_was_an_hour_ahead() {
+    for version in [FormatVersion::V1, FormatVersion::V2] {
+        let clock = FakeClock::new(1);
+        clock.set_ms(SystemClock.now_ms());
+        clock.advance(Duration::from_secs(3600));
+        let (catalog, t) = table(clock.shared(), version, schema(), None, &[]).await;
+        let (t, first) = append(&catalog, &t, "main", "a").await;
+        let t = Transaction::new(&t).set_ref("v1", tag_at(first)).commit(&*catalog).await.unwrap().table;
+        clock.set_ms(SystemClock.now_ms());
+        let (t, _) = append(&catalog, &t, "main", "b").await;
+        assert!(t.reference("v1").is_some(), "{version}");
+        assert!(catalog.load_table(t.ident()).await.unwrap().reference("v1").is_some(), "{version}");
+    }
+}
+
+#[tokio::test]
 async fn a_property_that_stops_commits_can_be_mended() {
     for name in ["commit.retry.num-retries", "commit.status-check.min-wait-ms"] {
         let (catalog, t) =

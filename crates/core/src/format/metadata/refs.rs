@@ -5,6 +5,7 @@ use std::fmt;
 
 use iceberg::spec::{
     FormatVersion, Operation, Snapshot, SnapshotReference, SnapshotRetention, Summary, TableMetadata,
+    TableMetadataBuilder,
 };
 use serde::Serialize;
 use serde::ser::{Impossible, SerializeMap, SerializeStruct};
@@ -39,9 +40,10 @@ pub(crate) fn of(metadata: &TableMetadata) -> References {
     let listed = match metadata.format_version() {
         // Nor does version 1 serialise them. The same metadata of the next version does.
         FormatVersion::V1 => {
-            let upgraded = metadata.clone().into_builder(None).upgrade_format_version(FormatVersion::V2);
-            let upgraded = upgraded.and_then(|builder| builder.build()).ok();
-            upgraded.and_then(|built| built.metadata.serialize(OnlyRefs).ok())
+            let upgraded = at_its_own_time(metadata.clone()).and_then(|(builder, added)| {
+                builder.upgrade_format_version(FormatVersion::V2)?.remove_snapshots(&[added]).build()
+            });
+            upgraded.ok().and_then(|built| built.metadata.serialize(OnlyRefs).ok())
         }
         _ => metadata.serialize(OnlyRefs).ok(),
     };
@@ -78,6 +80,23 @@ pub(super) fn put(metadata: TableMetadata, refs: &References) -> Result<Option<T
 }
 
 fn built(metadata: TableMetadata, refs: &References) -> iceberg::Result<TableMetadata> {
+    let current = metadata.current_snapshot_id();
+    let logged = metadata.history().last().map(|entry| entry.snapshot_id);
+    let (mut builder, added) = at_its_own_time(metadata)?;
+    if let Some(current) = current.filter(|_| logged != current) {
+        // The builder wants the current snapshot last in its log, where setting the branch puts it.
+        let other = SnapshotRetention::branch(Some(1), None, None);
+        builder = builder.set_ref(MAIN, SnapshotReference::new(current, other))?;
+        builder = builder.set_ref(MAIN, plain(current))?;
+    }
+    for (name, reference) in refs {
+        builder = builder.set_ref(name, reference.clone())?;
+    }
+    Ok(builder.remove_snapshots(&[added]).build()?.metadata)
+}
+
+/// A builder that keeps the metadata's time, which may be ahead of the clock, and the id of a snapshot to be removed again.
+fn at_its_own_time(metadata: TableMetadata) -> iceberg::Result<(TableMetadataBuilder, i64)> {
     // The builder takes the time of change from a snapshot that is added, else from the clock. So one is, and goes again.
     let (mut id, time) = (i64::MIN, metadata.last_updated_ms());
     while metadata.snapshot_by_id(id).is_some() {
@@ -91,19 +110,7 @@ fn built(metadata: TableMetadata, refs: &References) -> iceberg::Result<TableMet
         .with_manifest_list("")
         .with_summary(summary)
         .build();
-    let current = metadata.current_snapshot_id();
-    let logged = metadata.history().last().map(|entry| entry.snapshot_id);
-    let mut builder = metadata.into_builder(None).add_snapshot(added)?;
-    if let Some(current) = current.filter(|_| logged != current) {
-        // The builder wants the current snapshot last in its log, where setting the branch puts it.
-        let other = SnapshotRetention::branch(Some(1), None, None);
-        builder = builder.set_ref(MAIN, SnapshotReference::new(current, other))?;
-        builder = builder.set_ref(MAIN, plain(current))?;
-    }
-    for (name, reference) in refs {
-        builder = builder.set_ref(name, reference.clone())?;
-    }
-    Ok(builder.remove_snapshots(&[id]).build()?.metadata)
+    Ok((metadata.into_builder(None).add_snapshot(added)?, id))
 }
 
 /// A serializer of which only the member `refs` of an object comes out, so that nothing is made of the rest.

@@ -41,8 +41,8 @@ impl PartitionKey {
 /// Partition values of a table as the scopes of deletes: which of them are one partition.
 ///
 /// Values of fields whose column has left the table's schema are special. Whoever writes a manifest after that can't know their
-/// type any more: Iceberg Java writes NULL for them (and reads NULL), save where the transform has a type of its own. So such a
-/// NULL may be any value: a delete file that was written before the column went and a data file's entry that was copied after
+/// type any more: Iceberg Java writes NULL for them (and reads NULL), where earlier releases did not if the transform has a type
+/// of its own. So such a NULL may be any value: a delete file that was written before the column went and a data file's entry that was copied after
 /// it, or the other way round, are of one partition. Two values that are both known are compared as ever.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PartitionKeys {
@@ -55,8 +55,7 @@ impl PartitionKeys {
         let schema = metadata.current_schema();
         let specs = metadata.partition_specs_iter().map(|spec| {
             let fields = spec.fields().iter().map(|field| {
-                matches!(field.transform, Transform::Identity | Transform::Truncate(_))
-                    && schema.field_by_id(field.source_id).is_none()
+                field.transform != Transform::Void && schema.field_by_id(field.source_id).is_none()
             });
             (spec.spec_id(), fields.collect::<Vec<bool>>())
         });
