@@ -194,8 +194,13 @@ async fn enumerate(
     .await;
     println!("{name}: {points} fault points");
 
-    for fault in [CommitFault::LostAnswer, CommitFault::LostRequest, CommitFault::Late, CommitFault::Conflict]
-    {
+    for fault in [
+        CommitFault::LostAnswer,
+        CommitFault::LostRequest,
+        CommitFault::Late,
+        CommitFault::Conflict,
+        CommitFault::LateConflict,
+    ] {
         let world = World::fork(&origin).await;
         world.catalog.queue([fault]);
         let outcome = operation(world.session.clone()).await;

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
+use iceberg::spec::{Snapshot, SnapshotReference, SnapshotRetention};
 use icefield_core::catalog::{
-    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, TableCreation, TableIdent,
+    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, TableCreation, TableIdent, TableUpdate,
 };
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
@@ -22,6 +23,11 @@ pub enum CommitFault {
     Fail,
     /// Nothing is done: another writer was first. To a registration: a table of the name is there.
     Conflict,
+    /// As [`CommitFault::Conflict`], and so it was: the other writer's commit has no files, and the tables show it.
+    LostRace,
+    /// As [`CommitFault::Conflict`], but that is the answer to a second delivery: the first one is late, and
+    /// [`FaultyCatalog::deliver_late`] lets it arrive.
+    LateConflict,
     /// It is done, and the answer is lost.
     LostAnswer,
     /// It is done, but something on the way asks a second time, and that answer comes back: another writer was first.
@@ -98,6 +104,36 @@ impl FaultyCatalog {
 
     fn next(&self) -> CommitFault {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).pop_front().unwrap_or(CommitFault::None)
+    }
+
+    /// Adds a snapshot without changes to `main`, which has some.
+    async fn be_first(&self, requests: &[CommitRequest]) -> CommitOutcome {
+        for CommitRequest { ident, .. } in requests {
+            let table = self.inner.load_table(ident).await.expect("a table");
+            let metadata = table.metadata();
+            let head = metadata.current_snapshot().expect("a table with rows");
+            let id = head.snapshot_id().wrapping_add(1);
+            let snapshot = Snapshot::builder()
+                .with_snapshot_id(id)
+                .with_parent_snapshot_id(Some(head.snapshot_id()))
+                .with_sequence_number(metadata.next_sequence_number())
+                .with_timestamp_ms(metadata.last_updated_ms())
+                .with_manifest_list(head.manifest_list())
+                .with_summary(head.summary().clone())
+                .build();
+            let reference = SnapshotReference::new(id, SnapshotRetention::branch(None, None, None));
+            let updates = vec![
+                TableUpdate::AddSnapshot { snapshot },
+                TableUpdate::SetSnapshotRef { ref_name: "main".to_string(), reference },
+            ];
+            let (ident, requirements) = (ident.clone(), Vec::new());
+            let theirs = CommitRequest { ident, base: None, requirements, updates };
+            match self.inner.commit(vec![theirs]).await {
+                CommitOutcome::Done(_) => {}
+                other => return other,
+            }
+        }
+        CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
     }
 
     fn delay(&self, late: Late) {
@@ -196,7 +232,11 @@ impl Catalog for FaultyCatalog {
         match self.next() {
             CommitFault::None => self.inner.register_table(ident, metadata_location).await,
             CommitFault::Fail => Err(refused()),
-            CommitFault::Conflict => {
+            CommitFault::Conflict | CommitFault::LostRace => {
+                Err(Error::new(ErrorKind::AlreadyExists, "injected fault: another table was first"))
+            }
+            CommitFault::LateConflict => {
+                self.delay(Late::Register(ident.clone(), metadata_location.to_string()));
                 Err(Error::new(ErrorKind::AlreadyExists, "injected fault: another table was first"))
             }
             CommitFault::Repeated => {
@@ -228,6 +268,11 @@ impl Catalog for FaultyCatalog {
             CommitFault::None => self.inner.commit(requests).await,
             CommitFault::Fail => CommitOutcome::Failed(refused()),
             CommitFault::Conflict => {
+                CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
+            }
+            CommitFault::LostRace => self.be_first(&requests).await,
+            CommitFault::LateConflict => {
+                self.delay(Late::Commit(requests));
                 CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
             }
             CommitFault::Repeated => match self.inner.commit(requests.clone()).await {

@@ -95,6 +95,15 @@ impl DataAction {
         }
     }
 
+    /// The partition specs of files that come, and of partitions that are replaced.
+    pub(super) fn specs(&self) -> impl Iterator<Item = i32> {
+        let replaced = match self {
+            Self::Overwrite(Overwrite { delete: DeleteBy::Partitions(partitions), .. }) => &partitions[..],
+            _ => &[],
+        };
+        self.added().iter().map(|file| file.spec_id).chain(replaced.iter().map(|(spec_id, _)| *spec_id))
+    }
+
     /// Whether it may have much to read before it is known what it comes to.
     pub(super) fn is_long(&self) -> bool {
         !matches!(self, Self::Append { .. })
@@ -108,6 +117,8 @@ pub(super) enum Start {
     Table,
     /// This one; `None` where the branch had none.
     Snapshot(Option<i64>),
+    /// The one that an action before, of the same transaction, set the branch to.
+    Set(i64),
 }
 
 pub(super) type Replayed<T> = Arc<dyn Fn(&TableMetadata) -> Result<T> + Send + Sync>;

@@ -90,12 +90,11 @@ async fn require_absent(base: &Table, catalog: &dyn Catalog) -> Result<()> {
     }
 }
 
-/// Whether what has the name is not this table; false also where that can't be told.
+/// Whether what has the name is not this table; false also where that can't be told. Where nothing has it by now, this table
+/// may have had it, and be renamed.
 async fn is_anothers(base: &Table, catalog: &dyn Catalog) -> bool {
-    match catalog.load_table(base.ident()).await {
-        Ok(table) => table.metadata().uuid() != base.metadata().uuid(),
-        Err(e) => e.kind() == ErrorKind::NotFound,
-    }
+    let found = catalog.load_table(base.ident()).await;
+    found.is_ok_and(|table| table.metadata().uuid() != base.metadata().uuid())
 }
 
 fn unknown(base: &Table, source: Error) -> Error {

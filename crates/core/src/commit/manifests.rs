@@ -257,18 +257,25 @@ pub(super) fn check_added(
         if file.file.content_type() != DataContentType::Data {
             return Err(Error::unsupported("delete files can't be added as data files").with("file", path));
         }
-        if metadata.partition_spec_by_id(file.spec_id).is_none() {
-            let error = match base.partition_spec_by_id(file.spec_id) {
-                Some(_) => Error::conflict(
-                    "the partition spec of a new file was removed by another commit; run the operation again",
-                ),
-                None => Error::invalid_input("a file's partition spec is not one of the table's"),
-            };
-            return Err(error.with("file", path).with("spec", file.spec_id));
-        }
+        check_spec(metadata, base, file.spec_id).map_err(|error| error.with("file", path))?;
         if seen.insert(path, ()).is_some() {
             return Err(Error::invalid_input("a file is added twice").with("file", path));
         }
     }
     Ok(())
+}
+
+/// Checks that a partition spec is the one that it was: the id of one that was removed is given out again.
+pub(super) fn check_spec(metadata: &TableMetadata, base: &TableMetadata, spec_id: i32) -> Result<()> {
+    let error = match (metadata.partition_spec_by_id(spec_id), base.partition_spec_by_id(spec_id)) {
+        (Some(now), Some(then)) if now != then => Error::conflict(
+            "the partition spec was removed by another commit, and its id is another spec's now; run the operation again",
+        ),
+        (Some(_), _) => return Ok(()),
+        (None, Some(_)) => {
+            Error::conflict("the partition spec was removed by another commit; run the operation again")
+        }
+        (None, None) => Error::invalid_input("the partition spec is not one of the table's"),
+    };
+    Err(error.with("spec", spec_id))
 }

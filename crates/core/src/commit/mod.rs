@@ -283,6 +283,11 @@ impl Transaction {
         self.actions.iter().any(|action| matches!(action, Action::Data { action, .. } if action.is_long()))
     }
 
+    /// Whether the transaction is done where another's did the same.
+    fn may_be_anothers(&self) -> bool {
+        !self.actions.iter().any(|action| matches!(action, Action::CreateRef(..)))
+    }
+
     fn data(self, action: DataAction) -> Self {
         let (branch, isolation, start) = (self.branch.clone(), self.isolation, self.start);
         self.action(Action::Data { branch, isolation, start, action })

@@ -6,7 +6,6 @@ use iceberg::TableUpdate;
 use iceberg::spec::TableMetadata;
 
 use super::action::Action;
-use super::branch::since;
 use super::create::create;
 use super::kept::Kept;
 use super::manifests::ManifestStore;
@@ -39,8 +38,8 @@ pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) 
     }
     let (base, exact) = (transaction.base.metadata(), transaction.exact);
     let store = ManifestStore::new(catalog.storage(), base, commit_id.clone(), exact);
-    let (attempts, kept, doubt, raced) = (0, Vec::new(), false, None);
-    Run { transaction, catalog, policy, commit_id, store, attempts, kept, doubt, raced }.run().await
+    let (attempts, kept, doubt, open) = (0, Vec::new(), false, Vec::new());
+    Run { transaction, catalog, policy, commit_id, store, attempts, kept, doubt, open }.run().await
 }
 
 /// A commit under way.
@@ -56,8 +55,8 @@ struct Run<'a> {
     kept: Vec<Kept>,
     /// Set once an outcome was unknown: from then on nothing that was written may be deleted.
     doubt: bool,
-    /// A request that the catalog says lost a race, until the table shows that it did.
-    raced: Option<Raced>,
+    /// Requests that the catalog says lost a race, until the table shows that they did.
+    open: Vec<Raced>,
 }
 
 struct Raced {
@@ -65,6 +64,14 @@ struct Raced {
     base: Table,
     /// The files that it would have made live.
     named: HashSet<String>,
+}
+
+impl Raced {
+    /// Whether a table shows what the request would have changed, of metadata alone.
+    fn is_shown(&self, table: &Table) -> bool {
+        let moved = table.metadata_location() != self.base.metadata_location();
+        !adds_snapshot(&self.request) && moved && shows(table.metadata(), &self.base, &self.request)
+    }
 }
 
 enum Tried {
@@ -157,7 +164,7 @@ impl Run<'_> {
         };
         let metadata = current.metadata();
         if metadata.uuid() != self.transaction.base.metadata().uuid() {
-            self.doubt |= self.raced.take().is_some();
+            self.doubt |= !self.open.is_empty();
             let error =
                 Error::conflict("the table was dropped and created anew under the same name; load it again")
                     .with("table", current.ident());
@@ -169,15 +176,13 @@ impl Run<'_> {
             && let Some(done) = history::of_commit(metadata, &self.commit_id)
         {
             let id = done.snapshot_id();
-            if let Some(raced) = self.raced.take().filter(|raced| raced.named.contains(done.manifest_list()))
-            {
-                self.discard_but(&raced.named).await;
-            }
+            self.came_through(done.manifest_list()).await;
             return Err(Box::new(Tried::Done(current, Some(id), false)));
         }
-        if let Some(raced) = self.raced.take() {
-            self.doubt |= !leads_back_to(metadata, raced.base.metadata(), &raced.request);
+        if self.open.iter().any(|raced| self.transaction.may_be_anothers() && raced.is_shown(&current)) {
+            return Err(Box::new(Tried::Done(current, None, false)));
         }
+        self.close(&current);
         if let Some(key) = &self.transaction.idempotency_key
             && let Some(applied) =
                 self.transaction.branches().find_map(|branch| history::is_applied(metadata, branch, key))
@@ -211,6 +216,7 @@ impl Run<'_> {
         match outcome {
             CommitOutcome::Done(mut tables) => match tables.pop() {
                 Some(table) => {
+                    self.open.clear(); // they asked for the branches to be where they are no more
                     self.discard_but(&staged.named).await;
                     discard(self.catalog.storage(), forgotten_metadata(&current, &table), false).await;
                     Tried::Done(table, staged.snapshot_id, false)
@@ -218,7 +224,7 @@ impl Run<'_> {
                 None => Tried::Unknown(Error::internal("the catalog gave no table back"), request, current),
             },
             CommitOutcome::Conflict(e) => {
-                self.raced = Some(Raced { request, base: current, named: staged.named });
+                self.open.push(Raced { request, base: current, named: staged.named });
                 Tried::Raced(e)
             }
             CommitOutcome::Failed(e) => Tried::Failed(e),
@@ -228,14 +234,10 @@ impl Run<'_> {
 
     /// The end of a commit that is not tried again. What it wrote goes once it is known that nothing names it.
     async fn give_up(mut self, error: Error) -> Result<Committed> {
-        if let Some(raced) = self.raced.take()
-            && adds_snapshot(&raced.request)
-        {
-            match self.refute(&raced).await {
-                Settled::Done(table, id) => {
-                    self.discard_but(&raced.named).await;
-                    return Ok(self.done(table, id, false));
-                }
+        self.open.retain(|raced| adds_snapshot(&raced.request));
+        if !self.open.is_empty() {
+            match self.refute().await {
+                Settled::Done(table, id) => return Ok(self.done(table, id, false)),
                 Settled::NotDone => {}
                 Settled::Unknown if error.kind() == ErrorKind::NotFound => self.doubt = true, // no such table any more
                 Settled::Unknown => return Err(self.unknown(error)),
@@ -245,34 +247,55 @@ impl Run<'_> {
         Err(error)
     }
 
-    /// Looks whether a request that the catalog says lost a race did: the answer may be that of a second delivery, which the
-    /// first one made fail.
-    async fn refute(&self, raced: &Raced) -> Settled {
+    /// Looks whether the requests that the catalog says lost a race did: the answer may be that of a second delivery, which the
+    /// first one made fail, or will when it arrives.
+    async fn refute(&mut self) -> Settled {
         for check in 0..=self.policy.status_checks {
-            match self.catalog.load_table(&raced.request.ident).await {
+            match self.catalog.load_table(self.transaction.base.ident()).await {
                 Ok(table) => {
-                    let metadata = table.metadata();
-                    if let Some(ours) = history::of_commit(metadata, &self.commit_id) {
+                    if let Some(ours) = history::of_commit(table.metadata(), &self.commit_id) {
+                        self.came_through(ours.manifest_list()).await;
                         return Settled::Done(table, Some(ours.snapshot_id()));
                     }
-                    return match leads_back_to(metadata, raced.base.metadata(), &raced.request) {
-                        true => Settled::NotDone,
-                        false => Settled::Unknown,
-                    };
+                    self.close(&table);
+                    if self.doubt {
+                        return Settled::Unknown;
+                    }
+                    if self.open.is_empty() {
+                        return Settled::NotDone;
+                    }
                 }
                 Err(e) if e.kind() == ErrorKind::NotFound => return Settled::Unknown,
-                Err(_) if check < self.policy.status_checks => {
-                    self.catalog.clock().sleep(self.policy.status_wait(check)).await;
-                }
                 Err(_) => {}
+            }
+            if check < self.policy.status_checks {
+                self.catalog.clock().sleep(self.policy.status_wait(check)).await;
             }
         }
         Settled::Unknown
     }
 
-    /// Deletes what was written and is not named, unless an outcome was unknown.
+    /// Lets go of the requests that the table, as it is, shows to have lost their race.
+    fn close(&mut self, table: &Table) {
+        let is_whole = |raced: &Raced| leads_back_to(table.metadata(), raced.base.metadata());
+        self.doubt |= self.open.iter().any(|raced| is_broken(&raced.request, table) && !is_whole(raced));
+        self.open.retain(|raced| !is_broken(&raced.request, table));
+    }
+
+    /// Deletes what the request did not make live that came through, with this manifest list, after its answer said that it
+    /// lost a race. The others can't come through any more.
+    async fn came_through(&mut self, manifest_list: &str) {
+        let ours = self.open.iter().find(|raced| raced.named.contains(manifest_list));
+        if let Some(named) = ours.map(|raced| raced.named.clone()) {
+            self.open.clear();
+            self.discard_but(&named).await;
+        }
+    }
+
+    /// Deletes what was written and is not named, unless an outcome is unknown.
     async fn discard_but(&self, named: &HashSet<String>) {
-        discard(self.catalog.storage(), self.store.written_but(named), self.doubt).await;
+        let doubt = self.doubt || self.open.iter().any(|raced| adds_snapshot(&raced.request));
+        discard(self.catalog.storage(), self.store.written_but(named), doubt).await;
     }
 
     fn done(&self, table: Table, snapshot_id: Option<i64>, already_applied: bool) -> Committed {
@@ -282,8 +305,9 @@ impl Run<'_> {
     fn unknown(&self, source: Error) -> Error {
         Error::new(
             ErrorKind::CommitStateUnknown,
-            "the catalog's answer to a commit was lost and the table does not show it; reload the table and look for the \
-             commit's id in its snapshots, or commit again with the same idempotency key",
+            "the catalog's answer to a commit was lost, or may be undone by a request that is still on its way, and the table \
+             does not show the commit; reload the table and look for the commit's id in its snapshots, or commit again with the \
+             same idempotency key",
         )
         .with("table", self.transaction.base.ident())
         .with("commit_id", &self.commit_id)
@@ -322,10 +346,8 @@ async fn settle(
             {
                 return Settled::Done(table, None);
             }
-            // With its requirements broken the lost request can't be applied any more, however late it arrives. But where
-            // history does not go back to where the commit began, it may have been applied, and expired.
-            let broken = request.requirements.iter().any(|r| r.check(Some(metadata)).is_err());
-            if adds_snapshot && broken && leads_back_to(metadata, base.metadata(), request) {
+            // Where history does not go back to where the commit began, it may have been applied, and expired.
+            if adds_snapshot && is_broken(request, &table) && leads_back_to(metadata, base.metadata()) {
                 return Settled::NotDone;
             }
         }
@@ -336,15 +358,18 @@ async fn settle(
     Settled::Unknown
 }
 
-/// Whether the history of each branch that the request moves is whole from its head back to where the branch was.
-fn leads_back_to(metadata: &TableMetadata, base: &TableMetadata, request: &CommitRequest) -> bool {
-    request.updates.iter().all(|update| match update {
-        TableUpdate::SetSnapshotRef { ref_name, .. } => {
-            let start = base.snapshot_for_ref(ref_name).map(|s| s.snapshot_id());
-            since(metadata, ref_name, start).is_ok()
-        }
-        _ => true,
-    })
+/// Whether a request can't be applied to a table as it is by now, however late it arrives.
+fn is_broken(request: &CommitRequest, table: &Table) -> bool {
+    let moved = request.base.as_ref().is_some_and(|base| base != table.metadata_location());
+    moved || request.requirements.iter().any(|requirement| requirement.check(Some(table.metadata())).is_err())
+}
+
+/// Whether all that came to a table since is there, on whatever branch: no snapshot that has expired lies between.
+fn leads_back_to(metadata: &TableMetadata, base: &TableMetadata) -> bool {
+    let is_first = base.snapshots().len() == 0;
+    let is_known = |id| metadata.snapshot_by_id(id).is_some() || base.snapshot_by_id(id).is_some();
+    let newer = metadata.snapshots().filter(|snapshot| base.snapshot_by_id(snapshot.snapshot_id()).is_none());
+    newer.map(|snapshot| snapshot.parent_snapshot_id()).all(|parent| parent.map_or(is_first, is_known))
 }
 
 /// Whether metadata shows the effect of a request that adds no snapshot: applying it to what it was made for gives the same.

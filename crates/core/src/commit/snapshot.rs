@@ -13,7 +13,7 @@ use super::action::{DataAction, DeleteBy, Isolation, Rewrite, Start};
 use super::branch::{branch_retention, since};
 use super::kept::Kept;
 use super::load::{Loads, load_each};
-use super::manifests::{ManifestStore, check_added};
+use super::manifests::{ManifestStore, check_added, check_spec};
 use super::removal::{Removal, Taking, remove};
 use super::summary::SummaryCounts;
 use super::validate::{Change, Footprint, Reads, Validator};
@@ -84,6 +84,7 @@ pub(super) async fn produce(
     let snapshot_id = kept.snapshot_id(metadata, context.clock);
     let (start, stated) = match context.start {
         Start::Table => (context.base.snapshot_for_ref(context.branch).map(|s| s.snapshot_id()), false),
+        Start::Set(id) => (Some(id), false),
         Start::Snapshot(id) => (id, true),
     };
     if work.footprint.is_some() || stated {
@@ -173,14 +174,14 @@ fn footprint(reads: Reads, replaces: &[FileRef], add: &[ContentFile], isolation:
         input: None,
         replaces: replaces.to_vec(),
         adds: add.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
-        keeps_sequence_number: false,
+        sequence_number: None,
         isolation,
     }
 }
 
 fn rewrite_footprint(rewrite: &Rewrite, isolation: Isolation) -> Footprint {
     Footprint {
-        keeps_sequence_number: rewrite.sequence_number.is_some(),
+        sequence_number: rewrite.sequence_number,
         ..footprint(Reads::Nothing, &rewrite.delete, &rewrite.add, isolation)
     }
 }
@@ -218,6 +219,9 @@ fn plan(context: &Context<'_>, action: &DataAction) -> Result<Work> {
                 // The table has no partitions now: what it has of the specs of before is replaced as well.
                 DeleteBy::Partitions(partitions) if partitions.iter().any(whole) => filtered(&Filter::True)?,
                 DeleteBy::Partitions(partitions) => {
+                    for (spec_id, _) in partitions {
+                        check_spec(metadata, context.base, *spec_id)?;
+                    }
                     let set = partitions.iter().map(|(spec_id, value)| (*spec_id, value));
                     let set = PartitionSet::new(set, metadata);
                     (Removal::Partitions(set), Reads::Partitions(partitions.clone()))

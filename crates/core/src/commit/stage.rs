@@ -1,12 +1,12 @@
 //! From a transaction's actions to the updates and requirements of a catalog's commit, with the manifests written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt;
 use iceberg::spec::{MAIN_BRANCH, SnapshotReference, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
-use super::action::{Action, Expiry};
+use super::action::{Action, Expiry, Start};
 use super::kept::Kept;
 use super::manifests::ManifestStore;
 use super::{Transaction, history, snapshot};
@@ -21,7 +21,7 @@ pub(super) struct Staged {
     pub(super) requirements: Vec<TableRequirement>,
     /// Whether the updates hold for the metadata that they were made for alone: the lists of expired keys that they set follow
     /// from all its snapshots and references and from the lists before; and nothing but its files keeps a partition spec that
-    /// is not the default one.
+    /// is not the default one, nor its id.
     pub(super) of_whole_table: bool,
     pub(super) snapshot_id: Option<i64>,
     /// The manifest lists of the new snapshots, and what these name.
@@ -45,20 +45,24 @@ pub(super) async fn stage(
         snapshot_id: None,
         named: HashSet::new(),
     };
+    // Where this transaction has set branches: later actions begin there.
+    let mut set = HashMap::new();
     for (action, kept) in transaction.actions.iter().zip(kept) {
         let updates = match action {
             Action::Data { branch, isolation, start, action } => {
                 require_ref(&mut staged.requirements, current.metadata(), branch);
                 require_schema_and_spec(&mut staged.requirements, current.metadata());
-                let default_spec = current.metadata().default_partition_spec_id();
-                staged.of_whole_table |= action.added().iter().any(|file| file.spec_id != default_spec);
+                staged.of_whole_table |= action.specs().any(|id| !is_known_by_its_id(id, current.metadata()));
                 // To ask metadata for its references takes time that grows with its history; the table has asked once.
                 let changed = (!staged.updates.is_empty()).then(|| references(&metadata));
                 let context = snapshot::Context {
                     metadata: &metadata,
                     references: changed.as_deref().unwrap_or(current.references()),
                     base: transaction.base.metadata(),
-                    start: *start,
+                    start: match (start, set.get(branch)) {
+                        (Start::Table, Some(snapshot_id)) => Start::Set(*snapshot_id),
+                        (start, _) => *start,
+                    },
                     branch,
                     isolation: *isolation,
                     summary: &transaction.summary,
@@ -84,6 +88,7 @@ pub(super) async fn stage(
             Action::SetRef(reference) => {
                 let (ref_name, reference) = reference(&metadata)?;
                 staged.of_whole_table = true;
+                set.insert(ref_name.clone(), reference.snapshot_id);
                 set_ref(&mut staged.requirements, current, &metadata, &ref_name, &reference)?
             }
             Action::CreateRef(name, reference) => {
@@ -96,6 +101,7 @@ pub(super) async fn stage(
                     .with("ref", name));
                 }
                 staged.of_whole_table = true;
+                set.insert(name.clone(), reference.snapshot_id);
                 set_ref(&mut staged.requirements, current, &metadata, name, reference)?
             }
             Action::RemoveRef(name) => {
@@ -167,6 +173,13 @@ fn require_schema_and_spec(requirements: &mut Vec<TableRequirement>, metadata: &
             requirements.push(requirement);
         }
     }
+}
+
+/// Whether the requirement of the default spec's id keeps this spec: it is the default one, and the id can't become another
+/// spec's. New specs have ids above all others, so that those of lower ones are not given out again.
+fn is_known_by_its_id(spec_id: i32, metadata: &TableMetadata) -> bool {
+    let mut specs = metadata.partition_specs_iter();
+    spec_id == metadata.default_partition_spec_id() && specs.all(|spec| spec.spec_id() >= spec_id)
 }
 
 /// Requires a branch or tag to be where it was.

@@ -22,9 +22,9 @@ pub struct Footprint {
     pub replaces: Vec<FileRef>,
     /// The partitions that its new files are in: spec ids and partition values.
     pub adds: HashSet<(i32, Struct)>,
-    /// Whether the new files keep the sequence number that the action started from, so that equality deletes committed
-    /// since apply to them by their partitions.
-    pub keeps_sequence_number: bool,
+    /// The data sequence number of the new files, unless it is the commit's own: that which the action started from, so that
+    /// equality deletes committed since apply to them by their partitions.
+    pub sequence_number: Option<i64>,
     /// What it tolerates.
     pub isolation: Isolation,
 }
@@ -158,7 +158,10 @@ impl<'a> Validator<'a> {
                         && (self.reads.might_touch(manifest)
                             || self.input.as_ref().is_some_and(|input| input.might_match_manifest(manifest))))
             }
-            ManifestContentType::Deletes => manifest.has_added_files() && self.minds_removals(operation),
+            ManifestContentType::Deletes => {
+                let relies = self.footprint.sequence_number.is_some() && manifest.has_deleted_files();
+                (manifest.has_added_files() || relies) && self.minds_removals(operation)
+            }
         }
     }
 
@@ -178,6 +181,11 @@ impl<'a> Validator<'a> {
         for file in &change.removed {
             if self.replaced.contains(file.path()) {
                 return conflict("a file that this operation replaces was removed by another commit", file);
+            }
+            if self.relies_on(file) {
+                let message =
+                    "deletes that apply to the new files of this operation were replaced by another commit";
+                return conflict(message, file);
             }
             if self.replaces_what_it_reads() && file.is_data() && self.reads.touches(file) {
                 let message = "a file was removed by another commit from what this operation replaces";
@@ -214,7 +222,7 @@ impl<'a> Validator<'a> {
     fn deletes_what_is_replaced(&self, file: &LiveFile) -> bool {
         let mut applies = self.may_apply(file);
         let equality = file.file.content_type() == DataContentType::EqualityDeletes;
-        if equality && self.footprint.keeps_sequence_number && !self.replaces_what_it_reads() {
+        if equality && self.footprint.sequence_number.is_some() && !self.replaces_what_it_reads() {
             if !self.moves_rows || self.is_global(file) {
                 return false; // applies to the new files as it does to those that they replace
             }
@@ -223,6 +231,15 @@ impl<'a> Validator<'a> {
         // Only the partition of a delete file tells: its bounds are those of its keys or paths, not of the rows that it
         // deletes.
         applies || (self.replaces_what_it_reads() && (self.is_global(file) || self.reads.touches(file)))
+    }
+
+    /// Whether a delete file that was removed came after the new files' sequence number, and may have deleted their rows: by
+    /// positions that came instead it deletes those of the files that are replaced.
+    fn relies_on(&self, file: &LiveFile) -> bool {
+        let since = self.footprint.sequence_number.is_some_and(|number| file.sequence_number > number);
+        let equality = file.file.content_type() == DataContentType::EqualityDeletes;
+        let applies = || self.may_apply(file) || self.added_partitions.contains(&self.key(file));
+        since && equality && applies()
     }
 
     /// Whether a delete file may delete rows of a data file that is replaced. Errs on the side of yes.

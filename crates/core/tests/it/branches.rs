@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use iceberg::spec::{FormatVersion, NestedField, Operation, Schema, Snapshot, Summary};
 use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest, MemoryCatalog, TableUpdate};
-use icefield_core::commit::{Expiry, Transaction};
+use icefield_core::commit::{DeleteBy, Expiry, Overwrite, Transaction};
 use icefield_core::evolve::types;
+use icefield_core::filter::Filter;
 use icefield_core::{ErrorKind, SystemClock, Table};
 use icefield_testkit::{CommitFault, FaultyCatalog};
 
@@ -134,6 +135,23 @@ async fn a_created_branch_is_a_new_one_and_has_the_expired_keys() {
     }
     let gone = Transaction::new(&t).create_ref("old", tag_at(first)).commit(&*catalog).await;
     assert_eq!(gone.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_branch_is_set_and_written_to_in_one_transaction() {
+    let (catalog, t) = table(FormatVersion::V2).await;
+    let (t, first) = append(&catalog, &t, "main", "a").await;
+    let (t, second) = append(&catalog, &t, "main", "b").await;
+    let replace =
+        |name: &str| Overwrite { delete: DeleteBy::Filter(Filter::True), add: vec![file(name)], reads: None };
+    let create = Transaction::new(&t).create_ref("audit", branch_at(second)).on_branch("audit");
+    let t = create.overwrite(replace("c")).append(vec![file("d")]).commit(&*catalog).await.unwrap().table;
+    assert_eq!((names(&t, "audit").await, names(&t, "main").await.len()), (vec!["c".into(), "d".into()], 2));
+    let back = Transaction::new(&t).rollback_to(first).overwrite(replace("e"));
+    let t = back.commit(&*catalog).await.unwrap().table;
+    assert_eq!(names(&t, "main").await, ["e"]);
+    let parent = t.metadata().current_snapshot().unwrap().parent_snapshot_id();
+    assert_eq!(parent, Some(first));
 }
 
 #[tokio::test]

@@ -322,3 +322,31 @@ async fn deletes_that_are_rewritten_conflict_as_vectors_alone() {
         assert_eq!(outcome.is_err(), vectors, "{:?}", outcome.err());
     }
 }
+
+#[tokio::test]
+async fn deletes_that_a_rewrite_relies_on_do_not_become_positions() {
+    for (k, conflicts) in [(HERE, true), (ELSEWHERE, false)] {
+        let (catalog, t) = table(FormatVersion::V2).await;
+        let t = add(&catalog, &t, file("a", HERE)).await;
+        let base = add(&catalog, &t, file("b", ELSEWHERE)).await;
+        let by_value = equality_deletes("by_value", 0, [Literal::int(k)]);
+        let t = commit_deletes(&*catalog, &base, vec![by_value.clone()]).await;
+        let of = find(&t, if k == HERE { "a" } else { "b" }).await;
+        let positions = position_deletes(&t, "positions", &partition(k), &[(of.path(), 0)]).await;
+        let (deletes, gone) = (vec![positions], vec![by_value]);
+        let delta = Delta { deletes, gone, operation: Some(Operation::Replace), ..Delta::default() };
+        commit_delta(&*catalog, &t, delta).await;
+        let rewrite = Rewrite {
+            delete: vec![find(&base, "a").await.reference()],
+            add: vec![file("new", HERE)],
+            sequence_number: Some(base.metadata().last_sequence_number()),
+        };
+        match Transaction::new(&base).rewrite_files(rewrite).commit(&*catalog).await {
+            Ok(done) => {
+                assert!(!conflicts);
+                assert_eq!(names(&done.table, "main").await, ["b", "new", "positions.parquet"]);
+            }
+            Err(e) => assert!(conflicts && e.kind() == ErrorKind::Conflict, "{e}"),
+        }
+    }
+}

@@ -171,11 +171,34 @@ async fn a_name_that_was_taken_meanwhile_is_left_alone() {
 
     // A refusal is as definite.
     world.catalog.drop_table(&world.ident).await.unwrap();
-    for fault in [CommitFault::Fail, CommitFault::Conflict] {
-        world.catalog.queue([fault]);
-        world.create(&table).await.unwrap_err();
-        assert_eq!(world.files().await, files, "{fault:?}");
-    }
+    world.catalog.queue([CommitFault::Fail]);
+    world.create(&table).await.unwrap_err();
+    assert_eq!(world.files().await, files);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_and_nobodys_is_not_known_to_be_anothers() {
+    // The first delivery of the request is late.
+    let world = World::new().await;
+    let table = world.new_table(FormatVersion::V2).await;
+    world.catalog.queue([CommitFault::LateConflict]);
+    let error = world.create(&table).await.unwrap_err();
+    assert!(error.is_commit_state_unknown(), "{error}");
+    let arrived = world.catalog.deliver_late().await;
+    assert!(matches!(arrived[..], [CommitOutcome::Done(_)]), "{arrived:?}");
+    world.assert_whole("late").await;
+
+    // It came through, and the table has another name by now.
+    let world = World::new().await;
+    let table = world.new_table(FormatVersion::V2).await;
+    world.catalog.queue([CommitFault::Repeated]);
+    let (others, ident) = (world.catalog.inner().clone(), world.ident.clone());
+    let renamed = TableIdent::from_strs(["db", "renamed"]).unwrap();
+    let to = renamed.clone();
+    world.catalog.meanwhile(async move { others.rename_table(&ident, &to).await.unwrap() });
+    let outcome = world.create(&table).await;
+    let table = world.catalog.load_table(&renamed).await.unwrap();
+    assert_eq!(names(&table, "main").await, ["a", "b"], "{outcome:?}");
 }
 
 #[tokio::test]

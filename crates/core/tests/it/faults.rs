@@ -440,6 +440,51 @@ async fn a_late_request_that_arrives_before_the_retry_counts_as_the_commit() {
 }
 
 #[tokio::test]
+async fn a_conflict_of_an_unmoved_table_deletes_nothing() {
+    // The catalog refuses a second delivery before the first one arrives.
+    let (origin, live) = start(FormatVersion::V2).await;
+    for (name, operation) in DATA_OPERATIONS {
+        let (before, after) = undisturbed(&origin, operation, &live).await;
+        // No try came through, as far as the catalog says.
+        let world = World::fork(&origin).await;
+        world.catalog.queue([CommitFault::LateConflict, CommitFault::Fail]);
+        let error = run(&world, operation, &live).await.unwrap_err();
+        assert!(error.is_commit_state_unknown(), "{name}: {error}");
+        assert_eq!(world.state().await, before, "{name}");
+        let delivered = world.catalog.deliver_late().await;
+        assert!(matches!(delivered[..], [CommitOutcome::Done(_)]), "{name}: {delivered:?}");
+        assert_eq!(world.state().await, after, "{name}");
+        applied_once_by_a_retry(&world, operation, &live, &after, name).await;
+
+        // The second try did, so that the first one can't any more.
+        let world = World::fork(&origin).await;
+        world.catalog.queue([CommitFault::LateConflict]);
+        assert_eq!(run(&world, operation, &live).await.unwrap().attempts, 2, "{name}");
+        let delivered = world.catalog.deliver_late().await;
+        assert!(!matches!(delivered[..], [CommitOutcome::Done(_)]), "{name}: applied twice");
+        assert_eq!(world.state().await, after, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_conflict_was_its_own_success_is_done() {
+    let (origin, live) = start(FormatVersion::V2).await;
+    let add: Operation = |t, _, _| {
+        t.change(|metadata| {
+            SchemaUpdate::new().add_column("more", Type::Primitive(PrimitiveType::Int)).apply(metadata)
+        })
+    };
+    for (name, operation) in METADATA_OPERATIONS.into_iter().chain([("add", add)]) {
+        let (_, after) = undisturbed(&origin, operation, &live).await;
+        let world = World::fork(&origin).await;
+        world.catalog.queue([CommitFault::Repeated]);
+        let done = run(&world, operation, &live).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(done.snapshot_id.is_none(), "{name}");
+        assert_eq!(world.state().await, after, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_refused_commit_changes_nothing_and_leaves_no_file() {
     use futures::TryStreamExt;
     let (origin, live) = start(FormatVersion::V2).await;

@@ -36,8 +36,9 @@ async fn manifests_are_merged_up_to_their_target_size() {
 async fn raced(properties: &[(&str, &str)], races: usize) -> (Result<Committed>, Vec<Duration>) {
     let clock = FakeClock::new(7);
     let (catalog, t) = table(clock.shared(), FormatVersion::V2, schema(), None, properties).await;
+    let t = Transaction::new(&t).append(vec![file("b")]).commit(&*catalog).await.unwrap().table;
     let catalog = FaultyCatalog::new(catalog);
-    catalog.queue(vec![CommitFault::Conflict; races]);
+    catalog.queue(vec![CommitFault::LostRace; races]);
     let outcome = Transaction::new(&t).append(vec![file("a")]).commit(&catalog).await;
     (outcome, clock.sleeps())
 }

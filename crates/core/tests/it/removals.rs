@@ -174,3 +174,26 @@ async fn files_of_a_spec_that_is_removed_meanwhile_do_not_land() {
     let snapshot = t.metadata().current_snapshot().unwrap();
     assert!(snapshot.schema_id().is_some_and(|id| t.metadata().schema_by_id(id).is_some()));
 }
+
+#[tokio::test]
+async fn a_spec_id_that_is_another_specs_by_now_conflicts() {
+    let (catalog, t) = table(FormatVersion::V2, &[]).await;
+    let stale = evolve(&catalog, &t, PartitionUpdate::new().add_field(identity("id"))).await;
+    let old = stale.metadata().default_partition_spec_id();
+    let t = evolve(&catalog, &stale, PartitionUpdate::new().remove_field("id")).await;
+    let expiry = Expiry { specs: vec![old], ..Expiry::default() };
+    let clean = Transaction::new(&t).expire_snapshots(move |_| Ok(expiry.clone()));
+    let t = clean.commit(&*catalog).await.unwrap().table;
+    let update = PartitionUpdate::new().remove_field("k").add_field(identity("id"));
+    let t = evolve(&catalog, &t, update).await;
+    assert_eq!(t.metadata().default_partition_spec_id(), old);
+
+    let values = [Literal::int(1), Literal::long(1)];
+    let append = Transaction::new(&stale).append(vec![file_in("a", old, values.clone())]);
+    let delete = DeleteBy::Partitions(vec![(old, Struct::from_iter(values.map(Some)))]);
+    let overwrite = Transaction::new(&stale).overwrite(Overwrite { delete, add: Vec::new(), reads: None });
+    for transaction in [append, overwrite] {
+        let error = transaction.commit(&*catalog).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    }
+}
