@@ -65,9 +65,10 @@ pub struct Validator<'a> {
     /// The paths that are replaced, as a set and in their order.
     replaced: HashSet<&'a str>,
     replaced_in_order: Vec<&'a str>,
-    /// The partitions that they are in.
-    keys: PartitionKeys,
+    /// The partitions that they are in: as manifests are held against them, and delete files.
+    replaced_set: PartitionSet,
     replaced_partitions: HashSet<(i32, PartitionKey)>,
+    keys: PartitionKeys,
     added_partitions: HashSet<(i32, PartitionKey)>,
     /// Whether rows may move from one spec to another: rows that stay in theirs stay in their partitions.
     moves_rows: bool,
@@ -126,6 +127,10 @@ impl<'a> Validator<'a> {
             input: footprint.input.as_ref().map(|filter| FileMatcher::new(filter, metadata)).transpose()?,
             replaced,
             replaced_in_order,
+            replaced_set: PartitionSet::new(
+                footprint.replaces.iter().map(|file| (file.spec_id, &file.partition)),
+                metadata,
+            ),
             replaced_partitions: footprint
                 .replaces
                 .iter()
@@ -152,11 +157,13 @@ impl<'a> Validator<'a> {
     pub fn concerns_manifest(&self, operation: &Operation, manifest: &ManifestFile) -> bool {
         match manifest.content {
             ManifestContentType::Data => {
-                (manifest.has_deleted_files() && self.minds_removals(operation))
-                    || (manifest.has_added_files()
-                        && self.minds_added_rows(operation)
-                        && (self.reads.might_touch(manifest)
-                            || self.input.as_ref().is_some_and(|input| input.might_match_manifest(manifest))))
+                let read = || {
+                    self.reads.might_touch(manifest)
+                        || self.input.as_ref().is_some_and(|input| input.might_match_manifest(manifest))
+                };
+                let removed = manifest.has_deleted_files() && self.minds_removals(operation);
+                let added = manifest.has_added_files() && self.minds_added_rows(operation);
+                (removed && self.replaced_set.might_be_in(manifest)) || ((removed || added) && read())
             }
             ManifestContentType::Deletes => {
                 let relies = self.footprint.sequence_number.is_some() && manifest.has_deleted_files();

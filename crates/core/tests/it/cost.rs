@@ -122,6 +122,18 @@ async fn a_removal_reads_the_manifests_that_can_list_its_files() {
     }
 }
 
+#[tokio::test]
+async fn a_rewrite_passes_over_what_was_removed_elsewhere() {
+    let world = World::new().await;
+    let delete = world.of(3).await.iter().map(LiveFile::reference).collect();
+    let others = Transaction::new(&world.table).overwrite(replace(4, "theirs"));
+    others.commit(&*world.catalog).await.unwrap();
+    world.store.reset();
+    let rewrite = Rewrite { delete, add: vec![file("new", 3)], sequence_number: None };
+    Transaction::new(&world.table).rewrite_files(rewrite).commit(&*world.catalog).await.unwrap();
+    assert_eq!(world.read(), (1, 2), "the partition's manifest; the lists of the head and of what is newer");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_append_does_not_wait_while_a_removal_reads() {
     let world = World::new().await;
