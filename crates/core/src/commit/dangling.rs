@@ -17,7 +17,7 @@ use super::removal::{Taking, take_out};
 use super::summary::SummaryCounts;
 use crate::deletes::DeleteIndex;
 use crate::error::Result;
-use crate::format::LiveFile;
+use crate::format::{LiveFile, WantedStatistics};
 
 /// Takes every dangling delete file out. Gives the manifests that stay and the number of delete files that went.
 pub(super) async fn remove(
@@ -33,8 +33,9 @@ pub(super) async fn remove(
     let files: Vec<&LiveFile> = contents.iter().flat_map(|content| &content.live).collect();
     let mut dangling: HashSet<_> = files.iter().copied().map(identity).collect();
     if !dangling.is_empty() {
+        let keys = WantedStatistics::of(files.iter().filter_map(|file| file.file.equality_ids()).flatten());
         let index = DeleteIndex::new(files, metadata)?;
-        let mut loads = load_each(store.storage(), metadata, data.iter().cloned());
+        let mut loads = load_each(store.storage(), metadata, data.iter().cloned(), keys);
         while let Some(content) = loads.next().await? {
             for file in &content.live {
                 let applied = index.of(file);

@@ -8,7 +8,7 @@ use iceberg::spec::{ManifestFile, TableMetadata};
 use tokio::task::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::format::{ManifestContent, ManifestReader};
+use crate::format::{ManifestContent, ManifestReader, WantedStatistics};
 use crate::storage::Storage;
 
 /// The most manifests at work at once.
@@ -79,16 +79,17 @@ impl<T> Drop for Loads<T> {
     }
 }
 
-/// The contents of manifests, in order.
+/// The contents of manifests, in order, with the statistics that are wanted.
 pub(super) fn load_each(
     storage: &Storage,
     metadata: &TableMetadata,
     manifests: impl IntoIterator<Item = ManifestFile>,
+    statistics: WantedStatistics,
 ) -> Loads<ManifestContent> {
     let reader = ManifestReader::new(storage, metadata);
     Loads::new(manifests, move |manifest| {
-        let reader = reader.clone();
-        async move { reader.open(&manifest).await?.content() }
+        let (reader, statistics) = (reader.clone(), statistics.clone());
+        async move { reader.open(&manifest).await?.content_with(&statistics) }
     })
 }
 
@@ -98,7 +99,7 @@ pub(super) async fn load_all(
     metadata: &TableMetadata,
     manifests: &[ManifestFile],
 ) -> Result<Vec<ManifestContent>> {
-    let mut loads = load_each(storage, metadata, manifests.iter().cloned());
+    let mut loads = load_each(storage, metadata, manifests.iter().cloned(), WantedStatistics::All);
     let mut contents = Vec::with_capacity(manifests.len());
     while let Some(content) = loads.next().await? {
         contents.push(content);

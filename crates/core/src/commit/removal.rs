@@ -9,7 +9,9 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use iceberg::spec::{DataContentType, FormatVersion, ManifestContentType, ManifestFile, TableMetadata};
+use iceberg::spec::{
+    DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestStatus, TableMetadata,
+};
 
 use super::dangling;
 use super::kept::{Filtered, Kept, Listed, Removed, listed};
@@ -20,7 +22,7 @@ use crate::deletes::is_vector;
 use crate::error::{Error, Result};
 use crate::filter::FileMatcher;
 use crate::format::partition::PartitionSet;
-use crate::format::{FileRef, LiveFile, ManifestContent, ManifestReader};
+use crate::format::{FileRef, LiveFile, ManifestContent, ManifestReader, WantedStatistics};
 
 /// Which files an action takes out.
 pub(super) enum Removal {
@@ -190,6 +192,14 @@ impl Choice {
         }
     }
 
+    /// The statistics that it goes by.
+    fn statistics(&self) -> WantedStatistics {
+        match self {
+            Self::Matching(matcher) => matcher.statistics(),
+            _ => WantedStatistics::None,
+        }
+    }
+
     fn takes(&self, file: &LiveFile) -> Result<bool> {
         Ok(match self {
             Self::Paths(paths, _) => paths.contains(file.path()),
@@ -235,9 +245,16 @@ async fn filter(
     let mut loads = Loads::new(unknown.iter().cloned(), move |manifest| {
         let (reader, choice) = (reader.clone(), choice.clone());
         async move {
-            let content = reader.open(&manifest).await?.content()?;
-            let goes = content.live.iter().map(|file| choice.takes(file)).collect::<Result<Vec<bool>>>()?;
-            Ok(goes.contains(&true).then_some((content, goes)))
+            let manifest = reader.open(&manifest).await?;
+            let mut goes = Vec::new();
+            manifest.files(&choice.statistics(), |status, file| {
+                if status != ManifestStatus::Deleted {
+                    goes.push(choice.takes(&file)?);
+                }
+                Ok(())
+            })?;
+            let content = goes.contains(&true).then(|| manifest.content()).transpose()?;
+            Ok(content.map(|content| (content, goes)))
         }
     });
     for manifest in unknown {

@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
 use crate::format::partition::PartitionSet;
 use crate::format::{
-    ContentFile, FileRef, ManifestContent, ManifestListHead, ManifestReader, load_manifest_list,
+    ContentFile, FileRef, ManifestContent, ManifestListHead, ManifestReader, WantedStatistics,
+    load_manifest_list,
 };
 use crate::storage::Storage;
 use crate::table::Table;
@@ -289,7 +290,8 @@ async fn check_newer(
         .collect();
     let concerns =
         |operation: &Operation, manifest: &ManifestFile| validator.concerns_manifest(operation, manifest);
-    let mut changes = Changes::new(&unknown, concerns, storage, context.metadata).await?;
+    let statistics = validator.statistics();
+    let mut changes = Changes::new(&unknown, concerns, statistics, storage, context.metadata).await?;
     while let Some(change) = changes.next().await? {
         validator.check(&change)?;
     }
@@ -315,7 +317,9 @@ pub(super) async fn conflicts_of(
     let concerns = |operation: &Operation, manifest: &ManifestFile| {
         validators.iter().any(|validator| validator.concerns_manifest(operation, manifest))
     };
-    let mut changes = Changes::new(&newer, concerns, current.storage(), metadata).await?;
+    let statistics = validators.iter().map(|validator| validator.statistics());
+    let statistics = statistics.reduce(|all, more| all.or(&more)).unwrap_or_default();
+    let mut changes = Changes::new(&newer, concerns, statistics, current.storage(), metadata).await?;
     let mut conflicts: Vec<Option<Error>> = validators.iter().map(|_| None).collect();
     while let Some(change) = changes.next().await? {
         for (validator, conflict) in validators.iter().zip(&mut conflicts) {
@@ -334,9 +338,11 @@ struct Changes {
 }
 
 impl Changes {
+    /// With the statistics that are wanted of their files.
     async fn new(
         snapshots: &[SnapshotRef],
         concerns: impl Fn(&Operation, &ManifestFile) -> bool,
+        statistics: WantedStatistics,
         storage: &Storage,
         metadata: &TableMetadata,
     ) -> Result<Self> {
@@ -356,7 +362,7 @@ impl Changes {
                 }
             }
         }
-        Ok(Self { snapshots: of, loads: load_each(storage, metadata, manifests) })
+        Ok(Self { snapshots: of, loads: load_each(storage, metadata, manifests, statistics) })
     }
 
     async fn next(&mut self) -> Result<Option<Change>> {

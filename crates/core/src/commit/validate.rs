@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, Operation, Struct, TableMetadata};
 
 use super::action::Isolation;
-use crate::deletes::{is_vector, path_bounds};
+use crate::deletes::{DELETE_FILE_PATH_ID, is_vector, path_bounds};
 use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
 use crate::format::partition::{PartitionKey, PartitionKeys, PartitionSet};
-use crate::format::{FileRef, LiveFile};
+use crate::format::{FileRef, LiveFile, WantedStatistics};
 
 /// What an action relied on when it was computed.
 #[derive(Debug)]
@@ -146,6 +146,18 @@ impl<'a> Validator<'a> {
             footprint,
             metadata,
         })
+    }
+
+    /// The statistics of files that checks go by: those of columns that were read, and the paths that position deletes are of.
+    pub(super) fn statistics(&self) -> WantedStatistics {
+        let mut statistics = WantedStatistics::of([DELETE_FILE_PATH_ID]);
+        if let ReadRows::Matching(matcher) = &self.reads {
+            statistics = statistics.or(&matcher.statistics());
+        }
+        match &self.input {
+            Some(matcher) => statistics.or(&matcher.statistics()),
+            None => statistics,
+        }
     }
 
     /// Whether a snapshot of this operation can be a conflict at all.

@@ -10,7 +10,7 @@ use super::facts::Facts;
 use super::projection::PartitionColumn;
 use super::{Filter, Test};
 use crate::error::{Error, Result};
-use crate::format::foreign_kind;
+use crate::format::{WantedStatistics, foreign_kind};
 
 /// Tells, from metadata alone, which manifests and files can hold rows that match a filter, and of which files every row
 /// does. Reads nothing; one serves any number of files of one table.
@@ -83,6 +83,13 @@ impl FileMatcher {
             })
             .collect();
         Ok(Self { root, specs })
+    }
+
+    /// The statistics of files that it asks for.
+    pub(crate) fn statistics(&self) -> WantedStatistics {
+        let mut tested = HashSet::new();
+        self.root.collect(&mut tested);
+        WantedStatistics::of(tested)
     }
 
     /// Whether a file of the manifest may hold a matching row: false only if none can.

@@ -299,9 +299,14 @@ impl Manifest {
     /// # Errors
     /// As [`files`](Self::files).
     pub fn content(&self) -> Result<ManifestContent> {
+        self.content_with(&WantedStatistics::All)
+    }
+
+    /// All of it, with the statistics that are wanted.
+    pub(crate) fn content_with(&self, statistics: &WantedStatistics) -> Result<ManifestContent> {
         let partition = self.partition()?.clone();
         let (mut live, mut added, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
-        self.files(&WantedStatistics::All, |status, file| {
+        self.files(statistics, |status, file| {
             match status {
                 ManifestStatus::Deleted => deleted.push(file),
                 status => {
