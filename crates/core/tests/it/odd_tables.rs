@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use iceberg::spec::{FormatVersion, NestedField, Schema};
-use icefield_core::catalog::{Catalog, MemoryCatalog};
-use icefield_core::commit::{Expiry, Transaction};
+use icefield_core::catalog::{Catalog, MemoryCatalog, TableIdent};
+use icefield_core::commit::{Expiry, Transaction, is_applied};
 use icefield_core::evolve::{PropertiesUpdate, types};
+use icefield_core::format::load_manifest_list;
 use icefield_core::{AsOf, Clock, ErrorKind, SystemClock, Table};
 use icefield_testkit::FakeClock;
 
@@ -99,4 +100,53 @@ async fn flags_may_be_written_in_any_case() {
     let (t, _) = append(&catalog, &t, "main", "a").await;
     let (t, _) = append(&catalog, &t, "main", "b").await;
     assert!(!t.storage().exists(&created).await.unwrap(), "it has left the log");
+}
+
+#[tokio::test]
+async fn manifests_that_the_metadata_file_lists_are_read_and_kept() {
+    let (catalog, t) = table(SystemClock::shared(), FormatVersion::V1, schema(), None, &[]).await;
+    let (t, _) = append(&catalog, &t, "main", "a").await;
+    let (t, first) = append(&catalog, &t, "main", "b").await;
+    // As the first writers had it: no snapshot has a list.
+    let file = t.storage().read(t.metadata_location()).await.unwrap();
+    let mut metadata: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    for snapshot in metadata["snapshots"].as_array_mut().unwrap() {
+        let id = snapshot["snapshot-id"].as_i64().unwrap();
+        let listed = load_manifest_list(t.storage(), t.metadata().snapshot_by_id(id).unwrap()).await.unwrap();
+        let manifests: Vec<_> = listed.into_iter().map(|manifest| manifest.manifest_path).collect();
+        let snapshot = snapshot.as_object_mut().unwrap();
+        snapshot.remove("manifest-list");
+        snapshot.insert("manifests".to_string(), manifests.into());
+    }
+    let location = "memory://w/db/t/metadata/00009-7fa4eb01-4bd3-4a1c-8ee1-000000000000.metadata.json";
+    t.storage().write(location, serde_json::to_vec(&metadata).unwrap()).await.unwrap();
+    let ident = TableIdent::from_strs(["db", "old"]).unwrap();
+    let t = catalog.register_table(&ident, location).await.unwrap();
+    assert_eq!(names(&t, "main").await, ["a", "b"]);
+    let (t, _) = append(&catalog, &t, "main", "c").await;
+    assert_eq!(names(&t, "main").await, ["a", "b", "c"]);
+    let replace = Transaction::new(&t).delete_files(["memory://w/db/t/data/a"]);
+    let t = replace.commit(&*catalog).await.unwrap().table;
+    assert_eq!(names(&t, "main").await, ["b", "c"]);
+    let t = Transaction::new(&t).rollback_to(first).commit(&*catalog).await.unwrap().table;
+    assert_eq!(names(&t, "main").await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn the_newest_keys_stay_within_a_mebibyte() {
+    let (catalog, mut t) = table(SystemClock::shared(), FormatVersion::V2, schema(), None, &[]).await;
+    let key = |n: usize| format!("{n}{}", "k".repeat(200_000));
+    for n in 0..8 {
+        let append = Transaction::new(&t).idempotency_key(key(n)).append(vec![file(&n.to_string())]);
+        t = append.commit(&*catalog).await.unwrap().table;
+    }
+    let head = t.metadata().current_snapshot_id();
+    let older: Vec<i64> = t.metadata().snapshots().map(|s| s.snapshot_id()).collect();
+    let older: Vec<i64> = older.into_iter().filter(|id| Some(*id) != head).collect();
+    let expire = move |_: &_| Ok(Expiry { snapshots: older.clone(), ..Expiry::default() });
+    let t = Transaction::new(&t).expire_snapshots(expire).commit(&*catalog).await.unwrap().table;
+    assert!(t.property("icefield.idempotency.expired-keys.main").unwrap().len() <= 1 << 20);
+    // Five of the seven fit.
+    let applied: Vec<bool> = (0..8).map(|n| is_applied(t.metadata(), "main", &key(n)).is_some()).collect();
+    assert_eq!(applied, [false, false, true, true, true, true, true, true]);
 }
