@@ -160,14 +160,12 @@ pub(crate) fn set_parts(field: &mut NestedField, parts: Parts) {
         if hidden.member(key).and_then(|text| decode(text, of)).as_ref() != Some(&value) {
             hidden.remove(key);
         }
-        if is_held(&value, of) {
-            return Some(value);
-        }
+        let is_held = is_held(&value, of);
         match encode(&value, of) {
-            Some(text) if hidden.member(key).is_none() => hidden.insert(key, text),
+            Some(text) if hidden.member(key).is_none() && !is_spelled(&value, of) => hidden.insert(key, text),
             _ => {}
         }
-        None
+        is_held.then_some(value)
     };
     field.initial_default = held(initial_default, INITIAL);
     field.write_default = held(write_default, WRITE);
@@ -181,7 +179,7 @@ pub(crate) fn set_parts(field: &mut NestedField, parts: Parts) {
 pub(crate) fn settled(schema: Schema) -> Result<Schema> {
     fn loose(field: &NestedField) -> bool {
         let defaults = [&field.initial_default, &field.write_default];
-        defaults.into_iter().flatten().any(|value| !is_held(value, &field.field_type))
+        defaults.into_iter().flatten().any(|value| !is_spelled(value, &field.field_type))
     }
     let fields = schema.as_struct().fields();
     // Defaults of nested fields come through `core::evolve`, which settles them.
@@ -252,7 +250,8 @@ pub(super) fn hide(field: &mut Map<String, Value>) {
         let of = of.and_then(|of| serde_json::from_value::<Type>(of).ok());
         let held = of.and_then(|of| {
             let literal = Literal::try_from_json(value.clone(), &of).ok().flatten()?;
-            (is_held(&literal, &of) && matches!(of, Type::Primitive(_))).then(|| encode(&literal, &of))
+            let is_held = is_held(&literal, &of) && matches!(of, Type::Primitive(_));
+            is_held.then(|| literal.try_into_json(&of).ok())
         });
         match held {
             Some(Some(text)) if text == *value => {}
@@ -351,6 +350,11 @@ fn is_held(value: &Literal, of: &Type) -> bool {
             .flatten()
             .as_ref()
             == Some(value)
+}
+
+/// Whether `iceberg` holds this value and spells it as the format does: of small decimals it writes an exponent.
+fn is_spelled(value: &Literal, of: &Type) -> bool {
+    is_held(value, of) && value.clone().try_into_json(of).ok() == encode(value, of)
 }
 
 /// A default as the format spells it; `None` where the value is none of the type, or can't be spelled.

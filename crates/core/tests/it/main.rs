@@ -11,6 +11,7 @@ mod exact;
 mod faults;
 mod metadata;
 mod metadata_random;
+mod metadata_written;
 mod odd_tables;
 mod properties;
 mod removals;

@@ -1,6 +1,6 @@
 //! Metadata is kept whole: what a file has, whoever wrote it, is what is written again, but for what was changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use iceberg::spec::{FormatVersion, SnapshotReference, SnapshotRetention};
@@ -28,9 +28,10 @@ pub(crate) fn file(name: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// A table of this metadata in a catalog.
+/// A table of this metadata in a catalog. Where it says that it is, is in memory.
 pub(crate) async fn registered(json: &Value) -> (Arc<MemoryCatalog>, Table) {
-    let catalog = Arc::new(MemoryCatalog::new("memory://w", Storage::new()));
+    let moved = [("file:///warehouse", "memory://w/warehouse"), ("file:///moved", "memory://w/moved")];
+    let catalog = Arc::new(MemoryCatalog::new("memory://w", Storage::new().with_mappings(moved).unwrap()));
     catalog.create_namespace(&NamespaceIdent::new("db".to_string()), HashMap::new()).await.unwrap();
     let location = "memory://w/db/t/metadata/00001-a.metadata.json";
     catalog.storage().write(location, json.to_string()).await.unwrap();
@@ -117,7 +118,104 @@ pub(crate) fn assert_kept(before: &Value, after: &Value, changed: &[&str]) {
     compare("", before, after, changed);
 }
 
+/// Where two JSON documents differ, and what they have there.
+pub(crate) fn differences(expected: &Value, found: &Value) -> Vec<String> {
+    fn compare(path: &str, expected: Option<&Value>, found: Option<&Value>, all: &mut Vec<String>) {
+        match (expected, found) {
+            (Some(Value::Object(e)), Some(Value::Object(f))) => {
+                let names: BTreeSet<&String> = e.keys().chain(f.keys()).collect();
+                for name in names {
+                    compare(&format!("{path}/{name}"), e.get(name), f.get(name), all);
+                }
+            }
+            (Some(Value::Array(e)), Some(Value::Array(f))) => {
+                for i in 0..e.len().max(f.len()) {
+                    compare(&format!("{path}/{i}"), e.get(i), f.get(i), all);
+                }
+            }
+            _ if expected == found => {}
+            _ => all.push(format!("{path}: {expected:?} is {found:?}")),
+        }
+    }
+    let mut all = Vec::new();
+    compare("", Some(expected), Some(found), &mut all);
+    all
+}
+
 const BY_A_PROPERTY: [&str; 3] = ["properties", "last-updated-ms", "metadata-log"];
+
+/// Asserts that the next metadata files of a table have all of this one but for what changes: when a property is set, a column
+/// comes, a tag comes, and the format's version is raised.
+pub(crate) async fn assert_kept_through_changes(json: &Value, what: &str) {
+    let (catalog, table) = registered(json).await;
+    let table = commit(&catalog, &table, vec![set("a", "b")]).await;
+    let after = written(&table).await;
+    let mut expected = json.clone();
+    for changed in BY_A_PROPERTY {
+        expected[changed] = after[changed].clone();
+    }
+    assert_eq!(differences(&expected, &after), [""; 0], "{what}");
+    let mut properties = json["properties"].as_object().cloned().unwrap_or_default();
+    properties.insert("a".to_string(), "b".into());
+    assert_eq!(after["properties"], Value::Object(properties), "{what}");
+    // The log has the file that was, and of those before as many as the table's properties let it have.
+    let logs = [json, &after].map(|json| json["metadata-log"].as_array().cloned().unwrap_or_default());
+    let (last, others) = logs[1].split_last().unwrap();
+    assert_eq!(last["timestamp-ms"], json["last-updated-ms"], "{what}");
+    assert!(logs[0].ends_with(others), "{what}");
+    let most = json["properties"]["write.metadata.previous-versions-max"].as_str();
+    let most = most.map_or(100, |most| most.parse().unwrap());
+    assert_eq!(logs[1].len(), most.min(logs[0].len() + 1), "{what}");
+
+    // A column is added: all that was there stays, and the new schema has each old column as it was.
+    let table = evolve(&catalog, &table, SchemaUpdate::new().add_column("new column", types::int())).await;
+    let after = written(&table).await;
+    let current = |json: &Value| {
+        let id = json["current-schema-id"].clone();
+        let schemas = json["schemas"].as_array().unwrap();
+        schemas.iter().find(|schema| schema["schema-id"] == id).unwrap()["fields"].as_array().unwrap().clone()
+    };
+    let (old, new) = (current(json), current(&after));
+    // A type in capitals is written as every writer has it.
+    let plain = |fields: &[Value]| {
+        serde_json::to_string(fields)
+            .unwrap()
+            .replace("LONG", "long")
+            .replace("decimal(9,2)", "decimal(9, 2)")
+    };
+    assert_eq!(plain(&new[..old.len()]), plain(&old), "{what}");
+    let mut changed = vec!["schema", "current-schema-id", "schemas", "last-column-id"];
+    changed.extend(BY_A_PROPERTY);
+    assert_kept(json, &after, &changed);
+    for (before, now) in json["schemas"].as_array().unwrap().iter().zip(after["schemas"].as_array().unwrap())
+    {
+        assert_eq!(before, now, "{what}");
+    }
+
+    // A tag, and an upgrade.
+    let mut table = table;
+    if let Some(head) = table.metadata().current_snapshot_id() {
+        let reference = SnapshotReference::new(head, SnapshotRetention::Tag { max_ref_age_ms: None });
+        let update = TableUpdate::SetSnapshotRef { ref_name: "new tag".to_string(), reference };
+        table = commit(&catalog, &table, vec![update]).await;
+        let mut refs = json["refs"].clone();
+        refs["new tag"] = json!({"snapshot-id": head, "type": "tag"});
+        assert_eq!(written(&table).await["refs"], refs, "{what}");
+    }
+    let upgrade = TableUpdate::UpgradeFormatVersion { format_version: FormatVersion::V3 };
+    let table = commit(&catalog, &table, vec![upgrade]).await;
+    let after = written(&table).await;
+    changed.extend([
+        "format-version",
+        "partition-spec",
+        "last-sequence-number",
+        "sequence-number",
+        "next-row-id",
+        "refs",
+    ]);
+    assert_kept(json, &after, &changed);
+    commit(&catalog, &table, vec![set("a", "c")]).await;
+}
 
 #[tokio::test]
 async fn metadata_of_every_version_is_written_as_it_was_read() {

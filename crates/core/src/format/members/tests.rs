@@ -88,3 +88,28 @@ fn values_out_of_range_are_no_defaults() {
         assert_eq!(decode(&json!(text), &instant), None, "{text}");
     }
 }
+
+#[test]
+fn small_decimals_are_spelled_without_exponents() {
+    let of = Type::Primitive(PrimitiveType::Decimal { precision: 20, scale: 12 });
+    let json = json!({"id": 1, "name": "c", "required": false, "type": "decimal(20, 12)",
+        "initial-default": "0.000000000001", "write-default": "-0.000000000000"});
+    let (field, back) = shown(&json);
+    assert_eq!(back, json);
+    assert_eq!(initial_default(&field).unwrap(), Some(Literal::decimal(1)));
+    // Another writer's spelling stays as it is.
+    let other = json!({"id": 1, "name": "c", "required": false, "type": "decimal(20, 12)", "initial-default": "1E-12"});
+    let (field, back) = shown(&other);
+    assert_eq!(back, other);
+    assert_eq!(initial_default(&field).unwrap(), Some(Literal::decimal(1)));
+
+    let mut field = NestedField::optional(1, "c", of);
+    field.initial_default = Some(Literal::decimal(-7));
+    let schema = Schema::builder().with_fields([field.into()]).build().unwrap();
+    let settled = settled(schema).unwrap();
+    let field = settled.field_by_id(1).unwrap();
+    assert_eq!(initial_default(field).unwrap(), Some(Literal::decimal(-7)));
+    let mut written = serde_json::to_value(field).unwrap();
+    show(written.as_object_mut().unwrap());
+    assert_eq!(written["initial-default"], "-0.000000000007");
+}

@@ -117,7 +117,8 @@ pub(super) fn stand_in(json: &mut Map<String, Value>) -> Result<()> {
 }
 
 fn prepare_snapshot(snapshot: &mut Map<String, Value>, version: u64) {
-    if version > 2 && !has(snapshot, "sequence-number") {
+    // Java writes none of those from before an upgrade.
+    if version > 1 && !has(snapshot, "sequence-number") {
         snapshot.insert("sequence-number".to_string(), 0.into());
     }
     if has(snapshot, "manifest-list") {
