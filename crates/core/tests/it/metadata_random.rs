@@ -67,6 +67,7 @@ impl Maker {
             "binary",
             "decimal(9,2)",
             "decimal(38, 10)",
+            "decimal(20, 12)",
             "LONG",
         ];
         let later = [
@@ -112,6 +113,8 @@ impl Maker {
             Some("uuid") => "F79C3E09-677C-4BBD-A479-3F349CB785E7".into(),
             Some("binary") => self.pick(&["", "00FF", "0a"]).into(),
             Some("decimal(9,2)") => self.pick(&["14.20", "-0.5", "7"]).into(),
+            Some("decimal(20, 12)") => self.pick(&["0.000000000001", "-0.5"]).into(),
+            Some("fixed[7]") => self.pick(&["00112233445566", "aabbccddeeff00"]).into(),
             Some("decimal(38, 10)") => "1234567890123456789012345678.0123456789".into(),
             Some("variant") => json!("odd"),
             _ if of.is_object() && of["type"] == "struct" => json!({}),
@@ -132,6 +135,26 @@ impl Maker {
             }
         }
         self.object(json)
+    }
+
+    /// A branch or tag with settings of how long it stays.
+    fn retained(&mut self, mut reference: Value) -> Value {
+        if self.maybe(40) {
+            reference["max-ref-age-ms"] = i64::MAX.into();
+        }
+        if reference["type"] == "branch" && self.maybe(40) {
+            reference["min-snapshots-to-keep"] = 3.into();
+        }
+        if reference["type"] == "branch" && self.maybe(40) {
+            reference["max-snapshot-age-ms"] = 1.into();
+        }
+        self.object(reference)
+    }
+
+    fn metadata_log(&mut self) -> Vec<Value> {
+        let count = self.rng.random_range(0..4_i64);
+        let entry = |n: i64| json!({"timestamp-ms": 1_600_000_000_000 + n, "metadata-file": format!("memory://w/db/t/{n}.json")});
+        (0..count).map(|n| self.object(entry(n))).collect()
     }
 
     fn metadata(&mut self) -> Value {
@@ -192,8 +215,14 @@ impl Maker {
         let mut orders = vec![self.object(json!({"order-id": 0, "fields": []}))];
         if self.maybe(50) {
             let field = json!({"transform": "identity", "source-id": 2, "direction": "desc", "null-order": "nulls-last"});
-            let field = self.object(field);
-            orders.insert(0, self.object(json!({"order-id": 1, "fields": [field]})));
+            let mut fields = vec![self.object(field)];
+            while self.maybe(30) {
+                let by = self.pick(&["bucket[3]", "truncate[9]", "identity"]);
+                let field =
+                    json!({"transform": by, "source-id": 1, "direction": "asc", "null-order": "nulls-first"});
+                fields.push(self.object(field));
+            }
+            orders.insert(0, self.object(json!({"order-id": 1, "fields": fields})));
         }
         let default_order = orders[0]["order-id"].clone();
 
@@ -209,7 +238,7 @@ impl Maker {
             }
             let mut json = json!({"snapshot-id": n, "timestamp-ms": at, "summary": summary,
                 "manifest-list": format!("memory://w/db/t/l{n}.avro")});
-            if self.version > 1 && (self.version == 2 || self.maybe(70)) {
+            if self.version > 1 && self.maybe(70) {
                 json["sequence-number"] = n.into();
             }
             if n > 1 {
@@ -235,9 +264,16 @@ impl Maker {
                 json["key-id"] = "k".into();
             }
             snapshots.push(self.object(json));
+            if n > 1 && self.maybe(30) {
+                // It was rolled back to.
+                log.push(self.object(json!({"snapshot-id": n - 1, "timestamp-ms": at - 500})));
+            }
             log.push(self.object(json!({"snapshot-id": n, "timestamp-ms": at})));
             if self.maybe(30) {
-                let blob = json!({"type": "ndv", "snapshot-id": n, "sequence-number": n, "fields": [1]});
+                let mut blob = json!({"type": "ndv", "snapshot-id": n, "sequence-number": n, "fields": [1]});
+                if self.maybe(50) {
+                    blob["properties"] = if self.maybe(50) { json!({"ndv": "3"}) } else { json!({}) };
+                }
                 let blob = self.object(blob);
                 statistics.push(
                     self.object(
@@ -253,18 +289,15 @@ impl Maker {
         }
         let mut refs = Map::new();
         if count > 0 {
-            let mut main = json!({"snapshot-id": count, "type": "branch"});
-            if self.maybe(40) {
-                main["min-snapshots-to-keep"] = 3.into();
-            }
+            let main = self.retained(json!({"snapshot-id": count, "type": "branch"}));
             refs.insert("main".to_string(), self.object(main));
             for name in ["audit", "a tag"] {
                 if self.maybe(40) {
                     let mut of = json!({"snapshot-id": self.rng.random_range(1..=count), "type": "branch"});
                     if name == "a tag" {
                         of["type"] = "tag".into();
-                        of["max-ref-age-ms"] = 9.into();
                     }
+                    let of = self.retained(of);
                     refs.insert(name.to_string(), self.object(of));
                 }
             }
@@ -275,11 +308,16 @@ impl Maker {
             "last-column-id": self.next_id, "current-schema-id": current["schema-id"], "schemas": schemas,
             "default-spec-id": default_spec["spec-id"], "partition-specs": specs, "last-partition-id": 1999,
             "default-sort-order-id": default_order, "sort-orders": orders, "snapshots": snapshots,
-            "snapshot-log": log, "metadata-log": [], "statistics": statistics,
+            "snapshot-log": log, "metadata-log": self.metadata_log(), "statistics": statistics,
             "partition-statistics": partition_statistics,
-            "current-snapshot-id": if count > 0 { count } else { -1 },
         });
-        if count > 0 || self.version > 1 {
+        // Without one, writers say it in three ways.
+        let none = [Some(json!(-1)), Some(Value::Null), None];
+        let none = none.choose(&mut self.rng).unwrap().clone();
+        if let Some(current) = if count > 0 { Some(count.into()) } else { none } {
+            json["current-snapshot-id"] = current;
+        }
+        if count > 0 || self.version > 1 || self.maybe(50) {
             json["refs"] = Value::Object(refs);
         }
         if self.maybe(70) {
@@ -295,8 +333,16 @@ impl Maker {
             json["next-row-id"] = 9.into();
         }
         if self.maybe(30) {
-            let key = json!({"key-id": "k", "encrypted-key-metadata": "a2V5"});
-            json["encryption-keys"] = json!([self.object(key)]);
+            let mut key = json!({"key-id": "k", "encrypted-key-metadata": "a2V5"});
+            let other = json!({"key-id": "by", "encrypted-key-metadata": ""});
+            let mut keys = Vec::new();
+            if self.maybe(50) {
+                key["encrypted-by-id"] = "by".into();
+                key["properties"] = if self.maybe(50) { json!({"made": ""}) } else { json!({}) };
+                keys.push(self.object(other));
+            }
+            keys.insert(0, self.object(key));
+            json["encryption-keys"] = keys.into();
         }
         self.object(json)
     }
