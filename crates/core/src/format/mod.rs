@@ -28,7 +28,7 @@ pub use manifest::{
 };
 pub use members::{column_doc, initial_default, write_default};
 pub use metadata::{Metadata, load_metadata, parse_format_version, parse_metadata};
-pub(crate) use metadata::{metadata_file, references};
+pub(crate) use metadata::{load_metadata_unless, metadata_file, references};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};
 pub use partition::{Partitioner, human_partition_value, rows_by_partition, transform_array};
 pub use schema::{UTC, arrow_field, arrow_schema, iceberg_schema, iceberg_type, parquet_schema};

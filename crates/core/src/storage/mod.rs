@@ -185,6 +185,23 @@ impl Storage {
         get.await.map_err(|e| about(e, location))
     }
 
+    /// Reads a whole file and the tag by which its store tells this content from others, if it gives one. `None` where the
+    /// content is still that of `tag`. One request.
+    pub(crate) async fn read_unless(
+        &self,
+        location: &str,
+        tag: Option<&str>,
+    ) -> Result<Option<(Bytes, Option<String>)>> {
+        let at = self.resolve(location)?;
+        let options = GetOptions { if_none_match: tag.map(str::to_string), ..GetOptions::default() };
+        let got = match at.store.get_opts(&at.path, options).await {
+            Err(object_store::Error::NotModified { .. }) if tag.is_some() => return Ok(None),
+            got => got.map_err(|e| about(e, location))?,
+        };
+        let tag = got.meta.e_tag.clone();
+        Ok(Some((got.bytes().await.map_err(|e| about(e, location))?, tag)))
+    }
+
     /// Reads a range of bytes. One request, and one more when it fails.
     ///
     /// # Errors

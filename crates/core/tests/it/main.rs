@@ -10,6 +10,7 @@ mod evolved;
 mod exact;
 mod faults;
 mod metadata;
+mod metadata_cache;
 mod metadata_random;
 mod metadata_written;
 mod odd_tables;

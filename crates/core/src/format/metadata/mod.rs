@@ -24,7 +24,22 @@ const MAX_METADATA_BYTES: u64 = 1 << 30;
 /// # Errors
 /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is none, [`ErrorKind::DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
 pub async fn load_metadata(storage: &Storage, location: &str) -> Result<Metadata> {
-    let bytes = storage.read(location).await.map_err(|e| match e.kind() {
+    match load_metadata_unless(storage, location, None).await? {
+        Some((metadata, _)) => Ok(metadata),
+        None => Err(Error::internal("a file was not read for what nobody has").with("file", location)),
+    }
+}
+
+/// The metadata of a file, and the tag of its content if its store gives one; `None` where the content is still that of `tag`.
+///
+/// # Errors
+/// As [`load_metadata`].
+pub(crate) async fn load_metadata_unless(
+    storage: &Storage,
+    location: &str,
+    tag: Option<&str>,
+) -> Result<Option<(Metadata, Option<String>)>> {
+    let read = storage.read_unless(location, tag).await.map_err(|e| match e.kind() {
         ErrorKind::NotFound => e.reworded(|why| {
             format!(
                 "the metadata file is missing: {why}; check its location, restore it, or use an earlier one"
@@ -32,7 +47,8 @@ pub async fn load_metadata(storage: &Storage, location: &str) -> Result<Metadata
         }),
         _ => e,
     })?;
-    parse_metadata(&bytes).map_err(|e| e.with("file", location))
+    let Some((bytes, tag)) = read else { return Ok(None) };
+    Ok(Some((parse_metadata(&bytes).map_err(|e| e.with("file", location))?, tag)))
 }
 
 /// The metadata in a file's bytes, gzip or plain. Pure.
