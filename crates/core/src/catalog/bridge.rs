@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use iceberg::{Namespace, NamespaceIdent, Runtime, TableCommit, TableCreation, TableIdent};
+use iceberg::{Namespace, NamespaceIdent, Runtime, TableCommit, TableCreation, TableIdent, TableUpdate};
 
 use super::{Catalog, CommitOutcome, CommitRequest};
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::members::carrying;
 use crate::format::{first_foreign, primitive_text};
 use crate::table::Table;
 
@@ -47,6 +48,29 @@ impl IcebergCatalog {
     }
 }
 
+impl IcebergCatalog {
+    /// Gives the columns of schemas that a request adds what their descriptions carry here.
+    async fn complete(&self, request: &mut CommitRequest) -> Result<()> {
+        if !request.updates.iter().any(|update| matches!(update, TableUpdate::AddSchema { .. })) {
+            return Ok(());
+        }
+        let table = self.catalog.load_table(&request.ident).await?;
+        let metadata = table.metadata();
+        let mut schemas: Vec<_> = metadata.schemas_iter().collect();
+        schemas.sort_by_key(|schema| {
+            let id = schema.schema_id();
+            (id != metadata.current_schema_id(), std::cmp::Reverse(id))
+        });
+        for update in &mut request.updates {
+            if let TableUpdate::AddSchema { schema } = update {
+                *schema = carrying(schema, |id| schemas.iter().find_map(|schema| schema.field_by_id(id)))?;
+            }
+        }
+        request.base = Some(table.metadata_location().to_string());
+        Ok(())
+    }
+}
+
 /// An error in `iceberg`'s kinds, which tell tables and namespaces apart: code above matches on them.
 fn their_error(error: Error) -> iceberg::Error {
     use iceberg::ErrorKind as Their;
@@ -76,7 +100,7 @@ fn theirs(table: Table) -> iceberg::Result<iceberg::table::Table> {
     iceberg::table::Table::builder()
         .file_io(table.storage().file_io())
         .metadata_location(table.metadata_location())
-        .metadata(table.metadata_ref())
+        .metadata(table.whole().plain().map_err(|e| e.with("table", table.ident()))?)
         .identifier(table.ident().clone())
         .runtime(Runtime::try_current()?)
         .build()
@@ -130,6 +154,8 @@ impl iceberg::Catalog for IcebergCatalog {
         namespace: &NamespaceIdent,
         creation: TableCreation,
     ) -> iceberg::Result<iceberg::table::Table> {
+        let mut creation = creation;
+        creation.schema = carrying(&creation.schema, |_| None)?;
         theirs(self.catalog.create_table(namespace, creation).await.map_err(their_error)?)
     }
 
@@ -170,12 +196,13 @@ impl iceberg::Catalog for IcebergCatalog {
     }
 
     async fn update_table(&self, mut commit: TableCommit) -> iceberg::Result<iceberg::table::Table> {
-        let request = CommitRequest {
+        let mut request = CommitRequest {
             ident: commit.identifier().clone(),
             base: None,
             requirements: commit.take_requirements(),
             updates: commit.take_updates(),
         };
+        self.complete(&mut request).await.map_err(their_error)?;
         match self.catalog.commit(vec![request]).await {
             CommitOutcome::Done(mut tables) => match tables.pop() {
                 Some(table) => theirs(table),

@@ -7,11 +7,15 @@
 //! is moved, nested or renamed to. Whoever asks for a default asks [`initial_default`] or [`write_default`], and for a
 //! description [`column_doc`].
 
+mod plain;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
 use iceberg::spec::{Literal, NestedField, PrimitiveLiteral, PrimitiveType, Schema, Type};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+
+pub(crate) use plain::{carrying, is_plain, plain, text_doc};
 
 /// Stands before what a description carries.
 const MARK: char = '\u{1f}';
@@ -121,8 +125,10 @@ impl Hidden {
 }
 
 fn split(doc: &str) -> (&str, Option<Map<String, Value>>) {
+    // No other text looks like it: what comes from elsewhere gets a mark of its own behind what is in it.
     if let Some((text, hidden)) = doc.rsplit_once(MARK)
         && let Ok(Value::Object(hidden)) = serde_json::from_str(hidden)
+        && hidden.keys().all(|key| [MEMBERS, TYPES, EMPTY].contains(&key.as_str()))
     {
         return (text, Some(hidden));
     }

@@ -17,6 +17,7 @@ use parquet::basic::{LogicalType, Repetition, TimeUnit as ParquetUnit, Type as P
 use parquet::schema::types::{SchemaDescriptor, Type as ParquetType};
 
 use super::foreign::{self, foreign_kind, primitive_text};
+use super::members;
 use crate::error::{Error, Result};
 
 /// The time zone of Arrow timestamps that are instants.
@@ -179,9 +180,10 @@ fn next(last_id: &mut i32) -> i32 {
     *last_id
 }
 
+/// The format has descriptions of columns and of structs' fields only.
 fn with_doc(nested: NestedField, arrow: &Field) -> NestedFieldRef {
     match arrow.metadata().get(DOC_KEY) {
-        Some(doc) => nested.with_doc(doc).into(),
+        Some(doc) => nested.with_doc(members::text_doc(doc)).into(),
         None => nested.into(),
     }
 }
@@ -199,7 +201,7 @@ fn fresh_type(field: &Field, path: &str, version: FormatVersion, last_id: &mut i
             let id = next(last_id);
             let element_type = fresh_type(element, &join(path, "element"), version, last_id)?;
             let nested = NestedField::list_element(id, element_type, !element.is_nullable());
-            Type::List(ListType::new(with_doc(nested, element)))
+            Type::List(ListType::new(nested.into()))
         }
         DataType::Map(entries, _) => {
             let (key, value) = map_fields(entries)
@@ -208,8 +210,8 @@ fn fresh_type(field: &Field, path: &str, version: FormatVersion, last_id: &mut i
             let key_type = fresh_type(key, &join(path, "key"), version, last_id)?;
             let value_type = fresh_type(value, &join(path, "value"), version, last_id)?;
             Type::Map(MapType::new(
-                with_doc(NestedField::map_key_element(key_id, key_type), key),
-                with_doc(NestedField::map_value_element(value_id, value_type, !value.is_nullable()), value),
+                NestedField::map_key_element(key_id, key_type).into(),
+                NestedField::map_value_element(value_id, value_type, !value.is_nullable()).into(),
             ))
         }
         DataType::Dictionary(_, values) => {

@@ -6,6 +6,7 @@ mod conflicts;
 mod cost;
 mod creation;
 mod dangling;
+mod descriptions;
 mod evolved;
 mod exact;
 mod faults;

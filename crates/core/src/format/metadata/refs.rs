@@ -61,7 +61,10 @@ pub(crate) fn of(metadata: &TableMetadata) -> References {
 ///
 /// # Errors
 /// [`DataInvalid`](crate::ErrorKind::DataInvalid) for references that contradict the metadata.
-pub(super) fn put(metadata: TableMetadata, refs: &References) -> Result<Option<TableMetadata>> {
+pub(super) fn put(
+    metadata: TableMetadata,
+    refs: &[(String, SnapshotReference)],
+) -> Result<Option<TableMetadata>> {
     let current = metadata.current_snapshot_id();
     for (name, reference) in refs {
         let head = reference.snapshot_id;
@@ -79,7 +82,7 @@ pub(super) fn put(metadata: TableMetadata, refs: &References) -> Result<Option<T
     Ok(built(metadata, refs).ok())
 }
 
-fn built(metadata: TableMetadata, refs: &References) -> iceberg::Result<TableMetadata> {
+fn built(metadata: TableMetadata, refs: &[(String, SnapshotReference)]) -> iceberg::Result<TableMetadata> {
     let current = metadata.current_snapshot_id();
     let logged = metadata.history().last().map(|entry| entry.snapshot_id);
     let (mut builder, added) = at_its_own_time(metadata)?;

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use iceberg::TableUpdate;
-use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataRef};
+use iceberg::spec::{FormatVersion, Schema, TableMetadata, TableMetadataRef};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use super::kept::Kept;
 use super::prepare;
 use super::refs::{self, References};
 use crate::error::{Error, Result};
-use crate::format::foreign;
+use crate::format::{foreign, members};
 
 /// A table's metadata: typed, and whole when it is written as JSON again. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -96,6 +96,29 @@ impl Metadata {
     /// The typed metadata.
     pub fn typed(&self) -> &TableMetadataRef {
         &self.typed
+    }
+
+    /// The typed metadata for code that is built on `iceberg` alone: columns' descriptions are their texts.
+    ///
+    /// # Errors
+    /// [`Unsupported`](crate::ErrorKind::Unsupported) for a column's default that `iceberg` does not hold.
+    pub(crate) fn plain(&self) -> Result<TableMetadataRef> {
+        if self.typed.schemas_iter().all(|schema| members::is_plain(schema)) {
+            return Ok(self.typed.clone());
+        }
+        let unfit = |e| Error::internal("the metadata can't be serialised").with_source(e);
+        let schema = |schema: &Schema| serde_json::to_value(members::plain(schema)?).map_err(unfit);
+        let schemas = self.typed.schemas_iter().map(|of| schema(of)).collect::<Result<Vec<_>>>()?;
+        let mut json = serde_json::to_value(&*self.typed).map_err(unfit)?;
+        json["schemas"] = schemas.into();
+        if json.get("schema").is_some() {
+            json["schema"] = schema(self.typed.current_schema())?;
+        }
+        let typed = TableMetadata::deserialize(&json).map_err(unfit)?;
+        match typed.format_version() {
+            FormatVersion::V1 => Ok(Arc::new(refs::put(typed.clone(), self.references())?.unwrap_or(typed))),
+            _ => Ok(Arc::new(typed)),
+        }
     }
 
     /// The branches and tags by name, sorted.
