@@ -18,4 +18,5 @@ mod odd_tables;
 mod properties;
 mod removals;
 mod support;
+mod unknown_transforms;
 mod untrusted;

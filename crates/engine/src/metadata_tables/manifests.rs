@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use iceberg::spec::{ByteBuf, Datum, FieldSummary, Literal, ManifestContentType, ManifestFile, Type};
+use iceberg::spec::{
+    ByteBuf, Datum, FieldSummary, Literal, ManifestContentType, ManifestFile, Transform, Type,
+};
 use icefield_core::format::human_partition_value;
 use icefield_core::{Error, Result, Table};
 
@@ -75,6 +77,8 @@ fn read_summaries(table: &Table, manifest: &ManifestFile) -> Result<Vec<Arc<Summ
             .schema()
             .field_by_id(field.source_id)
             .or_else(|| metadata.schemas_iter().find_map(|schema| schema.field_by_id(field.source_id)));
+        // The bounds of a transform that is not known here are of a type that only the manifest knows.
+        let source = source.filter(|_| field.transform != Transform::Unknown);
         let of = source.and_then(|source| field.transform.result_type(&source.field_type).ok());
         let text = |bound: &Option<ByteBuf>| -> Result<Option<String>> {
             let Some(Type::Primitive(of)) = &of else { return Ok(None) };

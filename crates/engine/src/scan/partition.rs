@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, StructArray};
 use arrow::datatypes::{Field, Fields};
 use datafusion::common::{Result as DfResult, ScalarValue};
 use iceberg::spec::{Literal, NestedField, PrimitiveType, Struct, Transform, Type};
-use icefield_core::format::{arrow_field, foreign_kind};
+use icefield_core::format::{arrow_field, foreign_kind, human_partition_value};
 use icefield_core::{Result, Table};
 
 use super::value::scalar;
@@ -104,6 +104,11 @@ impl PartitionField {
     pub(crate) fn value(&self, spec_id: i32, partition: &Struct) -> Result<Option<ScalarValue>> {
         let place = self.places.get(&spec_id);
         match place.and_then(|place| partition.fields().get(*place)).and_then(Option::as_ref) {
+            // Whose type only the files' manifests know.
+            Some(value) if self.transform == Transform::Unknown => {
+                let text = human_partition_value(self.transform, &self.of, Some(value));
+                Ok(Some(ScalarValue::Utf8(Some(text))))
+            }
             Some(Literal::Primitive(value)) => Ok(Some(scalar(&self.of, value)?)),
             _ => Ok(None),
         }

@@ -138,3 +138,37 @@ async fn a_file_with_two_slashes_in_its_path_is_read() {
     assert_eq!(listed.len(), 1);
     assert_eq!(storage.read("file:///nowhere//x").await.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[tokio::test]
+async fn rows_under_an_unknown_transform_are_read_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let session = session(folder.path());
+    let fields = vec![types::optional("id", types::long()), types::optional("p", types::int())];
+    session.create_table("db.t", fields).partition_by([identity("p")]).await.unwrap();
+    let table = append(
+        &session,
+        "db.t",
+        "SELECT CAST(n AS BIGINT) AS id, CAST(n % 2 - 1 AS INT) AS p FROM generate_series(1, 4) AS g(n)",
+    );
+    let location = table.await.core().metadata_location().to_string();
+    let storage = session.catalog().storage();
+    let text = String::from_utf8(storage.read(&location).await.unwrap().to_vec()).unwrap();
+    let other = text.replace(
+        "\"name\":\"p\",\"source-id\":2,\"transform\":\"identity\"",
+        "\"name\":\"curve\",\"source-id\":2,\"transform\":\"zorder[3]\"",
+    );
+    assert_ne!(text, other);
+    let location = location.replace("metadata.json", "other.metadata.json");
+    storage.write(&location, other).await.unwrap();
+    let ident = icefield_core::catalog::parse_ident("db.u").unwrap();
+    session.catalog().register_table(&ident, &location).await.unwrap();
+    assert_eq!(rows(&session, "SELECT id FROM db.u WHERE p = 0 ORDER BY id").await, ["1", "3"]);
+    let shown = "SELECT partition['curve'] FROM db.\"u$files\" ORDER BY 1";
+    assert_eq!(rows(&session, shown).await, ["-1", "0"]);
+    assert_eq!(rows(&session, "SELECT added_data_files_count FROM db.\"u$manifests\"").await, ["2"]);
+    let counts = "SELECT partition['curve'], record_count FROM db.\"u$partitions\" ORDER BY 1";
+    assert_eq!(rows(&session, counts).await, ["-1|2", "0|2"]);
+    assert_eq!(rows(&session, "SELECT count(*) FROM db.\"u$entries\"").await, ["2"]);
+    let insert = session.sql("INSERT INTO db.u VALUES (7, 7)").await.unwrap().collect().await.unwrap_err();
+    assert!(insert.to_string().contains("curve"), "{insert}");
+}

@@ -67,6 +67,10 @@ impl TableTypes {
         let schemas = &self.0.schemas;
         let typed = |schemas: &[SchemaRef]| -> Vec<Option<PrimitiveType>> {
             let of = |transform: Transform, source: i32| {
+                // `iceberg` takes what it does not know for text. The manifest has values of some type.
+                if transform == Transform::Unknown {
+                    return None;
+                }
                 let source = schemas.iter().find_map(|schema| primitive(schema, source))?;
                 transform.result_type(&Type::Primitive(source)).ok()?.as_primitive_type().cloned()
             };
@@ -98,7 +102,7 @@ fn primitive(schema: &SchemaRef, id: i32) -> Option<PrimitiveType> {
 }
 
 /// A partition spec with the types of its values: those of the table's current schema, and for a column that it lacks those
-/// of the newest schema that had it.
+/// of the newest schema that had it. Those of a transform that is not known here are as the manifest has them.
 #[derive(Debug, Clone)]
 pub struct PartitionTypes {
     spec: PartitionSpecRef,

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use iceberg::spec::{
     Datum, FieldSummary, Literal, ManifestFile, PartitionField, PrimitiveType, Struct, TableMetadata,
+    Transform,
 };
 
 use super::{PartitionKey, PartitionKeys};
@@ -125,8 +126,12 @@ fn field_types(spec_id: i32, metadata: &TableMetadata) -> Vec<Option<PrimitiveTy
     spec.iter().flat_map(|spec| spec.fields()).map(|field| result_type(field, metadata)).collect()
 }
 
-/// The type of a field's partition values, as the newest schema with its source column has it.
+/// The type of a field's partition values, as the newest schema with its source column has it; `None` where the transform is
+/// not known here.
 fn result_type(field: &PartitionField, metadata: &TableMetadata) -> Option<PrimitiveType> {
+    if field.transform == Transform::Unknown {
+        return None;
+    }
     let mut others: Vec<_> = metadata.schemas_iter().collect();
     others.sort_by_key(|schema| std::cmp::Reverse(schema.schema_id()));
     let mut schemas = std::iter::once(metadata.current_schema()).chain(others);
