@@ -113,11 +113,11 @@ impl Upkeep {
 
     /// Whether it is the turn of the write that gave the table: of several writers only one sees that number.
     fn must_compact(&self) -> bool {
-        let metadata = self.table.core().metadata();
+        let (table, metadata) = (self.table.core(), self.table.core().metadata());
         let number = match metadata.current_snapshot() {
             None => 0,
             // Version 1 numbers nothing.
-            Some(_) if metadata.format_version() == FormatVersion::V1 => metadata.history().len() as i64,
+            Some(_) if metadata.format_version() == FormatVersion::V1 => table.history().len() as i64,
             Some(head) => head.sequence_number(),
         };
         self.compact_after > 0 && number > 0 && number % self.compact_after as i64 == 0

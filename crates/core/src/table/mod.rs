@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use iceberg::TableIdent;
 pub use iceberg::spec::SnapshotRetention;
-use iceberg::spec::{SchemaRef, SnapshotRef, SnapshotReference, TableMetadata, TableMetadataRef};
+use iceberg::spec::{
+    SchemaRef, SnapshotLog, SnapshotRef, SnapshotReference, TableMetadata, TableMetadataRef,
+};
 
 use crate::error::{Error, Result};
 use crate::format::{self, Metadata, load_metadata};
@@ -191,7 +193,7 @@ impl Table {
                     .with("snapshot", id)
             }),
             AsOf::Timestamp(ms) => {
-                let entry = metadata.history().iter().rev().find(|entry| entry.timestamp_ms() <= *ms);
+                let entry = self.history().iter().rev().find(|entry| entry.timestamp_ms() <= *ms);
                 let snapshot = entry.and_then(|entry| metadata.snapshot_by_id(entry.snapshot_id));
                 snapshot.cloned().map(Some).ok_or_else(|| {
                     Error::not_found("the table has no snapshot as old as this time; see its history")
@@ -239,6 +241,11 @@ impl Table {
     /// The table's branches and tags by name, sorted.
     pub fn references(&self) -> &[(String, SnapshotReference)] {
         self.0.metadata.references()
+    }
+
+    /// The snapshots that were `main`'s heads, and since when, the oldest first: the log of the table's metadata file.
+    pub fn history(&self) -> &[SnapshotLog] {
+        self.0.metadata.history()
     }
 
     /// The snapshots from `head` back to the first that the table still has, newest first.

@@ -479,3 +479,31 @@ async fn references_that_contradict_the_metadata_are_refused() {
         assert_eq!(Metadata::from_json(json).unwrap_err().kind(), ErrorKind::DataInvalid);
     }
 }
+
+#[tokio::test]
+async fn the_history_of_version_1_is_what_its_file_has() {
+    let keeps = json!({"main": {"snapshot-id": 3, "type": "branch", "min-snapshots-to-keep": 2}});
+    let plain = json!({"main": {"snapshot-id": 3, "type": "branch"}});
+    for refs in [file("v1-with-tags")["refs"].clone(), keeps, plain] {
+        let mut json = file("v1-with-tags");
+        json["refs"] = refs.clone();
+        let (catalog, table) = registered(&json).await;
+        let history = |table: &Table| {
+            let of = |entry: &iceberg::spec::SnapshotLog| (entry.snapshot_id, entry.timestamp_ms());
+            table.history().iter().map(of).collect::<Vec<_>>()
+        };
+        let expected = vec![(1, 1602638573000), (3, 1602638573800)];
+        assert_eq!((history(&table), table.metadata().last_updated_ms()), (expected.clone(), 1602638573874));
+        let table = commit(&catalog, &table, vec![set("a", "b")]).await;
+        assert_eq!(history(&table), expected);
+        assert_eq!(written(&table).await["refs"], refs);
+        // The branch's own settings are changed by a commit that is no change of the table's rows.
+        let reference = SnapshotReference::new(3, SnapshotRetention::branch(Some(5), None, None));
+        let keep = TableUpdate::SetSnapshotRef { ref_name: "main".to_string(), reference };
+        let table = commit(&catalog, &table, vec![keep]).await;
+        let after = history(&table);
+        assert_eq!(after[..2], expected);
+        assert_eq!(written(&table).await["snapshot-log"].as_array().unwrap().len(), after.len());
+        assert_eq!(written(&table).await["refs"]["main"]["min-snapshots-to-keep"], 5);
+    }
+}

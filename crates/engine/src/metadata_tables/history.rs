@@ -53,7 +53,7 @@ pub(super) fn history_rows(table: &Table) -> Vec<Made> {
     let current = metadata.current_snapshot_id();
     let ancestors: HashSet<i64> =
         current.into_iter().flat_map(|head| table.ancestors(head)).map(|s| s.snapshot_id()).collect();
-    let made = metadata.history().iter().map(|entry| Made {
+    let made = table.history().iter().map(|entry| Made {
         at_ms: entry.timestamp_ms(),
         snapshot_id: entry.snapshot_id,
         parent_id: metadata.snapshot_by_id(entry.snapshot_id).and_then(|s| s.parent_snapshot_id()),

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use iceberg::TableUpdate;
-use iceberg::spec::{FormatVersion, Schema, TableMetadata, TableMetadataRef};
+use iceberg::spec::{FormatVersion, Schema, SnapshotLog, TableMetadata, TableMetadataRef};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ pub struct Metadata {
     references: Arc<OnceLock<References>>,
     /// Whether the typed metadata lacks branches and tags of the file: see [`refs::put`].
     lacks_references: bool,
+    /// The file's log of `main`'s heads, where the typed metadata has more: putting branches into it logs them.
+    history: Option<Arc<[SnapshotLog]>>,
 }
 
 impl Deref for Metadata {
@@ -44,7 +46,8 @@ impl From<TableMetadata> for Metadata {
 
 impl From<TableMetadataRef> for Metadata {
     fn from(typed: TableMetadataRef) -> Self {
-        Self { typed, kept: Kept::default(), references: Arc::default(), lacks_references: false }
+        let (kept, references) = (Kept::default(), Arc::default());
+        Self { typed, kept, references, lacks_references: false, history: None }
     }
 }
 
@@ -70,17 +73,23 @@ impl Metadata {
         let parsed = Value::Object(parsed);
         let typed = TableMetadata::deserialize(&parsed).map_err(|e| invalid().with_source(e))?;
         let references = refs::in_json(&json, typed.current_snapshot_id())?;
-        let mut lacks_references = false;
+        let (mut lacks_references, mut history) = (false, None);
         let typed = match typed.format_version() {
-            FormatVersion::V1 => refs::put(typed.clone(), &references)?.unwrap_or_else(|| {
-                lacks_references = true;
-                typed
-            }),
+            FormatVersion::V1 => match refs::put(typed.clone(), &references)? {
+                Some(with) => {
+                    history = (with.history() != typed.history()).then(|| typed.history().into());
+                    with
+                }
+                None => {
+                    lacks_references = true;
+                    typed
+                }
+            },
             _ => typed,
         };
         let kept = Kept::of(&json, &parsed, &written(&typed, &references)?);
         let references = Arc::new(OnceLock::from(references));
-        Ok(Self { typed: Arc::new(typed), kept, references, lacks_references })
+        Ok(Self { typed: Arc::new(typed), kept, references, lacks_references, history })
     }
 
     /// The metadata as JSON.
@@ -124,6 +133,11 @@ impl Metadata {
     /// The branches and tags by name, sorted.
     pub fn references(&self) -> &[(String, iceberg::spec::SnapshotReference)] {
         self.references.get_or_init(|| refs::of(&self.typed))
+    }
+
+    /// The snapshots that were `main`'s heads, and since when, the oldest first.
+    pub fn history(&self) -> &[SnapshotLog] {
+        self.history.as_deref().unwrap_or_else(|| self.typed.history())
     }
 
     /// About how many bytes it takes in memory.
