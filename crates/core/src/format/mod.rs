@@ -23,7 +23,7 @@ pub use foreign::{
 };
 pub use manifest::{
     FileLocation, Manifest, ManifestContent, ManifestListHead, ManifestReader, ManifestWriter,
-    PartitionTypes, WantedStatistics, lists_manifests_itself, load_bounded, load_manifest,
+    PartitionTypes, Room, WantedStatistics, lists_manifests_itself, load_bounded, load_manifest,
     load_manifest_list, parse_manifest_list, write_manifest_list,
 };
 pub use members::{column_doc, initial_default, write_default};

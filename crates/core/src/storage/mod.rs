@@ -185,6 +185,20 @@ impl Storage {
         get.await.map_err(|e| about(e, location))
     }
 
+    /// Reads a whole file unless it is longer than `most` bytes. One request.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ResourceExhausted`] for one that is longer; nothing of it is read.
+    pub(crate) async fn read_within(&self, location: &str, most: u64) -> Result<Bytes> {
+        let at = self.resolve(location)?;
+        let got = at.store.get(&at.path).await.map_err(|e| about(e, location))?;
+        if got.meta.size > most {
+            let longer = Error::new(ErrorKind::ResourceExhausted, "the file is longer than it may be");
+            return Err(longer.with("file", location).with("bytes", got.meta.size).with("most", most));
+        }
+        got.bytes().await.map_err(|e| about(e, location))
+    }
+
     /// Reads a whole file and the tag by which its store tells this content from others, if it gives one. `None` where the
     /// content is still that of `tag`. One request.
     pub(crate) async fn read_unless(

@@ -12,7 +12,8 @@ use iceberg::spec::{
 };
 use icefield_core::filter::{FileMatcher, Filter};
 use icefield_core::format::{
-    ContentReader, LiveFile, Manifest, ManifestReader, WantedStatistics, load_bounded, load_manifest_list,
+    ContentReader, LiveFile, Manifest, ManifestReader, Room, WantedStatistics, load_bounded,
+    load_manifest_list,
 };
 use icefield_core::{Error, Result, Table};
 
@@ -158,10 +159,10 @@ impl Planner {
         statistics: &WantedStatistics,
     ) -> Result<Vec<PlannedFile>> {
         let (planner, statistics) = (self.clone(), statistics.clone());
-        let mut matching = load_bounded(manifests, move |manifest| {
+        let mut matching = load_bounded(manifests, move |manifest, room| {
             let (planner, statistics) = (planner.clone(), statistics.clone());
             async move {
-                let manifest = planner.manifest(&manifest, statistics).await?;
+                let manifest = planner.manifest(&manifest, statistics, room).await?;
                 let places = manifest.matching(&planner.matcher);
                 Ok::<_, Error>((manifest, places))
             }
@@ -187,6 +188,7 @@ impl Planner {
         &self,
         listed: &ManifestFile,
         mut statistics: WantedStatistics,
+        room: Room,
     ) -> Result<Arc<CachedManifest>> {
         let key = inherited_from(listed);
         let opened = match self.caches.manifests.get(&key) {
@@ -196,9 +198,9 @@ impl Planner {
                 }
                 // Who wanted the others will want them again.
                 statistics = statistics.or(&cached.statistics);
-                self.reader.open_held(cached.file.clone(), listed)?
+                self.reader.open_held(cached.file.clone(), listed, room)?
             }
-            None => self.reader.open(listed).await?,
+            None => self.reader.open_within(listed, room).await?,
         };
         let manifest = Arc::new(CachedManifest::read(&opened, statistics)?);
         self.caches.manifests.put(&key, manifest.clone(), manifest.bytes);

@@ -17,6 +17,11 @@ use crate::format::source::{BATCH_BYTES, Rows, Source, broken};
 /// The most that a header may take, in bytes: a schema of many thousand columns.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
+/// How many times its length a block may have when it is decompressed, unless it has no more than any may have: a small file can't
+/// fill memory. No codec that writers are given makes more of rows.
+const MAX_RATIO: u64 = 1024;
+const ANY_BLOCK_BYTES: u64 = 64 << 20;
+
 /// The most that a block's two numbers take.
 const BLOCK_HEAD_BYTES: u64 = 20;
 
@@ -178,7 +183,12 @@ impl AvroFile {
         }
         let bytes = match self.codec {
             Codec::Null => compressed,
-            codec => Bytes::from(codec.decompress(&compressed)?.into_owned()),
+            codec => {
+                let most = (compressed.len() as u64).saturating_mul(MAX_RATIO);
+                let most = most.clamp(ANY_BLOCK_BYTES, MAX_BLOCK_BYTES);
+                let block = codec.decompress(&compressed, most)?;
+                Bytes::from(block.ok_or_else(|| broken("a block is too large"))?.into_owned())
+            }
         };
         Ok(Some(Block { bytes, records }))
     }

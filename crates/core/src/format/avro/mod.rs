@@ -11,11 +11,12 @@ mod reader;
 mod schema;
 mod writer;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::Read;
 
 use super::source::broken;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 pub(super) use data::AvroFile;
 pub(super) use reader::{Reader, unscaled};
@@ -25,7 +26,7 @@ pub(super) use writer::{Compression, ContainerWriter, put_array, put_bytes, put_
 const MAGIC: &[u8] = b"Obj\x01";
 const SYNC_BYTES: usize = 16;
 /// The most that a block may be, decompressed, in bytes. Writers' blocks are of 64 KB or so; some write a file as one block.
-const MAX_BLOCK_BYTES: u64 = 1 << 29;
+pub(super) const MAX_BLOCK_BYTES: u64 = 1 << 29;
 
 /// A container file's header, read.
 pub(super) struct Container<'a> {
@@ -90,16 +91,27 @@ impl Layout {
 
     /// Calls `record` for each record of the file, with a reader that stands at its beginning and must be left at its end.
     /// One block is held decompressed at a time.
+    ///
+    /// # Errors
+    /// [`ResourceExhausted`](ErrorKind::ResourceExhausted) for a block of more than `most` bytes.
     pub(super) fn records(
         &self,
         file: &[u8],
+        most: u64,
         mut record: impl FnMut(&mut Reader<'_>, &Schema) -> Result<()>,
     ) -> Result<()> {
         let mut blocks = Reader::new(file.get(self.start..).unwrap_or_default());
         while !blocks.is_at_end() {
             let count = blocks.length()?;
             let compressed = blocks.bytes()?;
-            let block = self.codec.decompress(compressed)?;
+            let most = most.min(MAX_BLOCK_BYTES);
+            let block = self.codec.decompress(compressed, most)?.ok_or_else(|| match most {
+                MAX_BLOCK_BYTES => broken("a block is too large"),
+                most => {
+                    Error::new(ErrorKind::ResourceExhausted, "a block of the file is larger than it may be")
+                        .with("bytes", most)
+                }
+            })?;
             let mut reader = Reader::new(&block);
             for _ in 0..count {
                 // A record takes a byte at least, or a count could keep this busy for ever.
@@ -120,24 +132,25 @@ impl Layout {
 }
 
 impl Codec {
-    fn decompress<'b>(self, block: &'b [u8]) -> Result<std::borrow::Cow<'b, [u8]>> {
+    /// A block's bytes; `None` where they are more than `most`.
+    fn decompress<'b>(self, block: &'b [u8], most: u64) -> Result<Option<Cow<'b, [u8]>>> {
         let failed = |e: std::io::Error| broken("a block can't be decompressed").with_source(e);
         let bounded = |reader: &mut dyn Read| {
             let mut out = Vec::new();
-            let read = reader.take(MAX_BLOCK_BYTES + 1).read_to_end(&mut out).map_err(failed)?;
-            if read as u64 > MAX_BLOCK_BYTES { Err(broken("a block is too large")) } else { Ok(out) }
+            let read = reader.take(most + 1).read_to_end(&mut out).map_err(failed)?;
+            Ok::<_, Error>((read as u64 <= most).then(|| out.into()))
         };
-        Ok(match self {
-            Self::Null => block.into(),
-            Self::Deflate => bounded(&mut flate2::read::DeflateDecoder::new(block))?.into(),
-            Self::Zstandard => bounded(&mut zstd::Decoder::new(block).map_err(failed)?)?.into(),
+        match self {
+            Self::Null => Ok((block.len() as u64 <= most).then(|| block.into())),
+            Self::Deflate => bounded(&mut flate2::read::DeflateDecoder::new(block)),
+            Self::Zstandard => bounded(&mut zstd::Decoder::new(block).map_err(failed)?),
             Self::Snappy => {
                 let (data, checksum) =
                     block.split_last_chunk::<4>().ok_or_else(|| broken("a block is cut short"))?;
                 let length = snap::raw::decompress_len(data)
                     .map_err(|e| broken("a block can't be decompressed").with_source(e))?;
-                if length as u64 > MAX_BLOCK_BYTES {
-                    return Err(broken("a block is too large"));
+                if length as u64 > most {
+                    return Ok(None);
                 }
                 let out = snap::raw::Decoder::new().decompress_vec(data);
                 let out = out.map_err(|e| broken("a block can't be decompressed").with_source(e))?;
@@ -146,9 +159,9 @@ impl Codec {
                 if crc.sum() != u32::from_be_bytes(*checksum) {
                     return Err(broken("a block's checksum is another one"));
                 }
-                out.into()
+                Ok(Some(out.into()))
             }
-        })
+        }
     }
 }
 

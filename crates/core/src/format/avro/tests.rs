@@ -74,7 +74,7 @@ fn file(codec: &str) -> Vec<u8> {
 
 fn read(file: &[u8]) -> Result<Vec<(Option<String>, Vec<i64>)>> {
     let mut rows = Vec::new();
-    Container::open(file)?.layout.records(file, |reader, schema| {
+    Container::open(file)?.layout.records(file, MAX_BLOCK_BYTES, |reader, schema| {
         let (mut text, mut numbers) = (None, Vec::new());
         reader.record(schema, |reader, id, schema| {
             match id {

@@ -7,7 +7,8 @@ use super::entry::text;
 use super::write::{optional, required, sync};
 use crate::error::{Error, Result};
 use crate::format::avro::{
-    Compression, Container, ContainerWriter, Reader, Schema, put_array, put_bytes, put_long, put_optional,
+    Compression, Container, ContainerWriter, MAX_BLOCK_BYTES, Reader, Schema, put_array, put_bytes, put_long,
+    put_optional,
 };
 use crate::format::source::broken;
 
@@ -17,7 +18,7 @@ use crate::format::source::broken;
 /// As [`load_manifest_list`](super::load_manifest_list), without the file's location.
 pub fn parse_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
     let mut manifests = Vec::new();
-    Container::open(file)?.layout.records(file, |reader, schema| {
+    Container::open(file)?.layout.records(file, MAX_BLOCK_BYTES, |reader, schema| {
         manifests.push(manifest(reader, schema)?);
         Ok(())
     })?;

@@ -10,8 +10,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::types::TableTypes;
-use super::{Manifest, unreadable};
-use crate::error::{Error, Result};
+use super::{Manifest, broken, unreadable};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::avro::MAX_BLOCK_BYTES;
 use crate::storage::Storage;
 
 /// The most requests at once.
@@ -23,6 +24,32 @@ const MEMORY: usize = 64 << 20;
 const HELD_PER_BYTE: usize = 8;
 /// The unit of what is held, in bytes.
 const UNIT: usize = 1 << 10;
+/// What any manifest may hold, whatever length its list claims, and any block of one, in bytes.
+const ANY: usize = 64 << 10;
+const ANY_BLOCK: u64 = 4 << 20;
+/// The most that a manifest's file may be, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// How much memory the reading of one manifest may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// For its file.
+    file: u64,
+    /// For a block of it, decompressed.
+    pub(super) block: u64,
+}
+
+impl Room {
+    /// As much as any manifest gets.
+    pub const MOST: Self = Self { file: MAX_FILE_BYTES, block: MAX_BLOCK_BYTES };
+
+    /// What a manifest of a length gets that its list claims.
+    fn of(claimed: usize) -> (Self, usize) {
+        let held = claimed.saturating_mul(HELD_PER_BYTE).clamp(ANY, MEMORY);
+        let file = (held / HELD_PER_BYTE).max(claimed.min(MEMORY)) as u64;
+        (Self { file, block: ANY_BLOCK.max(held as u64) }, held / UNIT)
+    }
+}
 
 /// Reads the manifests of a table. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,17 +74,31 @@ impl ManifestReader {
     /// # Errors
     /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it is no manifest.
     pub async fn open(&self, manifest: &ManifestFile) -> Result<Manifest> {
+        self.open_within(manifest, Room::MOST).await
+    }
+
+    /// Reads a manifest's file where there is room for it. One request.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); [`ResourceExhausted`](ErrorKind::ResourceExhausted) for a file that is longer, and from the
+    /// manifest's own functions for one with a larger block.
+    pub async fn open_within(&self, manifest: &ManifestFile, room: Room) -> Result<Manifest> {
         let location = manifest.manifest_path.as_str();
-        let file = self.storage.read(location).await.map_err(|e| unreadable(e, location))?;
-        self.open_held(file, manifest)
+        let read = self.storage.read_within(location, room.file).await;
+        let file = read.map_err(|e| match e.kind() {
+            ErrorKind::ResourceExhausted if room == Room::MOST => broken("it is too long").with_source(e),
+            _ => e,
+        });
+        let file = file.map_err(|e| unreadable(e, location))?;
+        Manifest::of_types(file, self.types.clone(), manifest.clone(), room)
     }
 
     /// A manifest whose file is in memory.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_held(&self, file: Bytes, manifest: &ManifestFile) -> Result<Manifest> {
-        Manifest::of_types(file, self.types.clone(), manifest.clone())
+    /// As [`open_within`](Self::open_within).
+    pub fn open_held(&self, file: Bytes, manifest: &ManifestFile, room: Room) -> Result<Manifest> {
+        Manifest::of_types(file, self.types.clone(), manifest.clone(), room)
     }
 
     /// What `work` makes of each manifest, in their order. Manifests are read ahead as far as their lengths allow, and each
@@ -68,10 +109,10 @@ impl ManifestReader {
         W: Fn(&Manifest) -> Result<T> + Clone + Send + Sync + 'static,
     {
         let reader = self.clone();
-        load_bounded(manifests, move |manifest| {
+        load_bounded(manifests, move |manifest, room| {
             let (reader, work) = (reader.clone(), work.clone());
             async move {
-                let manifest = reader.open(&manifest).await?;
+                let manifest = reader.open_within(&manifest, room).await?;
                 work(&manifest)
             }
         })
@@ -80,9 +121,13 @@ impl ManifestReader {
 
 /// What `load` makes of each manifest, in their order, several at once, each in a task of its own. How many follows from their
 /// lengths: what is read at once, and not taken yet, is bounded in bytes.
+///
+/// A manifest's list may claim any length. `load` gets the room that there is for a manifest of that one; where it finds no place
+/// in it ([`ResourceExhausted`](ErrorKind::ResourceExhausted)) it runs again, with all room, once the manifest is the next to be
+/// taken: no two such are held at once.
 pub fn load_bounded<T, F>(
     manifests: Vec<ManifestFile>,
-    load: impl Fn(ManifestFile) -> F + Send + 'static,
+    load: impl Fn(ManifestFile, Room) -> F + Clone + Send + 'static,
 ) -> BoxStream<'static, Result<T>>
 where
     T: Send + 'static,
@@ -93,21 +138,35 @@ where
     let admitted = stream::iter(manifests).then(move |manifest| {
         let room = room.clone();
         async move {
-            let length = usize::try_from(manifest.manifest_length).unwrap_or_default();
-            let units = (length.saturating_mul(HELD_PER_BYTE) / UNIT).clamp(1, MEMORY / UNIT);
+            let (granted, units) = Room::of(usize::try_from(manifest.manifest_length).unwrap_or_default());
             let held = room.acquire_many_owned(units as u32).await;
-            held.map(|held| (manifest, held)).map_err(|e| Error::internal("room is gone").with_source(e))
+            let held = held.map_err(|e| Error::internal("room is gone").with_source(e))?;
+            Ok::<_, Error>((manifest, granted, held))
         }
     });
+    let again = load.clone();
     let loads = admitted.map(move |admitted| {
-        let load = admitted.map(|(manifest, held)| (load(manifest), held));
+        let load =
+            admitted.map(|(manifest, granted, held)| (load(manifest.clone(), granted), manifest, held));
         async move {
-            let (load, held) = load?;
-            Ok((in_task(load).await?, held))
+            let (load, manifest, held) = load?;
+            Ok::<_, Error>((in_task(load).await, manifest, held))
         }
     });
     // What was made is held until it is taken.
-    loads.buffered(CONCURRENCY).map_ok(|(made, _)| made).boxed()
+    let taken = loads.buffered(CONCURRENCY).and_then(move |(made, manifest, _held)| {
+        let again = match &made {
+            Err(e) if e.kind() == ErrorKind::ResourceExhausted => Some(again(manifest, Room::MOST)),
+            _ => None,
+        };
+        async move {
+            match again {
+                Some(again) => in_task(again).await,
+                None => made,
+            }
+        }
+    });
+    taken.boxed()
 }
 
 /// Runs a future in a task of its own, which ends when the caller does, if there is a runtime that has tasks.
@@ -170,7 +229,7 @@ mod tests {
         let manifests = (0..).zip(lengths).map(|(n, length)| manifest(n, length)).collect();
         let (now, most) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
         let (counted, peak) = (now.clone(), most.clone());
-        let mut loads = load_bounded(manifests, move |manifest| {
+        let mut loads = load_bounded(manifests, move |manifest, _| {
             let (now, most) = (counted.clone(), peak.clone());
             async move {
                 let length = manifest.manifest_length.max(0);

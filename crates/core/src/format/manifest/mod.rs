@@ -33,7 +33,7 @@ pub use entry::WantedStatistics;
 use entry::{Entry, File, Reading};
 use exact::Places;
 pub use list::{ManifestListHead, parse_manifest_list, write_manifest_list};
-pub use load::{ManifestReader, load_bounded};
+pub use load::{ManifestReader, Room, load_bounded};
 pub use types::PartitionTypes;
 use types::TableTypes;
 pub use write::ManifestWriter;
@@ -145,6 +145,7 @@ pub struct Manifest {
     says_version_1: bool,
     exact: Places,
     layout: Layout,
+    room: Room,
 }
 
 /// What an entry says of a file's history, inherited values filled in.
@@ -161,10 +162,10 @@ impl Manifest {
     /// # Errors
     /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it is no manifest.
     pub fn parse(file: Bytes, metadata: Option<&TableMetadata>, listed: ManifestFile) -> Result<Self> {
-        Self::of_types(file, metadata.map(TableTypes::new).unwrap_or_default(), listed)
+        Self::of_types(file, metadata.map(TableTypes::new).unwrap_or_default(), listed, Room::MOST)
     }
 
-    fn of_types(file: Bytes, types: TableTypes, listed: ManifestFile) -> Result<Self> {
+    fn of_types(file: Bytes, types: TableTypes, listed: ManifestFile, room: Room) -> Result<Self> {
         let container = Container::open(&file).map_err(|e| about(e, &listed.manifest_path))?;
         let entry = |key: &str| container.metadata.get(key.as_bytes()).copied();
         let id = listed.partition_spec_id;
@@ -174,7 +175,7 @@ impl Manifest {
         let partition = spec.map(|spec| types.partition(spec, || header_schema(entry("schema")?), avro));
         let exact = entry(EXACT_ENTRIES).map(Places::parse).unwrap_or_default();
         let layout = container.layout;
-        Ok(Self { file, listed, types, partition, says_version_1, exact, layout })
+        Ok(Self { file, listed, types, partition, says_version_1, exact, layout, room })
     }
 
     /// Its file.
@@ -267,7 +268,7 @@ impl Manifest {
     /// As [`files`](Self::files).
     pub fn locations(&self, mut visit: impl FnMut(FileLocation)) -> Result<()> {
         let how = Reading::new(&self.types, None, &WantedStatistics::None, false);
-        let read = self.layout.records(&self.file, |reader, avro| {
+        let read = self.layout.records(&self.file, self.room.block, |reader, avro| {
             let entry = Entry::read(reader, avro, &how)?;
             check_path(&entry.file.path)?;
             if entry.status != ManifestStatus::Deleted {
@@ -327,7 +328,7 @@ impl Manifest {
         let listed = &self.listed;
         let mut place = 0;
         let mut next_row_id = listed.first_row_id.and_then(|id| i64::try_from(id).ok());
-        let read = self.layout.records(&self.file, |reader, avro| {
+        let read = self.layout.records(&self.file, self.room.block, |reader, avro| {
             let mut entry = Entry::read(reader, avro, how)?;
             check_path(&entry.file.path)?;
             // Row ids go on from the manifest's first (spec: "First Row ID Inheritance").

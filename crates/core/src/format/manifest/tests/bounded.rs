@@ -1,0 +1,137 @@
+//! What reading manifests takes in memory, whatever lists claim.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::StreamExt;
+use serde_json::json;
+
+use super::*;
+use crate::format::avro::{Compression, ContainerWriter, put_bytes, put_long};
+
+/// A manifest of one file, with this much in it that nobody asks for.
+fn padded(name: &str, padding: usize, compression: Compression) -> Vec<u8> {
+    let field =
+        |name: &str, id: i32, of: serde_json::Value| json!({"name": name, "type": of, "field-id": id});
+    let file = [
+        field("file_path", 100, json!("string")),
+        field("file_format", 101, json!("string")),
+        field("partition", 102, json!({"type": "record", "name": "r102", "fields": []})),
+        field("record_count", 103, json!("long")),
+        field("file_size_in_bytes", 104, json!("long")),
+        json!({"name": "padding", "type": "bytes"}),
+    ];
+    let fields = [
+        field("status", 0, json!("int")),
+        field("data_file", 2, json!({"type": "record", "name": "r2", "fields": file})),
+    ];
+    let schema = json!({"type": "record", "name": "manifest_entry", "fields": fields}).to_string();
+    let mut writer = ContainerWriter::new(schema, Vec::new(), compression, [1; 16]);
+    let encode = |out: &mut Vec<u8>| {
+        put_long(out, 1);
+        put_bytes(out, format!("memory://w/{name}").as_bytes());
+        put_bytes(out, b"PARQUET");
+        put_long(out, 3);
+        put_long(out, 1);
+        put_bytes(out, &vec![0; padding]);
+        Ok(())
+    };
+    writer.record(encode).unwrap();
+    writer.finish(None).unwrap()
+}
+
+fn listed(path: String, length: i64) -> ManifestFile {
+    ManifestFile {
+        manifest_path: path,
+        manifest_length: length,
+        partition_spec_id: 0,
+        content: ManifestContentType::Data,
+        sequence_number: 1,
+        min_sequence_number: 1,
+        added_snapshot_id: 1,
+        added_files_count: None,
+        existing_files_count: None,
+        deleted_files_count: None,
+        added_rows_count: None,
+        existing_rows_count: None,
+        deleted_rows_count: None,
+        partitions: None,
+        key_metadata: None,
+        first_row_id: None,
+    }
+}
+
+/// Counts bytes as long as they are held.
+struct Held(Vec<String>, usize, Arc<AtomicUsize>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.2.fetch_sub(self.1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test]
+async fn manifests_are_held_by_what_they_are_not_by_what_lists_say() {
+    const MIB: usize = 1 << 20;
+    let storage = Storage::new();
+    let mut manifests = Vec::new();
+    for n in 0..24 {
+        let path = format!("memory://w/m{n}.avro");
+        let bytes = padded(&n.to_string(), MIB, Compression::None);
+        // Too little, nothing and less, and more than there is.
+        let length = if n == 23 { i64::MAX } else { [1, 0, -1][n % 3] };
+        storage.write(&path, bytes).await.unwrap();
+        manifests.push(listed(path, length));
+    }
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, peak) = (now.clone(), most.clone());
+    let mut read = ManifestReader::of_any_table(&storage).each(manifests, move |manifest| {
+        let bytes = manifest.file().len();
+        peak.fetch_max(counted.fetch_add(bytes, Ordering::SeqCst) + bytes, Ordering::SeqCst);
+        let mut held = Held(Vec::new(), bytes, counted.clone());
+        manifest.locations(|file| held.0.push(file.path))?;
+        Ok(held)
+    });
+    let mut n = 0;
+    while let Some(held) = read.next().await {
+        assert_eq!(held.unwrap().0, [format!("memory://w/{n}")]);
+        n += 1;
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!((n, now.load(Ordering::SeqCst)), (24, 0));
+    let most = most.load(Ordering::SeqCst);
+    assert!(most < 3 * MIB, "{most} bytes");
+}
+
+#[tokio::test]
+async fn a_block_that_is_much_larger_than_its_manifest_is_read_alone() {
+    let storage = Storage::new();
+    for compression in [Compression::Deflate(6), Compression::Zstandard(1), Compression::Snappy] {
+        let bytes = padded("a", 6 << 20, compression);
+        let path = "memory://w/m.avro".to_string();
+        storage.write(&path, bytes.clone()).await.unwrap();
+        let listed = listed(path, 1);
+        let reader = ManifestReader::of_any_table(&storage);
+        let paths = |manifest: &Manifest| {
+            let mut paths = Vec::new();
+            manifest.locations(|file| paths.push(file.path))?;
+            Ok(paths)
+        };
+        let mut once = reader.each(vec![listed.clone(); 2], paths);
+        while let Some(read) = once.next().await {
+            assert_eq!(read.unwrap(), ["memory://w/a"], "{compression:?}");
+        }
+        let given = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = given.clone();
+        let bytes = Bytes::from(bytes);
+        let loads = load_bounded(vec![listed.clone()], move |manifest, room| {
+            seen.lock().unwrap().push(room == Room::MOST);
+            let manifest = Manifest::of_types(bytes.clone(), TableTypes::default(), manifest, room);
+            async move { paths(&manifest?) }
+        });
+        assert_eq!(loads.collect::<Vec<_>>().await.len(), 1);
+        assert_eq!(*given.lock().unwrap(), [false, true], "{compression:?}");
+    }
+}
