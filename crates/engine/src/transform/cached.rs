@@ -69,9 +69,9 @@ pub(super) async fn cached(name: &str, frame: DataFrame) -> Result<Arc<dyn Table
                     continue;
                 }
                 Ok((_, Err(error))) => error,
-                Err(error) if error.is_cancelled() => continue,
                 Err(error) => {
-                    let message = "a task of a cached transform ended abnormally";
+                    // Those that were aborted here follow the failure that is told; any other is a part of the rows.
+                    let message = "a task of a cached transform ended abnormally; run the pipeline again";
                     to_datafusion(Error::internal(message).with_source(error))
                 }
             };

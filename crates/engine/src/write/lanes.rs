@@ -4,6 +4,9 @@
 //! partitions of a hash join must be polled. A task waits only where the lane that it has rows for is full, and a writer
 //! never waits for a certain task, so that the whole always moves. Rows on their way are counted in the memory pool.
 //!
+//! A lane ends when every task has said that its stream ended. One that closes before, since a task was cancelled, is an
+//! error: what came through it is not all there is. Where a stream fails one lane has its error, and none ends.
+//!
 //! - [`Deal::AsTheyCome`]: a stream's rows go to one lane. There is one lane to begin with. When it is full, and what it
 //!   was given makes a file that is worth its while, there is one more, and so on: few rows are one file, many keep all
 //!   cores busy.
@@ -12,11 +15,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::future::pending;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
@@ -27,7 +31,7 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use futures::future::select_all;
 use futures::{FutureExt, Stream, StreamExt};
-use icefield_core::Error;
+use icefield_core::{Error, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 
@@ -121,6 +125,7 @@ impl Lanes<'_> {
             open: AtomicUsize::new(self.first.clamp(1, self.most.max(1))),
             rows: AtomicU64::new(0),
             keys: Mutex::default(),
+            unfinished: AtomicUsize::new(input.len()),
         });
         let mut tasks = JoinSet::new();
         for (number, stream) in input.into_iter().enumerate() {
@@ -131,8 +136,9 @@ impl Lanes<'_> {
         let tasks = Arc::new(tasks);
         ends.into_iter()
             .map(|(batches, room)| {
-                let schema = self.schema.clone();
-                Box::pin(Lane { schema, batches, room, _tasks: tasks.clone() }) as SendableRecordBatchStream
+                let (schema, dealer, tasks) = (self.schema.clone(), dealer.clone(), tasks.clone());
+                let lane = Lane { schema, batches, room, dealer, ended: false, _tasks: tasks };
+                Box::pin(lane) as SendableRecordBatchStream
             })
             .collect()
     }
@@ -189,6 +195,8 @@ struct Lane {
     schema: SchemaRef,
     batches: mpsc::UnboundedReceiver<Result<Waiting>>,
     room: Arc<Semaphore>,
+    dealer: Arc<Dealer>,
+    ended: bool,
     _tasks: Arc<JoinSet<()>>,
 }
 
@@ -203,8 +211,24 @@ impl Stream for Lane {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.batches.poll_recv(context).map(|next| next.map(|waiting| waiting.map(|waiting| waiting.batch)))
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let next = match ready!(self.batches.poll_recv(context)) {
+            Some(Ok(waiting)) => return Poll::Ready(Some(Ok(waiting.batch))),
+            Some(Err(error)) => Some(Err(error)),
+            None if self.dealer.unfinished.load(Ordering::Acquire) == 0 => None,
+            None => Some(Err(to_datafusion(cut_off()))),
+        };
+        self.ended = true;
+        Poll::Ready(next)
     }
+}
+
+fn cut_off() -> Error {
+    let message = "the input of a write was cut off before its end, as when the runtime that it runs on shuts down; run the \
+                   write again";
+    Error::new(ErrorKind::Transient, message)
 }
 
 impl RecordBatchStream for Lane {
@@ -222,6 +246,8 @@ struct Dealer {
     rows: AtomicU64,
     /// Keys by their hash. Those of one hash are one key here: they share lanes, no more.
     keys: Mutex<HashMap<u64, Key>>,
+    /// How many streams have not come to their end.
+    unfinished: AtomicUsize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -249,16 +275,23 @@ struct Piece {
 impl Producer {
     async fn run(self, stream: SendableRecordBatchStream) {
         let error = match AssertUnwindSafe(self.read(stream)).catch_unwind().await {
-            Ok(Ok(()) | Err(Ended::Gone)) => return,
-            Ok(Err(Ended::Failed(error))) => error,
+            Ok(Ok(())) => {
+                self.dealer.unfinished.fetch_sub(1, Ordering::Release);
+                return;
+            }
+            Ok(Err(Ended::Gone)) => None,
+            Ok(Err(Ended::Failed(error))) => Some(error),
             Err(_) => {
-                to_datafusion(Error::internal("the task that reads the input of a write ended abnormally"))
+                let message = "the task that reads the input of a write ended abnormally";
+                Some(to_datafusion(Error::internal(message)))
             }
         };
-        // Any writer that fails ends the write.
-        if let Some(lane) = self.lanes.get(self.number % self.dealer.open.load(Ordering::Relaxed).max(1)) {
+        let open = self.dealer.open.load(Ordering::Relaxed).max(1);
+        if let (Some(error), Some(lane)) = (error, self.lanes.get(self.number % open)) {
             let _ = lane.sender.send(Err(error));
         }
+        // One writer fails and stops the others, whose lanes stay open for so long.
+        pending().await
     }
 
     async fn read(&self, mut stream: SendableRecordBatchStream) -> std::result::Result<(), Ended> {

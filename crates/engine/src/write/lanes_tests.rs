@@ -209,6 +209,84 @@ async fn a_stream_that_fails_or_panics_ends_the_write_with_an_error() {
     }
 }
 
+#[test]
+fn lanes_whose_readers_were_ended_are_no_whole_input() {
+    let test = Test::new();
+    for how in [Deal::AsTheyCome, Deal::ByKey(vec![0])] {
+        let reading = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let endless = stream::iter([Ok(batch(1))]).chain(stream::pending());
+        let endless = Box::pin(RecordBatchStreamAdapter::new(schema(), endless));
+        let inputs: Vec<SendableRecordBatchStream> = vec![endless, stream_of(vec![Ok(batch(1))])];
+        let mut lanes = {
+            let _runtime = reading.enter();
+            test.lanes(2, how, inputs)
+        };
+        reading.shutdown_timeout(Duration::from_secs(20));
+        let waiting = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        for lane in &mut lanes {
+            waiting.block_on(async {
+                let mut last = None;
+                while let Some(next) = soon(lane.next()).await {
+                    last = Some(next);
+                }
+                let error = last.expect("a lane of few rows is told, too").unwrap_err();
+                assert!(error.to_string().contains("before its end"), "{error}");
+            });
+        }
+        drop(lanes);
+        assert_eq!(test.pool.reserved(), 0);
+    }
+}
+
+#[tokio::test]
+async fn no_lane_ends_where_a_stream_fails() {
+    let test = Test::new();
+    for how in [Deal::AsTheyCome, Deal::ByKey(vec![0])] {
+        let failing = Err(DataFusionError::Execution("the source is gone".into()));
+        let input = vec![stream_of(vec![Ok(batch(1)), failing]), stream_of(vec![Ok(batch(2))])];
+        let mut lanes = test.lanes(3, how, input);
+        let mut told = 0;
+        for lane in &mut lanes {
+            let last = async {
+                loop {
+                    match lane.next().await {
+                        Some(Ok(_)) => {}
+                        last => return last,
+                    }
+                }
+            };
+            match tokio::time::timeout(Duration::from_millis(100), last).await {
+                Ok(Some(Err(error))) => {
+                    told += 1;
+                    assert!(error.to_string().contains("the source is gone"), "{error}");
+                }
+                Ok(_) => panic!("a lane ended"),
+                Err(_) => {}
+            }
+        }
+        assert_eq!(told, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_lane_that_lost_another_does_not_end() {
+    let test = Test::new();
+    for how in [Deal::AsTheyCome, Deal::ByKey(vec![0])] {
+        // Rows for the lane that is dropped.
+        let keys =
+            RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from_iter_values(0..1000))]).unwrap();
+        let input = || (0..2).map(|_| stream_of((0..50).map(|_| Ok(keys.clone())).collect())).collect();
+        let mut lanes = test.lanes(2, how, input());
+        drop(lanes.remove(0));
+        let rest = async { while lanes[0].next().await.is_some_and(|batch| batch.is_ok()) {} };
+        // Its writer is stopped by the one that failed: nobody may take what came for all there is.
+        assert!(tokio::time::timeout(Duration::from_millis(100), rest).await.is_err());
+        drop(lanes);
+        settle().await;
+        assert_eq!(test.pool.reserved(), 0);
+    }
+}
+
 #[tokio::test]
 async fn dropped_ends_stop_those_who_wait_for_room() {
     let test = Test::new();

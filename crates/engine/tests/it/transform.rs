@@ -9,12 +9,14 @@ use datafusion::common::plan_err;
 use datafusion::functions_aggregate::expr_fn::{avg, count};
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use datafusion::prelude::{col, lit};
+use futures::stream;
 use icefield_core::ErrorKind;
 use icefield_engine::ops::DataFrameExt;
 use icefield_engine::transform::column;
 use icefield_engine::{Pipeline, Transform};
 
 use crate::scan_support::{session, text_rows};
+use crate::write_sharing::source;
 
 fn rates() -> RecordBatch {
     RecordBatch::try_from_iter([
@@ -226,4 +228,38 @@ async fn cached_rows_are_counted_once_and_given_back() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(60), given_back).await.unwrap();
+}
+
+#[test]
+fn a_cached_transform_that_was_cut_off_is_an_error() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let seen = begun.clone();
+    let handle = runtime.handle().clone();
+    let waiting = std::thread::spawn(move || {
+        handle.block_on(async move {
+            let session = session();
+            let schema = rates().schema();
+            let frame = source(&session, &schema, 2, move |part| {
+                let seen = seen.clone();
+                // The second partition has no end.
+                stream::once(async move {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                    if part == 1 {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(rates())
+                })
+            });
+            let input = [column("city", DataType::Utf8)];
+            let cached = Transform::new("kept", |inputs| inputs.get("rates")).input("rates", input).cache();
+            Pipeline::new(&session).frame("rates", frame).transform(cached).output("kept").await.map(drop)
+        })
+    });
+    while begun.load(Ordering::SeqCst) < 2 {
+        std::thread::yield_now();
+    }
+    runtime.shutdown_background();
+    let error = waiting.join().unwrap().unwrap_err();
+    assert!(error.to_string().contains("run the pipeline again"), "{error}");
 }

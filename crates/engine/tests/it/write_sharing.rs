@@ -53,7 +53,7 @@ impl PartitionStream for Part {
     }
 }
 
-fn source<S>(
+pub(crate) fn source<S>(
     session: &Session,
     schema: &SchemaRef,
     partitions: usize,
