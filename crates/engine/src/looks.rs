@@ -6,14 +6,16 @@
 //! memory does not: there the caller says what they were made from.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::Result as DfResult;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::DefaultTableSource;
 use datafusion::logical_expr::{LogicalPlan, TableSource};
+use icefield_core::catalog::Catalog;
 use icefield_core::table::MAIN_BRANCH;
-use icefield_core::{AsOf, Error, Result, Table as CoreTable};
+use icefield_core::{AsOf, Error, ErrorKind, Result, Table as CoreTable};
 
 use crate::changes::FileRows;
 use crate::scan::IcebergTable;
@@ -25,12 +27,24 @@ pub(crate) struct Look {
     table: CoreTable,
     /// The snapshot that is read, if there is one.
     snapshot: Option<i64>,
+    /// Where the table is registered, if that is known: names are those of a catalog.
+    catalog: Option<Arc<dyn Catalog>>,
 }
 
 impl Look {
-    pub(crate) fn new(table: &CoreTable, as_of: &AsOf) -> Self {
+    pub(crate) fn new(table: &CoreTable, as_of: &AsOf, catalog: Option<Arc<dyn Catalog>>) -> Self {
         let snapshot = table.snapshot_as_of(as_of).ok().flatten().map(|snapshot| snapshot.snapshot_id());
-        Self { table: table.clone(), snapshot }
+        Self { table: table.clone(), snapshot, catalog }
+    }
+
+    /// Whether the table still has its name where it is registered. One look at that catalog.
+    async fn is_registered(&self) -> Result<bool> {
+        let Some(catalog) = &self.catalog else { return Ok(false) };
+        match catalog.load_table(self.table.ident()).await {
+            Ok(now) => Ok(now.metadata().uuid() == self.table.metadata().uuid()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The last snapshot of a branch that the look shows. History that is read on purpose (an id, a tag, a time) is no older a
@@ -67,20 +81,25 @@ impl Looks {
     /// file is history on purpose, and no look.
     ///
     /// # Errors
-    /// [`Conflict`](icefield_core::ErrorKind::Conflict) for a look at another table, that had the name before.
-    pub(crate) fn start(&self, table: &CoreTable, branch: &str) -> Result<Option<Option<i64>>> {
+    /// [`Conflict`](icefield_core::ErrorKind::Conflict) for a look at another table, that had the name before. One that has the
+    /// same name in another catalog is no such table.
+    pub(crate) async fn start(&self, table: &CoreTable, branch: &str) -> Result<Option<Option<i64>>> {
         let uuid = table.metadata().uuid();
         let mut mine = Vec::new();
         for look in self.0.iter().filter(|look| !look.table.is_read_only()) {
             if look.table.metadata().uuid() == uuid {
                 mine.push(look);
-            } else if look.table.ident() == table.ident() {
+            } else if look.table.ident() == table.ident() && !look.is_registered().await? {
                 let message = "the rows were read from a table that was dropped since, and created anew under the same name; load \
                                it again and run the operation again";
                 return Err(Error::conflict(message).with("table", table.ident()));
             }
         }
-        let newest = mine.iter().map(|look| &look.table).chain([table]).max_by_key(|table| {
+        // A copy of the table that another catalog has taken elsewhere does not know what is committed here.
+        let head = table.metadata().snapshot_for_ref(branch).map(|head| head.snapshot_id());
+        let knows = |other: &&CoreTable| head.is_none_or(|id| other.metadata().snapshot_by_id(id).is_some());
+        let looked_at = mine.iter().map(|look| &look.table).filter(knows);
+        let newest = looked_at.chain([table]).max_by_key(|table| {
             let metadata = table.metadata();
             (metadata.last_sequence_number(), metadata.last_updated_ms())
         });
@@ -121,9 +140,9 @@ fn collect_source(source: &dyn TableSource, looks: &mut Vec<Look>) -> DfResult<(
 
 fn collect_provider(provider: &dyn TableProvider, looks: &mut Vec<Look>) -> DfResult<()> {
     if let Some(table) = provider.downcast_ref::<IcebergTable>() {
-        looks.push(Look::new(table.table(), table.as_of()));
+        looks.push(Look::new(table.table(), table.as_of(), table.catalog().cloned()));
     } else if let Some(rows) = provider.downcast_ref::<FileRows>() {
-        looks.push(Look::new(rows.table(), &AsOf::Current));
+        looks.push(Look::new(rows.table(), &AsOf::Current, Some(rows.catalog().clone())));
     } else if let Some(cached) = provider.downcast_ref::<Cached>() {
         looks.extend(cached.looks().0.iter().cloned());
     } else if let Some(plan) = provider.get_logical_plan().map(Cow::into_owned) {

@@ -123,7 +123,8 @@ impl Table {
     }
 
     fn plain_provider(&self) -> Result<IcebergTable> {
-        IcebergTable::new(&self.core, self.as_of.clone(), self.caches.clone())
+        let provider = IcebergTable::new(&self.core, self.as_of.clone(), self.caches.clone())?;
+        Ok(provider.registered_in(self.session.catalog().clone()))
     }
 
     fn read(&self, provider: IcebergTable) -> Result<DataFrame> {

@@ -12,6 +12,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
+use icefield_core::catalog::Catalog;
 use icefield_core::{AsOf, Result, Table as CoreTable};
 
 use crate::error::to_datafusion;
@@ -21,6 +22,7 @@ use crate::table::Table;
 #[derive(Debug)]
 pub(crate) struct FileRows {
     table: CoreTable,
+    catalog: Arc<dyn Catalog>,
     rows: ChosenRows,
     caches: Arc<ScanCaches>,
     schema: SchemaRef,
@@ -28,14 +30,20 @@ pub(crate) struct FileRows {
 
 impl FileRows {
     pub(super) fn new(table: &Table, rows: ChosenRows) -> Result<Self> {
+        let catalog = table.session().catalog().clone();
         let (table, caches) = (table.core().clone(), table.caches().clone());
         let schema = IcebergTable::new(&table, AsOf::Current, caches.clone())?.schema();
-        Ok(Self { table, rows, caches, schema })
+        Ok(Self { table, catalog, rows, caches, schema })
     }
 
     /// The table, as it was when the rows were chosen.
     pub(crate) fn table(&self) -> &CoreTable {
         &self.table
+    }
+
+    /// Where the table is registered.
+    pub(crate) fn catalog(&self) -> &Arc<dyn Catalog> {
+        &self.catalog
     }
 }
 

@@ -114,7 +114,8 @@ impl Overwrite {
     /// A DataFrame over a table tells by itself, through views, joins, subqueries and cached transforms. This is for rows whose
     /// plan no longer names the table: collected and changed in code, or kept by [`DataFrame::cache`].
     pub fn based_on(mut self, table: &Table) -> Self {
-        self.spec.made_from.add(Look::new(table.core(), table.snapshot()));
+        let catalog = table.session().catalog().clone();
+        self.spec.made_from.add(Look::new(table.core(), table.snapshot(), Some(catalog)));
         self
     }
 

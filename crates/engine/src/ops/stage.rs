@@ -192,7 +192,7 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
         require_branch(&table, branch)?;
         require_new_rows(&table, &columns)?;
         // What is added conflicts with nothing, whatever it was made from.
-        let start = if spec.replaces && !created { looks.start(&table, branch)? } else { None };
+        let start = if spec.replaces && !created { looks.start(&table, branch).await? } else { None };
         let evolution = if spec.evolve { Evolution::plan(&table, &columns)? } else { None };
         let target = evolution.as_ref().map_or(&table, |evolution| &evolution.table);
         check_fit(target, &columns)?;

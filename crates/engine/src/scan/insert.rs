@@ -118,7 +118,10 @@ async fn write(
 ) -> Result<u64> {
     let replaces = replaced_by.is_some();
     // Without a look at the table in its query, the statement has seen the table as it was planned on.
-    let start = replaced_by.map(|looks| looks.start(&table, &branch)).transpose()?.flatten();
+    let start = match replaced_by {
+        Some(looks) => looks.start(&table, &branch).await?,
+        None => None,
+    };
     let options = WriteOptions::new().clock(catalog.clock().clone());
     let written = write_data_files(&table, input, context, &options).await?;
     if written.files.is_empty() && !replaces {

@@ -40,8 +40,10 @@ pub struct IcebergTable {
     schema: Arc<ReadSchema>,
     /// Whether rows are read that are deleted, too.
     deleted_rows: bool,
-    /// Where inserts are committed; without it the table is read-only.
+    /// Where the table is registered.
     catalog: Option<Arc<dyn Catalog>>,
+    /// Whether rows can be inserted, by commits to the catalog.
+    takes_rows: bool,
     /// Write defaults by column, for inserts that leave columns out.
     defaults: HashMap<String, Expr>,
     /// What the rows that are inserted were made from.
@@ -64,16 +66,29 @@ impl IcebergTable {
             schema,
             deleted_rows: false,
             catalog: None,
+            takes_rows: false,
             defaults: HashMap::new(),
             made_from: Looks::default(),
         })
     }
 
     /// Lets rows be inserted, by commits to this catalog, where the snapshot is the head of a branch.
-    pub fn with_catalog(mut self, catalog: Arc<dyn Catalog>) -> Self {
+    pub fn with_catalog(self, catalog: Arc<dyn Catalog>) -> Self {
+        let mut this = self.registered_in(catalog);
+        this.takes_rows = true;
+        this.defaults = write_defaults(this.table.schema());
+        this
+    }
+
+    /// Says which catalog has the table, without letting rows be inserted.
+    pub(crate) fn registered_in(mut self, catalog: Arc<dyn Catalog>) -> Self {
         self.catalog = Some(catalog);
-        self.defaults = write_defaults(self.table.schema());
         self
+    }
+
+    /// Where the table is registered, if that was said.
+    pub(crate) fn catalog(&self) -> Option<&Arc<dyn Catalog>> {
+        self.catalog.as_ref()
     }
 
     /// The same table, to insert rows that were made from these.
@@ -90,7 +105,7 @@ impl IcebergTable {
     /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a partition field of a type that can't be carried.
     pub fn with_metadata_columns(mut self) -> Result<Self> {
         self.schema = Arc::new(with_metadata_columns(&self.table, &self.schema)?);
-        self.catalog = None;
+        self.takes_rows = false;
         Ok(self)
     }
 
@@ -105,7 +120,7 @@ impl IcebergTable {
     pub fn with_deleted_rows(mut self) -> Result<Self> {
         self.schema = Arc::new(with_deleted(&self.table, &self.schema)?);
         self.deleted_rows = true;
-        self.catalog = None;
+        self.takes_rows = false;
         Ok(self)
     }
 
@@ -342,7 +357,7 @@ impl TableProvider for IcebergTable {
         input: Arc<dyn ExecutionPlan>,
         op: InsertOp,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let Some(catalog) = self.catalog.clone() else {
+        let Some(catalog) = self.catalog.clone().filter(|_| self.takes_rows) else {
             return df(Err(Error::unsupported("a table without a catalog can't be inserted into")
                 .with("table", self.table.ident())));
         };

@@ -1,11 +1,14 @@
 //! An operation that replaces rows conflicts with what its input has not seen.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use datafusion::common::JoinType;
 use datafusion::dataframe::{DataFrame, DataFrameWriteOptions};
 use datafusion::logical_expr::dml::InsertOp;
 use datafusion::prelude::{col, lit, scalar_subquery};
 use icefield_core::ErrorKind;
+use icefield_core::catalog::{Catalog, MemoryCatalog};
 use icefield_core::commit::Isolation;
 use icefield_core::evolve::identity;
 use icefield_engine::ops::DataFrameExt;
@@ -232,6 +235,62 @@ async fn rows_of_a_table_that_was_dropped_replace_none_of_the_next() {
     let error = old.overwrite(&session, "a.t").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(error.to_string().contains("dropped"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_the_same_name_in_another_catalog_is_another() {
+    for way in WAYS {
+        let (here, there) = (lake().await, lake().await);
+        made(&there, way).await.overwrite(&here, "a.t").await.unwrap_or_else(|e| panic!("{way}: {e}"));
+        // Its own table it has not seen the row of, whatever else it is made from.
+        let other = made(&there, way).await.select(vec![col("id"), col("city")]).unwrap();
+        let own = made(&here, way).await.select(vec![col("id"), col("city")]).unwrap();
+        append(&here).await;
+        for both in [own.clone().union(other.clone()).unwrap(), other.union(own).unwrap()] {
+            let error = both.overwrite(&here, "a.t").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{way}: {error}");
+        }
+        assert!(rows(&here, "SELECT * FROM a.t").await.contains(&"9|new".to_string()), "{way}");
+    }
+    let (here, there) = (lake().await, lake().await);
+    let with_columns = table(&there).await.dataframe_with_metadata_columns().await.unwrap();
+    let of = with_columns.select(vec![col("id"), col("city")]).unwrap();
+    of.overwrite(&here, "a.t").based_on(&table(&there).await).await.unwrap();
+    here.context().register_table("theirs", table(&there).await.provider().unwrap()).unwrap();
+    let sql = "INSERT OVERWRITE a.t SELECT * FROM theirs";
+    here.sql(sql).await.unwrap().collect().await.unwrap();
+    // One catalog, opened twice: the table that had the name is gone.
+    let again = Session::builder().catalog(here.catalog().clone()).build().unwrap();
+    let old = table(&again).await.dataframe().await.unwrap();
+    here.sql("DROP TABLE a.t").await.unwrap();
+    here.sql(CREATE).await.unwrap();
+    let error = old.overwrite(&here, "a.t").await.unwrap_err();
+    assert!(error.to_string().contains("dropped"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_in_another_catalog_hides_no_commit() {
+    let here = lake().await;
+    let copies = MemoryCatalog::new("memory://copies", here.catalog().storage().clone());
+    let there = Session::builder().catalog(Arc::new(copies) as Arc<dyn Catalog>).build().unwrap();
+    let t = table(&here).await;
+    there.sql("CREATE SCHEMA a").await.unwrap();
+    there.catalog().register_table(t.ident(), t.core().metadata_location()).await.unwrap();
+    let old = t.dataframe().await.unwrap();
+    append(&here).await;
+    let new = table(&here).await.dataframe().await.unwrap();
+    for _ in 0..3 {
+        append(&there).await;
+    }
+    let copy = table(&there).await.dataframe().await.unwrap();
+    for one in [&old, &new, &copy] {
+        for two in [&old, &new, &copy] {
+            let all = one.clone().union(two.clone()).unwrap().union(old.clone()).unwrap();
+            let error = all.union(copy.clone()).unwrap().overwrite(&here, "a.t").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        }
+    }
+    assert_eq!(rows(&here, "SELECT * FROM a.t").await, ["1|x", "2|y", "9|new"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
