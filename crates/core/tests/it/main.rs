@@ -14,6 +14,7 @@ mod metadata;
 mod metadata_cache;
 mod metadata_random;
 mod metadata_written;
+mod named_types;
 mod odd_tables;
 mod properties;
 mod removals;

@@ -65,6 +65,8 @@ fn data_type(schema: &Schema, column: &str) -> Result<DataType> {
             map_type(key, named("value", values.id, &values.schema, column)?)
         }
         Schema::Logical(logical, schema) => logical_type(*logical, schema, column)?,
+        // Of manifests only.
+        Schema::Sized(_) => return Err(foreign(column)),
         Schema::Null | Schema::Union(_) => return Err(foreign(column)),
     })
 }

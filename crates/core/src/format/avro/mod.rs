@@ -89,6 +89,16 @@ impl Layout {
         &self.schema
     }
 
+    /// Reads fixed values with their lengths in front from now on, if that is how they lie in the file: see [`Schema::sized`].
+    pub(super) fn settle_fixed(&mut self, file: &[u8]) {
+        let Some(sized) = self.schema.sized() else { return };
+        let plain = std::mem::replace(&mut self.schema, sized);
+        // Lengths in the right places throughout, up to the end of each block, are no accident.
+        if self.records(file, |reader, schema| reader.pass(schema)).is_err() {
+            self.schema = plain;
+        }
+    }
+
     /// Calls `record` for each record of the file, with a reader that stands at its beginning and must be left at its end.
     /// One block is held decompressed at a time.
     ///

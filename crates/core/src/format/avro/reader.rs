@@ -57,6 +57,12 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
+    /// Bytes that must be so many.
+    fn sized(&mut self, size: usize) -> Result<&'a [u8]> {
+        let bytes = self.bytes()?;
+        if bytes.len() == size { Ok(bytes) } else { Err(broken("a fixed value in it has another length")) }
+    }
+
     /// How many items the array or map ahead seems to have: a hint for how much memory to take, which no bytes can make large.
     pub(in crate::format) fn items_ahead(&self) -> usize {
         let count = Self { rest: self.rest }.varint().unwrap_or_default();
@@ -181,6 +187,7 @@ impl<'a> Reader<'a> {
         match schema.plain() {
             Schema::Bytes | Schema::String => self.bytes(),
             Schema::Fixed(size) => self.take(*size),
+            Schema::Sized(size) => self.sized(*size),
             _ => Err(broken("bytes in it are of another type")),
         }
     }
@@ -217,6 +224,7 @@ impl<'a> Reader<'a> {
             Schema::Double => self.take(8).map(drop),
             Schema::Bytes | Schema::String => self.bytes().map(drop),
             Schema::Fixed(size) => self.take(*size).map(drop),
+            Schema::Sized(size) => self.sized(*size).map(drop),
             Schema::Record(fields) => fields.iter().try_for_each(|field| self.skip(&field.schema, depth + 1)),
             Schema::Array(items) => self.skip_blocks(|reader| reader.skip(&items.schema, depth + 1)),
             Schema::Map(_, values) => self.skip_blocks(|reader| {

@@ -27,6 +27,8 @@ pub(in crate::format) enum Schema {
     Bytes,
     String,
     Fixed(usize),
+    /// A fixed value with its length in front: see [`Schema::sized`].
+    Sized(usize),
     Enum(Arc<Vec<String>>),
     Record(Arc<Vec<Field>>),
     Array(Arc<Inner>),
@@ -145,9 +147,36 @@ impl Schema {
             Self::Double => T::Double,
             Self::String => T::String,
             Self::Bytes => T::Binary,
-            Self::Fixed(length) => T::Fixed(*length as u64),
+            Self::Fixed(length) | Self::Sized(length) => T::Fixed(*length as u64),
             _ => return None,
         })
+    }
+
+    /// The schema of manifests in which Iceberg Java, from 1.8 on, writes fixed partition values with their lengths in front as
+    /// if they were bytes. Decimals and UUIDs it writes as Avro has them. `None` where there are no fixed values.
+    pub(in crate::format) fn sized(&self) -> Option<Self> {
+        match self {
+            Self::Fixed(size) => Some(Self::Sized(*size)),
+            Self::Record(fields) => {
+                let sized: Vec<_> = fields.iter().map(|field| field.schema.sized()).collect();
+                sized.iter().any(Option::is_some).then(|| {
+                    let fields = fields.iter().zip(sized).map(|(field, sized)| Field {
+                        schema: sized.unwrap_or_else(|| field.schema.clone()),
+                        ..field.clone()
+                    });
+                    Self::Record(Arc::new(fields.collect()))
+                })
+            }
+            Self::Union(branches) => {
+                let sized: Vec<_> = branches.iter().map(Self::sized).collect();
+                sized.iter().any(Option::is_some).then(|| {
+                    let branches = branches.iter().zip(sized);
+                    let branches = branches.map(|(plain, sized)| sized.unwrap_or_else(|| plain.clone()));
+                    Self::Union(Arc::new(branches.collect()))
+                })
+            }
+            _ => None,
+        }
     }
 
     /// Whether values may take no bytes at all.

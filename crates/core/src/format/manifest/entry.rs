@@ -384,7 +384,9 @@ fn literal(reader: &mut Reader<'_>, schema: &Schema, of: Option<&PrimitiveType>)
             ))
         }
         (Schema::String, _) => PrimitiveLiteral::String(text(reader, schema)?),
-        (Schema::Fixed(_) | Schema::Bytes, _) => PrimitiveLiteral::Binary(reader.binary(schema)?.to_vec()),
+        (Schema::Fixed(_) | Schema::Sized(_) | Schema::Bytes, _) => {
+            PrimitiveLiteral::Binary(reader.binary(schema)?.to_vec())
+        }
         _ => return Err(broken("a partition value in it is of no type that partitions have")),
     })
 }

@@ -174,7 +174,12 @@ impl Manifest {
         let avro = |id: i32| partition_type(container.layout.schema(), id);
         let partition = spec.map(|spec| types.partition(spec, || header_schema(entry("schema")?), avro));
         let exact = entry(EXACT_ENTRIES).map(Places::parse).unwrap_or_default();
-        let layout = container.layout;
+        // Iceberg Java's manifests have this entry, and no one else's.
+        let is_of_java = container.metadata.contains_key(b"iceberg.schema".as_slice());
+        let mut layout = container.layout;
+        if is_of_java {
+            layout.settle_fixed(&file);
+        }
         Ok(Self { file, listed, types, partition, says_version_1, exact, layout, room })
     }
 

@@ -10,7 +10,7 @@ use crate::evolve::{MetadataChange, MetadataEdit, PartitionUpdate};
 use crate::format::avro::{Compression, ContainerWriter, put_bytes, put_long, put_optional};
 
 /// A file with another header.
-fn with_header(file: &[u8], edit: impl FnOnce(&mut BTreeMap<Vec<u8>, Vec<u8>>)) -> Vec<u8> {
+pub(super) fn with_header(file: &[u8], edit: impl FnOnce(&mut BTreeMap<Vec<u8>, Vec<u8>>)) -> Vec<u8> {
     let Container { metadata, layout } = Container::open(file).unwrap();
     let mut entries = metadata.into_iter().map(|(key, value)| (key.to_vec(), value.to_vec())).collect();
     edit(&mut entries);

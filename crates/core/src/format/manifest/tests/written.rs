@@ -8,7 +8,7 @@ use iceberg::spec::{
 use super::*;
 use crate::format::{ManifestWriter, partition::PartitionKey, value::datum};
 
-const PRIMITIVES: [PrimitiveType; 18] = [
+const PRIMITIVES: [PrimitiveType; 20] = [
     PrimitiveType::Boolean,
     PrimitiveType::Int,
     PrimitiveType::Long,
@@ -27,6 +27,8 @@ const PRIMITIVES: [PrimitiveType; 18] = [
     PrimitiveType::Uuid,
     PrimitiveType::Fixed(3),
     PrimitiveType::Binary,
+    PrimitiveType::Fixed(3),
+    PrimitiveType::Uuid,
 ];
 
 /// A table without snapshots, with a column of every type, partitioned by each of these columns in these ways.
@@ -85,7 +87,7 @@ fn random_file(types: &PartitionTypes, deletes: bool, n: u64, rng: &mut StdRng) 
         .collect();
     let mut some =
         |ids: std::ops::RangeInclusive<i32>| -> Vec<i32> { ids.filter(|_| rng.random_bool(0.5)).collect() };
-    let (sized, bounded) = (some(1..=18), some(1..=18));
+    let (sized, bounded) = (some(1..=20), some(1..=20));
     let counts = |ids: &[i32]| ids.iter().map(|id| (*id, n << id)).collect::<HashMap<_, _>>();
     let mut bounds = || -> HashMap<i32, Datum> {
         let bound = |id: &i32| {
@@ -169,6 +171,32 @@ fn exactly(file: &DataFile) -> String {
         pairs.push(format!("{bounds:?}"));
     }
     format!("{:?} {pairs:?}", PartitionKey::new(file.partition()))
+}
+
+#[test]
+fn fixed_values_without_lengths_are_read_of_java_too() {
+    let mut rng = StdRng::seed_from_u64(4);
+    for count in [0, 1, 30] {
+        let metadata = metadata(FormatVersion::V2, &[(17, Transform::Identity)], "gzip");
+        let types = PartitionTypes::new(&metadata, 0).unwrap();
+        let location = "memory://w/t/metadata/m.avro".to_string();
+        let content = ManifestContentType::Data;
+        let mut writer = ManifestWriter::new(&metadata, types.clone(), content, 77, location).unwrap();
+        for n in 0..count {
+            writer.add(&random_file(&types, false, n, &mut rng), Some(3), false).unwrap();
+        }
+        let (bytes, listed) = writer.finish().unwrap();
+        // As writers before 1.8 left it.
+        let of_java = super::others::with_header(&bytes, |header| {
+            header.insert(b"iceberg.schema".to_vec(), b"{}".to_vec());
+        });
+        let [plain, of_java] = [bytes, of_java].map(|bytes| {
+            let manifest = Manifest::parse(Bytes::from(bytes), Some(&metadata), listed.clone()).unwrap();
+            manifest.content().unwrap().live
+        });
+        assert_eq!(of_java, plain);
+        assert_eq!(plain.len() as u64, count);
+    }
 }
 
 #[test]
