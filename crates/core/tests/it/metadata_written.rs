@@ -77,6 +77,9 @@ fn metadata_of_other_writers_is_read_whole() {
         }
         let current = json["current-snapshot-id"].as_i64().filter(|id| *id != -1);
         assert_eq!(metadata.current_snapshot_id(), current, "{name}");
+        assert_eq!(json["current-schema-id"], metadata.current_schema_id(), "{name}");
+        assert_eq!(json["default-spec-id"], metadata.default_partition_spec_id(), "{name}");
+        assert_eq!(json["default-sort-order-id"], metadata.default_sort_order_id(), "{name}");
         assert_eq!(json["format-version"], metadata.format_version() as u8, "{name}");
     }
 }

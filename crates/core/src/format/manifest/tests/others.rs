@@ -92,9 +92,60 @@ fn of_entries(entries: &[(i64, Option<i64>)]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn entries_inherit_as_java_lets_them() {
-    let (_, table) = of_two_columns(&[]).await;
-    let listed = |sequence_number| ManifestFile {
+async fn a_fixed_value_with_its_length_spoils_no_other() {
+    let field =
+        |name: &str, id: i32, of: serde_json::Value| json!({"name": name, "type": of, "field-id": id});
+    let code = json!(["null", {"type": "fixed", "name": "fixed_3", "size": 3}]);
+    let partition = json!({"type": "record", "name": "r102", "fields": [field("code", 1000, code)]});
+    let file = [
+        field("file_path", 100, json!("string")),
+        field("file_format", 101, json!("string")),
+        field("partition", 102, partition),
+        field("record_count", 103, json!("long")),
+        field("file_size_in_bytes", 104, json!("long")),
+    ];
+    let fields = [
+        field("status", 0, json!("int")),
+        field("data_file", 2, json!({"type": "record", "name": "r2", "fields": file})),
+    ];
+    let schema = json!({"type": "record", "name": "manifest_entry", "fields": fields}).to_string();
+    let header = vec![("iceberg.schema", "{}".to_string())];
+    let mut writer = ContainerWriter::new(schema, header, Compression::None, [1; 16]);
+    // Without its length, the last byte of such a value and the number that follows it would be one number.
+    let codes = [Some(vec![0xab, 0xcd, 0xef]), None, Some(vec![6, 6, 0xff])];
+    for code in &codes {
+        let encode = |out: &mut Vec<u8>| {
+            put_long(out, 0);
+            put_bytes(out, b"memory://w/a");
+            put_bytes(out, b"PARQUET");
+            put_optional(out, code.as_ref(), |out, code| put_bytes(out, code));
+            put_long(out, 300);
+            put_long(out, 1);
+            Ok(())
+        };
+        writer.record(encode).unwrap();
+    }
+    let bytes = writer.finish(None).unwrap();
+
+    let code = NestedField::optional(2, "code", iceberg::spec::Type::Primitive(PrimitiveType::Fixed(3)));
+    let schema = Schema::builder().with_fields([code.into()]).build().unwrap();
+    let spec = partition_spec(&schema, [identity("code")]).unwrap();
+    let catalog = MemoryCatalog::new("memory://w", Storage::new());
+    let namespace = NamespaceIdent::new("db".to_string());
+    catalog.create_namespace(&namespace, HashMap::new()).await.unwrap();
+    let creation = TableCreation::builder().name("t".to_string()).schema(schema).partition_spec(spec);
+    let table = catalog.create_table(&namespace, creation.build()).await.unwrap();
+    let live = parse(&bytes, &table, &listed(0)).unwrap().live;
+    for (file, code) in live.iter().zip(codes) {
+        assert_eq!(file.file.record_count(), 300);
+        assert_eq!(file.file.partition(), &Struct::from_iter([code.map(Literal::binary)]));
+    }
+    assert_eq!(live.len(), 3);
+}
+
+/// What a manifest list says of a manifest of data files.
+fn listed(sequence_number: i64) -> ManifestFile {
+    ManifestFile {
         manifest_path: "memory://w/m.avro".to_string(),
         manifest_length: 1,
         partition_spec_id: 0,
@@ -111,7 +162,12 @@ async fn entries_inherit_as_java_lets_them() {
         partitions: None,
         key_metadata: None,
         first_row_id: None,
-    };
+    }
+}
+
+#[tokio::test]
+async fn entries_inherit_as_java_lets_them() {
+    let (_, table) = of_two_columns(&[]).await;
     // What was deleted has no number of its own, as Iceberg 0.11 to 0.14 left it.
     let bytes = of_entries(&[(0, Some(3)), (2, None), (1, None), (2, Some(4))]);
     let content = parse(&bytes, &table, &listed(5)).unwrap();
