@@ -23,7 +23,6 @@ use super::support::live;
 
 const UUIDS: [&str; 2] = ["key", "other_key"];
 const FIXED: [&str; 3] = ["code", "other_code", "long_code"];
-const NEITHER: [&str; 5] = ["key", "other_key", "code", "other_code", "long_code"];
 
 /// All columns but for these.
 fn schema(without: &[&str]) -> Schema {
@@ -212,10 +211,8 @@ async fn engines_read_partitions_of_types_that_have_names() {
     let (java, duckdb) = (Engine::Java, Engine::DuckDb);
     for (version, without, engines) in [
         (FormatVersion::V1, &FIXED[..], &[java][..]),
-        (FormatVersion::V2, &FIXED, &[java]),
         (FormatVersion::V3, &FIXED, &[java]),
         (FormatVersion::V2, &UUIDS, &[duckdb]),
-        (FormatVersion::V2, &NEITHER, &[java, duckdb]),
     ] {
         let (table, content) = written(folder.path(), version, without).await;
         let (texts, files) = manifests(&table).await;
@@ -248,9 +245,8 @@ async fn java_reads_no_fixed_partition_values_of_others_yet() {
 }
 
 /// A table of `tests/metadata/named`, in a folder of its own.
-async fn of_java(version: FormatVersion, folder: &Path) -> (MemoryCatalog, Table) {
-    let name = version.to_string();
-    let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/metadata/named").join(&name);
+async fn of_others(name: &str, folder: &Path) -> (MemoryCatalog, Table) {
+    let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/metadata/named").join(name);
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
@@ -268,7 +264,7 @@ async fn of_java(version: FormatVersion, folder: &Path) -> (MemoryCatalog, Table
 async fn manifests_of_java_with_types_by_name_are_read_and_kept() {
     for version in [FormatVersion::V1, FormatVersion::V2, FormatVersion::V3] {
         let folder = tempfile::tempdir().unwrap();
-        let (catalog, table) = of_java(version, folder.path()).await;
+        let (catalog, table) = of_others(&version.to_string(), folder.path()).await;
         let (texts, files) = manifests(&table).await;
         let names = ["decimal_9_2", "decimal_38_10", "fixed_3", "uuid_fixed"];
         assert_named(&texts[0], &names);
@@ -284,4 +280,22 @@ async fn manifests_of_java_with_types_by_name_are_read_and_kept() {
         assert_eq!(files, [of(0, false), of(2, true)], "{version}");
         assert_eq!(live(&table, "main").await, before[1..], "{version}");
     }
+}
+
+#[tokio::test]
+async fn manifests_that_define_a_name_twice_are_read_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    // As PyIceberg writes them.
+    let (catalog, table) = of_others("pyiceberg", folder.path()).await;
+    let mut before = live(&table, "main").await;
+    before.sort_by_key(|file| file.sequence_number);
+    let without = ["price_trunc", "large", "larger", "key", "other_key", "long_code"];
+    let found: Vec<_> = before.iter().map(|file| file.file.partition().clone()).collect();
+    assert_eq!(found, [partition(0, &without), partition(1, &without), partition(2, &without)]);
+
+    let gone = before[1].path().to_string();
+    let table = Transaction::new(&table).delete_files([gone]).commit(&catalog).await.unwrap().table;
+    let mut after = live(&table, "main").await;
+    after.sort_by_key(|file| file.sequence_number);
+    assert_eq!(after, [before[0].clone(), before[2].clone()]);
 }
