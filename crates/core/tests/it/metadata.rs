@@ -142,7 +142,7 @@ pub(crate) fn differences(expected: &Value, found: &Value) -> Vec<String> {
     all
 }
 
-const BY_A_PROPERTY: [&str; 3] = ["properties", "last-updated-ms", "metadata-log"];
+pub(crate) const BY_A_PROPERTY: [&str; 3] = ["properties", "last-updated-ms", "metadata-log"];
 
 /// Asserts that the next metadata files of a table have all of this one but for what changes: when a property is set, a column
 /// comes, a tag comes, and the format's version is raised.
