@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, SchemaRef};
 use iceberg::spec::{DataContentType, DataFile, Datum};
-use icefield_core::format::{LiveFile, ManifestContent};
+use icefield_core::format::{LiveFile, ManifestContent, WantedStatistics};
 use icefield_core::{Error, Result, Table};
 
 use super::columns::{Column, Columns};
@@ -69,6 +69,22 @@ pub(super) fn files(table: &Table) -> Result<Columns<Entry>> {
     let mut columns = file(table)?;
     columns.extend(readable(table, Entry::file)?);
     Ok(Columns::from(columns))
+}
+
+/// What rows of this schema need of files' statistics: some, and then all, or none.
+pub(super) fn statistics(schema: &SchemaRef) -> WantedStatistics {
+    const OF_STATISTICS: [&str; 8] = [
+        "column_sizes",
+        "value_counts",
+        "null_value_counts",
+        "nan_value_counts",
+        "lower_bounds",
+        "upper_bounds",
+        "readable_metrics",
+        "data_file",
+    ];
+    let any = schema.fields().iter().any(|field| OF_STATISTICS.contains(&field.name().as_str()));
+    if any { WantedStatistics::All } else { WantedStatistics::None }
 }
 
 fn file(table: &Table) -> Result<Vec<Column<Entry>>> {
@@ -142,4 +158,27 @@ fn bounds(name: &str, of: fn(&DataFile) -> &HashMap<i32, Datum>) -> Column<Entry
         bounds.sort_unstable();
         Ok(bounds)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::{Field, Schema};
+
+    use super::*;
+
+    #[test]
+    fn only_columns_that_show_statistics_have_them_decoded() {
+        let of = |names: &[&str]| {
+            let fields = names.iter().map(|name| Field::new(*name, DataType::Int32, true));
+            statistics(&Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+        };
+        assert_eq!(
+            of(&["status", "snapshot_id", "file_path", "partition", "record_count"]),
+            WantedStatistics::None
+        );
+        assert_eq!(of(&[]), WantedStatistics::None);
+        for shown in ["lower_bounds", "null_value_counts", "readable_metrics", "data_file"] {
+            assert_eq!(of(&["status", shown]), WantedStatistics::All, "{shown}");
+        }
+    }
 }

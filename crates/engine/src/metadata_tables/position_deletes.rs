@@ -7,7 +7,8 @@ use arrow::datatypes::DataType;
 use datafusion::execution::TaskContext;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use iceberg::spec::{DataContentType, FormatVersion, ManifestFile};
-use icefield_core::format::{LiveFile, arrow_schema, load_manifest};
+use icefield_core::deletes::DELETE_FILE_PATH_ID;
+use icefield_core::format::{LiveFile, ManifestReader, WantedStatistics, arrow_schema};
 use icefield_core::{Result, Table};
 
 use super::columns::{Column, Columns};
@@ -60,7 +61,10 @@ impl Reader {
         self,
         manifest: ManifestFile,
     ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let content = load_manifest(self.table.storage(), self.table.metadata(), &manifest).await?;
+        let reader = ManifestReader::new(self.table.storage(), self.table.metadata());
+        // Their bounds may say which data file they are of.
+        let statistics = WantedStatistics::of([DELETE_FILE_PATH_ID]);
+        let content = reader.open(&manifest).await?.content_with(&statistics)?;
         let by_position = |live: &LiveFile| live.file.content_type() == DataContentType::PositionDeletes;
         let files = content.live.into_iter().filter(by_position).map(Arc::new);
         let files = stream::iter(files.collect::<Vec<_>>()).then(move |file| self.clone().of_file(file));

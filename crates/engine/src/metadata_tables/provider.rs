@@ -18,7 +18,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use iceberg::spec::{ManifestContentType, ManifestFile, SnapshotRef};
-use icefield_core::format::{load_manifest, load_manifest_list};
+use icefield_core::format::{ManifestReader, WantedStatistics, load_manifest_list};
 use icefield_core::{AsOf, Error, Result, Table};
 
 use super::columns::Columns;
@@ -194,15 +194,17 @@ fn read(
     target: usize,
 ) -> Partitions {
     let schema = columns.schema();
+    let (reader, statistics) =
+        (ManifestReader::new(table.storage(), table.metadata()), entries::statistics(&schema));
     let sources = shares(manifests, target).into_iter().map(|share| {
-        let (table, columns) = (table.clone(), columns.clone());
+        let (reader, statistics, columns) = (reader.clone(), statistics.clone(), columns.clone());
         let source: Source =
             Box::new(move || {
-                let (table, columns) = (table.clone(), columns.clone());
+                let (reader, statistics, columns) = (reader.clone(), statistics.clone(), columns.clone());
                 stream::iter(share.clone())
                     .then(move |manifest| {
-                        let table = table.clone();
-                        async move { load_manifest(table.storage(), table.metadata(), &manifest).await }
+                        let (reader, statistics) = (reader.clone(), statistics.clone());
+                        async move { reader.open(&manifest).await?.content_with(&statistics) }
                     })
                     .map_ok(move |manifest| {
                         let columns = columns.clone();
@@ -256,10 +258,11 @@ fn gathered(
         let (table, manifests, columns) = (table.clone(), manifests.clone(), columns.clone());
         let batch = async move {
             let mut gathered = Gathered::new(table.clone());
-            for manifest in &manifests {
-                for live in &load_manifest(table.storage(), table.metadata(), manifest).await?.live {
-                    gathered.add(live)?;
-                }
+            let reader = ManifestReader::new(table.storage(), table.metadata());
+            let mut contents =
+                reader.each(manifests, |manifest| manifest.content_with(&WantedStatistics::None));
+            while let Some(content) = contents.try_next().await? {
+                content.live.iter().try_for_each(|live| gathered.add(live))?;
             }
             columns.batch(&gathered.finish())
         };

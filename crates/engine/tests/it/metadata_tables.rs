@@ -74,6 +74,30 @@ async fn every_metadata_table_is_found_in_sql_and_from_code() {
 }
 
 #[tokio::test]
+async fn each_column_of_files_alone_is_what_it_is_beside_the_others() {
+    let session = session();
+    written(&session).await;
+    let table = session.table("db.t").await.unwrap();
+    for about in [MetadataTable::Files, MetadataTable::Entries] {
+        let frame = table.metadata_table(about).unwrap();
+        let text = |batches: Vec<arrow::array::RecordBatch>, column: usize| {
+            let text = |array: &ArrayRef, row| array_value_to_string(array, row).unwrap();
+            let all = batches.iter().flat_map(|batch| {
+                (0..batch.num_rows()).map(move |row| text(batch.column(column), row)).collect::<Vec<_>>()
+            });
+            let mut all: Vec<String> = all.collect();
+            all.sort();
+            all
+        };
+        let whole = frame.clone().collect().await.unwrap();
+        for (place, field) in frame.schema().fields().iter().enumerate() {
+            let alone = frame.clone().select_columns(&[field.name()]).unwrap().collect().await.unwrap();
+            assert_eq!(text(alone, 0), text(whole.clone(), place), "{about} {}", field.name());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_metadata_table_of_a_snapshot_is_read_as_of_any() {
     let session = session();
     written(&session).await;
