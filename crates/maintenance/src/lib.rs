@@ -31,6 +31,6 @@ pub use expire::{ExpireReport, ExpireSnapshots, expire_snapshots};
 pub use orphans::{
     KeptFile, KeptReason, OrphanFile, OrphanReport, PrefixMismatch, RemoveOrphanFiles, remove_orphan_files,
 };
-pub use purge::{Purge, PurgeReport, iceberg_catalog, purge_table};
+pub use purge::{Purge, PurgeReport, UnreadableFile, iceberg_catalog, purge_table};
 pub use reach::FileKind;
 pub use upkeep::{Upkeep, UpkeepReport, upkeep};

@@ -11,9 +11,11 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use iceberg::spec::{ManifestFile, SnapshotRef};
 use icefield_core::catalog::{Catalog, IcebergCatalog};
-use icefield_core::format::{lists_manifests_itself, load_metadata};
-use icefield_core::{Error, Result, Table};
+use icefield_core::format::{lists_manifests_itself, load_manifest_list, load_metadata};
+use icefield_core::storage::Storage;
+use icefield_core::{Error, ErrorKind, Result, Table};
 
 use crate::common::{
     DELETE_CONCURRENCY, DeleteFailure, FileCount, FileCounts, OnProgress, Phase, Progress, SHOWN, Target,
@@ -43,14 +45,15 @@ pub fn iceberg_catalog(catalog: Arc<dyn Catalog>) -> IcebergCatalog {
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) where `gc.enabled` is false: other tables may share the files.
-/// A snapshot whose manifests can't be read stops it before anything happens, and so does a folder that another table of the
-/// catalog has too: the same table registered under two names is one of them.
+/// A snapshot whose manifests can't be read stops it before anything happens, unless it [skips](Purge::skip_unreadable) those, and
+/// so does a folder that another table of the catalog has too: the same table registered under two names is one of them.
 /// [`Conflict`](icefield_core::ErrorKind::Conflict) where another table has come to have the name meanwhile. Once the catalog
 /// has dropped the table, nothing is an error any more: what could not be deleted is in the report.
 #[must_use = "nothing happens until it is awaited"]
 pub struct Purge {
     target: Target,
     check_other_tables: bool,
+    skip_unreadable: bool,
     progress: Option<OnProgress>,
 }
 
@@ -63,12 +66,21 @@ impl fmt::Debug for Purge {
 impl Purge {
     /// A purge of a table without a session.
     pub fn new(table: Table, catalog: Arc<dyn Catalog>) -> Self {
-        Self { target: Target { table, catalog }, check_other_tables: true, progress: None }
+        let target = Target { table, catalog };
+        Self { target, check_other_tables: true, skip_unreadable: false, progress: None }
     }
 
     /// Whether the catalog's other tables are loaded, to see that none has the same folder. Default: on.
     pub fn check_other_tables(mut self, check: bool) -> Self {
         self.check_other_tables = check;
+        self
+    }
+
+    /// Whether manifest lists and manifests that are missing or broken are skipped. What others reach is deleted then. These
+    /// stay, and so do the lists that name them and the current metadata file, from which the rest can be purged once they
+    /// are restored: the report names them. Default: off.
+    pub fn skip_unreadable(mut self, skip: bool) -> Self {
+        self.skip_unreadable = skip;
         self
     }
 
@@ -96,6 +108,23 @@ pub struct PurgeReport {
     pub files: FileCounts,
     /// Files that could not be deleted: nothing reaches them any more.
     pub failures: Vec<DeleteFailure>,
+    /// Manifest lists and manifests that could not be read and were [skipped](Purge::skip_unreadable): they stay, and so do the files
+    /// that only they reach.
+    pub unreadable: Vec<UnreadableFile>,
+    /// The metadata file that stays with what was skipped: the table can be registered by it again.
+    pub kept_metadata: Option<String>,
+}
+
+/// A file of a table's metadata that can't be read.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct UnreadableFile {
+    /// Its kind.
+    pub kind: FileKind,
+    /// Its location.
+    pub location: String,
+    /// Why.
+    pub error: Error,
 }
 
 impl fmt::Display for PurgeReport {
@@ -105,13 +134,19 @@ impl fmt::Display for PurgeReport {
         for failure in self.failures.iter().take(SHOWN) {
             write!(f, "; not deleted: {}: {}", failure.location, failure.error)?;
         }
+        for file in self.unreadable.iter().take(SHOWN) {
+            write!(f, "; kept with what only it reaches: {}: {}", file.location, file.error)?;
+        }
+        if let Some(location) = &self.kept_metadata {
+            write!(f, "; restore what is kept and register {location} to purge the rest")?;
+        }
         Ok(())
     }
 }
 
 #[tracing::instrument(name = "purge_table", skip_all, fields(table = %purge.target.table.ident()))]
 async fn run(purge: Purge) -> Result<PurgeReport> {
-    let Purge { target, check_other_tables, progress } = purge;
+    let Purge { target, check_other_tables, skip_unreadable, progress } = purge;
     tell(&progress, Phase::Planning, 0, None);
     let table = target.reload().await?;
     require_same(&target.table, &table)?;
@@ -120,12 +155,13 @@ async fn run(purge: Purge) -> Result<PurgeReport> {
         let neighbours = Neighbours::of(&target.catalog, &table).await?;
         own_roots(table.metadata(), &Equal::default()).iter().try_for_each(|root| neighbours.check(root))?;
     }
-    let files = reached(&table).await?;
+    let files = reached(&table, skip_unreadable).await?;
     // The walk may have taken long: by now the name may be another table's, which is not to be dropped.
     require_same(&table, &target.reload().await?)?;
     target.catalog.drop_table(table.ident()).await?;
 
-    let mut report = PurgeReport::default();
+    let AllReached { all, folders, unreadable } = files;
+    let mut report = PurgeReport { unreadable, ..PurgeReport::default() };
     // Kinds are in the order in which files may go: each before what names it.
     let order = [
         FileKind::Data,
@@ -140,10 +176,10 @@ async fn run(purge: Purge) -> Result<PurgeReport> {
     for kind in order {
         let mut count = FileCount::default();
         let of_kind: Vec<&Path> =
-            files.all.values().filter(|file| file.kind == kind).map(|file| &file.path).collect();
-        let locations = of_kind.into_iter().map(|path| files.folders.location(path));
+            all.values().filter(|file| file.kind == kind).map(|file| &file.path).collect();
+        let locations = of_kind.into_iter().map(|path| folders.location(path));
         let deleted = |location: &str| {
-            count.add_if_known(files.all.get(&KeyHash::of(location)).and_then(|file| file.bytes));
+            count.add_if_known(all.get(&KeyHash::of(location)).and_then(|file| file.bytes));
         };
         let failures =
             delete_files(target.storage(), locations, DELETE_CONCURRENCY, &progress, deleted).await;
@@ -152,11 +188,16 @@ async fn run(purge: Purge) -> Result<PurgeReport> {
             report.files.insert(kind, count);
         }
     }
-    let current = std::iter::once(table.metadata_location().to_string());
-    let metadata = report.files.entry(FileKind::Metadata).or_default();
-    let failures =
-        delete_files(target.storage(), current, 1, &progress, |_| metadata.add_if_known(None)).await;
-    report.failures.extend(failures);
+    let current = table.metadata_location().to_string();
+    if report.unreadable.is_empty() {
+        let metadata = report.files.entry(FileKind::Metadata).or_default();
+        let current = std::iter::once(current);
+        let failures =
+            delete_files(target.storage(), current, 1, &progress, |_| metadata.add_if_known(None)).await;
+        report.failures.extend(failures);
+    } else {
+        report.kept_metadata = Some(current);
+    }
     tracing::info!(%report, "purged");
     Ok(report)
 }
@@ -182,13 +223,16 @@ struct Reached {
 struct AllReached {
     all: HashMap<KeyHash, Reached>,
     folders: Folders,
+    /// What was skipped. None of it is in `all`.
+    unreadable: Vec<UnreadableFile>,
 }
 
-/// Everything that the table names but its current metadata file.
-async fn reached(table: &Table) -> Result<AllReached> {
+/// Everything that the table names but its current metadata file, and what is skipped.
+async fn reached(table: &Table, skip_unreadable: bool) -> Result<AllReached> {
     let (storage, current) = (table.storage(), table.metadata());
     let mut files = AllReached::default();
-    let AllReached { all: known, folders } = &mut files;
+    let AllReached { all: known, folders, .. } = &mut files;
+    let (mut unreadable, mut kept) = (Vec::new(), HashSet::new());
     let mut add = |kind, location: &str, bytes| {
         let file = || Reached { kind, path: folders.path(location), bytes };
         known.entry(KeyHash::of(location)).or_insert_with(file);
@@ -211,7 +255,21 @@ async fn reached(table: &Table) -> Result<AllReached> {
         }
         let new: Vec<_> =
             metadata.snapshots().filter(|snapshot| seen.insert(snapshot.snapshot_id())).cloned().collect();
-        let manifests = Manifests::of(storage, new.iter().cloned(), missing).await?;
+        let mut skipped = Vec::new();
+        let mut excused = |kind, location: &str, error: Error| match (missing, error.kind()) {
+            (Missing::Skip, ErrorKind::NotFound) => Ok(()),
+            (_, ErrorKind::NotFound | ErrorKind::DataInvalid | ErrorKind::Unsupported) if skip_unreadable => {
+                skipped.push(UnreadableFile { kind, location: location.to_string(), error });
+                Ok(())
+            }
+            (_, ErrorKind::NotFound | ErrorKind::DataInvalid | ErrorKind::Unsupported) => Err(error
+                .reworded(|why| format!("{why}; or purge the rest of the table (Purge::skip_unreadable)"))),
+            _ => Err(error),
+        };
+        let manifests = Manifests::of_readable(storage, new.iter().cloned(), |snapshot, error| {
+            excused(FileKind::ManifestList, snapshot.manifest_list(), error)
+        });
+        let manifests = manifests.await?;
         for snapshot in new.iter().filter(|snapshot| !lists_manifests_itself(snapshot)) {
             add(FileKind::ManifestList, snapshot.manifest_list(), None);
         }
@@ -220,8 +278,34 @@ async fn reached(table: &Table) -> Result<AllReached> {
             add(FileKind::Manifest, &manifest.manifest_path, bytes);
         }
         let visit = |kind, location: &str, bytes| add(kind, location, Some(bytes));
-        manifests.visit_live(storage, missing, |_, _| true, visit).await?;
+        let excused =
+            |manifest: &ManifestFile, error| excused(FileKind::Manifest, &manifest.manifest_path, error);
+        manifests.visit_readable(storage, |_, _| true, excused, visit).await?;
+        kept.extend(leading_to(storage, &new, &skipped).await);
+        unreadable.extend(skipped);
     }
+    for location in unreadable.iter().map(|file: &UnreadableFile| &file.location).chain(&kept) {
+        files.all.remove(&KeyHash::of(location));
+    }
+    files.unreadable = unreadable;
     files.all.remove(&KeyHash::of(table.metadata_location()));
     Ok(files)
+}
+
+/// The manifest lists of snapshots that name a manifest which was skipped.
+async fn leading_to(storage: &Storage, snapshots: &[SnapshotRef], skipped: &[UnreadableFile]) -> Vec<String> {
+    let manifests: HashSet<KeyHash> = skipped
+        .iter()
+        .filter(|file| file.kind == FileKind::Manifest)
+        .map(|file| KeyHash::of(&file.location))
+        .collect();
+    let mut lists = Vec::new();
+    for snapshot in snapshots.iter().filter(|_| !manifests.is_empty()) {
+        // One that can't be read stays anyway.
+        let list = load_manifest_list(storage, snapshot).await.unwrap_or_default();
+        if list.iter().any(|manifest| manifests.contains(&KeyHash::of(&manifest.manifest_path))) {
+            lists.push(snapshot.manifest_list().to_string());
+        }
+    }
+    lists
 }

@@ -12,13 +12,13 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use futures::FutureExt;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 use iceberg::spec::{
     DataContentType, DataFileFormat, ManifestContentType, ManifestFile, SnapshotRef, TableMetadata,
 };
 use icefield_core::format::{ManifestReader, load_manifest_list};
 use icefield_core::storage::Storage;
-use icefield_core::{ErrorKind, Result};
+use icefield_core::{Error, ErrorKind, Result};
 
 use crate::identity;
 
@@ -85,18 +85,30 @@ impl Manifests {
         snapshots: impl IntoIterator<Item = SnapshotRef>,
         missing: Missing,
     ) -> Result<Self> {
+        Self::of_readable(storage, snapshots, |_, error| excused(error, missing)).await
+    }
+
+    /// The same, but for lists whose error is `excused`.
+    pub(crate) async fn of_readable(
+        storage: &Storage,
+        snapshots: impl IntoIterator<Item = SnapshotRef>,
+        mut excused: impl FnMut(&SnapshotRef, Error) -> Result<()>,
+    ) -> Result<Self> {
         let mut seen = HashSet::new();
         let lists: Vec<SnapshotRef> =
             snapshots.into_iter().filter(|s| seen.insert(identity::key(s.manifest_list()))).collect();
         let mut loads = stream::iter(lists)
-            .map(|snapshot| {
-                async move { present(load_manifest_list(storage, &snapshot).await, missing) }.boxed()
-            })
+            .map(|snapshot| async move { (load_manifest_list(storage, &snapshot).await, snapshot) }.boxed())
             .buffer_unordered(READ_CONCURRENCY);
         let mut manifests = HashMap::new();
-        while let Some(list) = loads.try_next().await? {
-            for manifest in list.unwrap_or_default() {
-                manifests.entry(identity::key(&manifest.manifest_path)).or_insert(manifest);
+        while let Some((list, snapshot)) = loads.next().await {
+            match list {
+                Err(error) => excused(&snapshot, error)?,
+                Ok(list) => {
+                    for manifest in list {
+                        manifests.entry(identity::key(&manifest.manifest_path)).or_insert(manifest);
+                    }
+                }
             }
         }
         Ok(Self(manifests))
@@ -108,6 +120,17 @@ impl Manifests {
         storage: &Storage,
         missing: Missing,
         want: impl Fn(&str, &ManifestFile) -> bool,
+        visit: impl FnMut(FileKind, &str, u64),
+    ) -> Result<()> {
+        self.visit_readable(storage, want, |_, error| excused(error, missing), visit).await
+    }
+
+    /// The same, but for manifests whose error is `excused`.
+    pub(crate) async fn visit_readable(
+        &self,
+        storage: &Storage,
+        want: impl Fn(&str, &ManifestFile) -> bool,
+        mut excused: impl FnMut(&ManifestFile, Error) -> Result<()>,
         mut visit: impl FnMut(FileKind, &str, u64),
     ) -> Result<()> {
         let chosen: Vec<ManifestFile> = self
@@ -116,14 +139,21 @@ impl Manifests {
             .filter(|(key, manifest)| want(key, manifest))
             .map(|(_, manifest)| manifest.clone())
             .collect();
-        let mut loads = ManifestReader::of_any_table(storage).each(chosen, |manifest| {
+        let mut loads = ManifestReader::of_any_table(storage).each(chosen.clone(), |manifest| {
             let mut files = Vec::new();
             manifest.locations(|file| files.push(file))?;
             Ok(files)
         });
-        while let Some(files) = loads.next().await {
-            for file in present(files, missing)?.into_iter().flatten() {
-                visit(kind_of(file.content, file.format), &file.path, file.size);
+        // One comes for each, in their order.
+        for manifest in &chosen {
+            match loads.next().await {
+                Some(Ok(files)) => {
+                    files
+                        .iter()
+                        .for_each(|file| visit(kind_of(file.content, file.format), &file.path, file.size));
+                }
+                Some(Err(error)) => excused(manifest, error)?,
+                None => return Err(Error::internal("fewer manifests were read than asked for")),
             }
         }
         Ok(())
@@ -157,10 +187,15 @@ fn kind_of(content: DataContentType, format: DataFileFormat) -> FileKind {
 pub(crate) fn present<T>(loaded: Result<T>, missing: Missing) -> Result<Option<T>> {
     match loaded {
         Ok(value) => Ok(Some(value)),
-        Err(e) => match (missing, e.kind()) {
-            (Missing::Skip | Missing::SkipUnreadable, ErrorKind::NotFound) => Ok(None),
-            (Missing::SkipUnreadable, ErrorKind::DataInvalid | ErrorKind::Unsupported) => Ok(None),
-            _ => Err(e),
-        },
+        Err(error) => excused(error, missing).map(|()| None),
+    }
+}
+
+/// Whether a file may be missing or broken as this error has it.
+fn excused(error: Error, missing: Missing) -> Result<()> {
+    match (missing, error.kind()) {
+        (Missing::Skip | Missing::SkipUnreadable, ErrorKind::NotFound) => Ok(()),
+        (Missing::SkipUnreadable, ErrorKind::DataInvalid | ErrorKind::Unsupported) => Ok(()),
+        _ => Err(error),
     }
 }

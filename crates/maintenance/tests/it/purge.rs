@@ -6,6 +6,7 @@ use futures::TryStreamExt;
 use iceberg::spec::FormatVersion;
 use icefield_core::ErrorKind;
 use icefield_core::catalog::{Catalog, TableIdent};
+use icefield_core::format::load_manifest_list;
 use icefield_core::storage::FileEntry;
 use icefield_maintenance::{ExpireSnapshots, FileKind, Purge, iceberg_catalog};
 
@@ -58,6 +59,57 @@ async fn a_table_that_can_not_be_read_whole_stays() {
     let error = Purge::new(table, world.catalog.clone()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DataInvalid);
     assert!(world.catalog.table_exists(&world.ident).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_purge_of_what_can_be_read_keeps_and_names_the_rest() {
+    let world = World::new().await;
+    for n in 0..4 {
+        world.append(&[&format!("f{n}")]).await;
+    }
+    let table = world.table().await;
+    let snapshots: Vec<_> =
+        table.ancestors(table.metadata().current_snapshot_id().unwrap()).cloned().collect();
+    let manifests = load_manifest_list(&world.storage, &snapshots[1]).await.unwrap();
+    let of = |n: usize| manifests.iter().find(|m| m.added_snapshot_id == snapshots[n].snapshot_id()).unwrap();
+    // One manifest is broken, one is missing, and one list is.
+    let (broken, missing) = (of(1).manifest_path.clone(), of(2).manifest_path.clone());
+    let lost = snapshots[3].manifest_list().to_string();
+    let whole = world.storage.read(&broken).await.unwrap();
+    let gone = world.storage.read(&missing).await.unwrap();
+    world.storage.write(&broken, "not a manifest").await.unwrap();
+    world.storage.delete(&missing).await.unwrap();
+    world.storage.write(&lost, "not a manifest list").await.unwrap();
+    let before = files(&world).await;
+
+    let error = Purge::new(table.clone(), world.catalog.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("skip_unreadable"), "{error}");
+    assert_eq!(files(&world).await, before);
+    let purge = Purge::new(table.clone(), world.catalog.clone()).skip_unreadable(true);
+    let report = purge.await.unwrap();
+    let mut skipped: Vec<_> = report.unreadable.iter().map(|file| file.location.clone()).collect();
+    skipped.sort();
+    let mut expected = vec![broken.clone(), missing.clone(), lost.clone()];
+    expected.sort();
+    assert_eq!((skipped, report.failures.len()), (expected, 0), "{report}");
+    assert_eq!(report.files[&FileKind::Data].files, 2, "{report}");
+    assert!(report.to_string().contains(&broken), "{report}");
+    assert_eq!(report.kept_metadata.as_deref(), Some(table.metadata_location()));
+    assert!(!world.catalog.table_exists(&world.ident).await.unwrap());
+    let left = files(&world).await;
+    let mut kept = vec![broken.clone(), lost.clone(), table.metadata_location().to_string()];
+    kept.extend(snapshots[..3].iter().map(|snapshot| snapshot.manifest_list().to_string()));
+    kept.extend(before.iter().filter(|file| file.contains("/f1") || file.contains("/f2")).cloned());
+    kept.sort();
+    assert_eq!(left, kept);
+
+    // With what was restored the rest goes.
+    world.storage.write(&broken, whole).await.unwrap();
+    world.storage.write(&missing, gone).await.unwrap();
+    world.storage.delete(&lost).await.unwrap();
+    let again = world.catalog.register_table(&world.ident, table.metadata_location()).await.unwrap();
+    let report = Purge::new(again, world.catalog.clone()).skip_unreadable(true).await.unwrap();
+    assert_eq!(report.files[&FileKind::Data].files, 2, "{report}");
 }
 
 #[tokio::test]

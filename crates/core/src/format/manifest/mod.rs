@@ -41,7 +41,7 @@ pub use write::ManifestWriter;
 /// The header's entry with the places of the entries that are [exact](LiveFile::exact).
 const EXACT_ENTRIES: &str = "icefield.exact-entries";
 
-/// A manifest's content whole, statistics and all. Entries are split by status; [`LiveFile`]s of both kinds have their
+/// A manifest's content whole, with the statistics that were wanted. Entries are split by status; [`LiveFile`]s of both kinds have their
 /// inherited values.
 #[derive(Debug, Clone)]
 pub struct ManifestContent {
@@ -309,7 +309,10 @@ impl Manifest {
     }
 
     /// All of it, with the statistics that are wanted.
-    pub(crate) fn content_with(&self, statistics: &WantedStatistics) -> Result<ManifestContent> {
+    ///
+    /// # Errors
+    /// As [`files`](Self::files).
+    pub fn content_with(&self, statistics: &WantedStatistics) -> Result<ManifestContent> {
         let partition = self.partition()?.clone();
         let (mut live, mut added, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
         self.files(statistics, |status, file| {
