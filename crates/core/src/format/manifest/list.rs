@@ -4,7 +4,8 @@ use iceberg::spec::{FieldSummary, FormatVersion, ManifestContentType, ManifestFi
 use serde_json::{Value, json};
 
 use super::entry::text;
-use super::write::{optional, required, sync};
+use super::header::{optional, required};
+use super::write::sync;
 use crate::error::{Error, Result};
 use crate::format::avro::{
     Compression, Container, ContainerWriter, MAX_BLOCK_BYTES, Reader, Schema, put_array, put_bytes, put_long,

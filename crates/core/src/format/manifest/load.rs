@@ -187,30 +187,8 @@ async fn in_task<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
-    use iceberg::spec::ManifestContentType;
-
+    use super::super::unlisted;
     use super::*;
-
-    fn manifest(n: usize, length: i64) -> ManifestFile {
-        ManifestFile {
-            manifest_path: n.to_string(),
-            manifest_length: length,
-            partition_spec_id: 0,
-            content: ManifestContentType::Data,
-            sequence_number: 1,
-            min_sequence_number: 1,
-            added_snapshot_id: 1,
-            added_files_count: None,
-            existing_files_count: None,
-            deleted_files_count: None,
-            added_rows_count: None,
-            existing_rows_count: None,
-            deleted_rows_count: None,
-            partitions: None,
-            key_metadata: None,
-            first_row_id: None,
-        }
-    }
 
     #[tokio::test]
     async fn what_is_read_ahead_is_bounded_in_bytes() {
@@ -226,7 +204,8 @@ mod tests {
         const MIB: i64 = 1 << 20;
         // One is larger than all that may be held, and comes alone.
         let lengths = [1, 3, MIB, 2 * MIB, 2 * MIB, 3 * MIB, 100 * MIB, MIB, 1, 1, -1];
-        let manifests = (0..).zip(lengths).map(|(n, length)| manifest(n, length)).collect();
+        let manifests =
+            (0..).zip(lengths).map(|(n, length): (usize, i64)| unlisted(n.to_string(), length)).collect();
         let (now, most) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));
         let (counted, peak) = (now.clone(), most.clone());
         let mut loads = load_bounded(manifests, move |manifest, _| {

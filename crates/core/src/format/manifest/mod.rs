@@ -5,6 +5,7 @@
 
 mod entry;
 mod exact;
+mod header;
 mod list;
 mod load;
 mod summary;
@@ -102,13 +103,22 @@ async fn inline_manifest(storage: &Storage, snapshot: &Snapshot, location: Strin
     let spec_id = container.metadata.get(b"partition-spec-id".as_slice());
     let spec_id = spec_id.and_then(|id| std::str::from_utf8(id).ok()?.parse().ok()).unwrap_or_default();
     Ok(ManifestFile {
-        manifest_length: bytes.len() as i64,
-        manifest_path: location,
         partition_spec_id: spec_id,
+        added_snapshot_id: snapshot.snapshot_id(),
+        ..unlisted(location, bytes.len() as i64)
+    })
+}
+
+/// A manifest of data files of which no list says more than where it is and how long.
+fn unlisted(location: String, length: i64) -> ManifestFile {
+    ManifestFile {
+        manifest_path: location,
+        manifest_length: length,
+        partition_spec_id: 0,
         content: ManifestContentType::Data,
         sequence_number: 0,
         min_sequence_number: 0,
-        added_snapshot_id: snapshot.snapshot_id(),
+        added_snapshot_id: 0,
         added_files_count: None,
         existing_files_count: None,
         deleted_files_count: None,
@@ -118,7 +128,7 @@ async fn inline_manifest(storage: &Storage, snapshot: &Snapshot, location: Strin
         partitions: None,
         key_metadata: None,
         first_row_id: None,
-    })
+    }
 }
 
 /// A manifest's content, of a table of this metadata. One request.

@@ -40,27 +40,6 @@ fn padded(name: &str, padding: usize, compression: Compression) -> Vec<u8> {
     writer.finish(None).unwrap()
 }
 
-fn listed(path: String, length: i64) -> ManifestFile {
-    ManifestFile {
-        manifest_path: path,
-        manifest_length: length,
-        partition_spec_id: 0,
-        content: ManifestContentType::Data,
-        sequence_number: 1,
-        min_sequence_number: 1,
-        added_snapshot_id: 1,
-        added_files_count: None,
-        existing_files_count: None,
-        deleted_files_count: None,
-        added_rows_count: None,
-        existing_rows_count: None,
-        deleted_rows_count: None,
-        partitions: None,
-        key_metadata: None,
-        first_row_id: None,
-    }
-}
-
 /// Counts bytes as long as they are held.
 struct Held(Vec<String>, usize, Arc<AtomicUsize>);
 
@@ -81,7 +60,7 @@ async fn manifests_are_held_by_what_they_are_not_by_what_lists_say() {
         // Too little, nothing and less, and more than there is.
         let length = if n == 23 { i64::MAX } else { [1, 0, -1][n % 3] };
         storage.write(&path, bytes).await.unwrap();
-        manifests.push(listed(path, length));
+        manifests.push(unlisted(path, length));
     }
     let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (counted, peak) = (now.clone(), most.clone());
@@ -112,7 +91,7 @@ async fn a_block_that_is_much_larger_than_its_manifest_is_read_alone() {
         let bytes = padded("a", 6 << 20, compression);
         let path = "memory://w/m.avro".to_string();
         storage.write(&path, bytes.clone()).await.unwrap();
-        let listed = listed(path, 1);
+        let listed = unlisted(path, 1);
         let reader = ManifestReader::of_any_table(&storage);
         let paths = |manifest: &Manifest| {
             let mut paths = Vec::new();

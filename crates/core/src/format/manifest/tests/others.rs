@@ -146,22 +146,10 @@ async fn a_fixed_value_with_its_length_spoils_no_other() {
 /// What a manifest list says of a manifest of data files.
 fn listed(sequence_number: i64) -> ManifestFile {
     ManifestFile {
-        manifest_path: "memory://w/m.avro".to_string(),
-        manifest_length: 1,
-        partition_spec_id: 0,
-        content: ManifestContentType::Data,
         sequence_number,
         min_sequence_number: 1,
         added_snapshot_id: 7,
-        added_files_count: None,
-        existing_files_count: None,
-        deleted_files_count: None,
-        added_rows_count: None,
-        existing_rows_count: None,
-        deleted_rows_count: None,
-        partitions: None,
-        key_metadata: None,
-        first_row_id: None,
+        ..unlisted("memory://w/m.avro".to_string(), 1)
     }
 }
 
