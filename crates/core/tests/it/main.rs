@@ -16,6 +16,7 @@ mod metadata_random;
 mod metadata_written;
 mod named_types;
 mod odd_tables;
+mod others_metadata;
 mod properties;
 mod removals;
 mod support;

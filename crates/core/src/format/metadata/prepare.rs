@@ -75,6 +75,8 @@ fn id_of(text: &str) -> Uuid {
 
 /// Puts stand-ins for what the parser refuses.
 pub(super) fn stand_in(json: &mut Map<String, Value>) -> Result<()> {
+    // A member that is null is one that is left out.
+    json.retain(|_, value| !value.is_null());
     let version = json.get("format-version").and_then(Value::as_u64).unwrap_or_default();
     if let Some(id) = json.get("table-uuid").and_then(Value::as_str)
         && Uuid::parse_str(id).is_err()
