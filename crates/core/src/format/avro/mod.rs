@@ -151,6 +151,8 @@ impl Codec {
             Ok::<_, Error>((read as u64 <= most).then(|| out.into()))
         };
         match self {
+            // Some writers leave a block of no records so, whatever the codec.
+            _ if block.is_empty() => Ok(Some(block.into())),
             Self::Null => Ok((block.len() as u64 <= most).then(|| block.into())),
             Self::Deflate => bounded(&mut flate2::read::DeflateDecoder::new(block)),
             Self::Zstandard => bounded(&mut zstd::Decoder::new(block).map_err(failed)?),

@@ -133,3 +133,27 @@ fn a_block_that_swells_and_a_count_without_end_are_refused() {
     blob(&mut endless, &[]);
     assert!(read(&endless).is_err());
 }
+
+#[test]
+fn blocks_without_records_are_passed_over() {
+    for codec in ["null", "deflate", "snappy", "zstandard"] {
+        let whole = file(codec);
+        let start = whole.windows(16).position(|window| window == [7; 16]).unwrap() + 16;
+        let (header, block) = whole.split_at(start);
+        let of_nothing = match codec {
+            "deflate" => vec![3, 0],
+            "zstandard" => zstd::encode_all(&[][..], 0).unwrap(),
+            "snappy" => vec![0, 0, 0, 0, 0],
+            _ => Vec::new(),
+        };
+        for nothing in [Vec::new(), of_nothing] {
+            let mut empty = Vec::new();
+            varint(&mut empty, 0);
+            blob(&mut empty, &nothing);
+            empty.extend_from_slice(&[7; 16]);
+            let file = [header, &empty, block, &empty, block, &empty].concat();
+            assert_eq!(read(&file).unwrap().len(), 4, "{codec} {nothing:?}");
+            assert_eq!(read(&[header, &empty].concat()).unwrap().len(), 0, "{codec} {nothing:?}");
+        }
+    }
+}

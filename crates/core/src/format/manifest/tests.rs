@@ -1,4 +1,5 @@
 mod bounded;
+mod foreign;
 mod others;
 mod written;
 
