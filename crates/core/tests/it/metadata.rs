@@ -468,6 +468,19 @@ async fn a_snapshot_without_a_summary_reads_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_parent_of_minus_one_is_none() {
+    for name in ["v1-with-tags", "v2-with-all-members", "v3-with-all-members"] {
+        let mut json = file(name);
+        json["snapshots"][0]["parent-snapshot-id"] = json!(-1);
+        let (catalog, table) = registered(&json).await;
+        let first = json["snapshots"][0]["snapshot-id"].as_i64().unwrap();
+        assert_eq!(table.metadata().snapshot_by_id(first).unwrap().parent_snapshot_id(), None, "{name}");
+        let table = commit(&catalog, &table, vec![set("a", "b")]).await;
+        assert_eq!(written(&table).await["snapshots"][0]["parent-snapshot-id"], -1);
+    }
+}
+
+#[tokio::test]
 async fn references_that_contradict_the_metadata_are_refused() {
     for refs in [
         json!({"gone": {"snapshot-id": 99, "type": "tag"}}),

@@ -222,6 +222,11 @@ impl File {
         Ok((content, format.ok_or_else(|| broken("a file in it is of no known format"))?))
     }
 
+    /// Whether it is a data file, not a delete file.
+    pub(super) fn is_data(&self) -> bool {
+        self.content == 0
+    }
+
     /// What an orphan's or an expired file's removal has to know.
     pub(super) fn location(self) -> Result<FileLocation> {
         let (content, format) = self.kind()?;

@@ -349,6 +349,11 @@ impl Manifest {
         let read = self.layout.records(&self.file, self.room.block, |reader, avro| {
             let mut entry = Entry::read(reader, avro, how)?;
             check_path(&entry.file.path)?;
+            // Deletes that are taken for data, or data for deletes, would be other rows.
+            if entry.file.is_data() != (listed.content == ManifestContentType::Data) {
+                let mixed = broken("a file in it is of another kind than the manifest's list says");
+                return Err(mixed.with("entry", &entry.file.path));
+            }
             // Row ids go on from the manifest's first (spec: "First Row ID Inheritance").
             if entry.status != ManifestStatus::Deleted
                 && listed.content == ManifestContentType::Data

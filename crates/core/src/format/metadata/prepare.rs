@@ -123,6 +123,10 @@ fn prepare_snapshot(snapshot: &mut Map<String, Value>, version: u64) {
     if version > 1 && !has(snapshot, "sequence-number") {
         snapshot.insert("sequence-number".to_string(), 0.into());
     }
+    // Some writers have it for none.
+    if snapshot.get("parent-snapshot-id").and_then(Value::as_i64) == Some(-1) {
+        snapshot.remove("parent-snapshot-id");
+    }
     if has(snapshot, "manifest-list") {
         snapshot.remove("manifests");
     } else if let Some(manifests) = snapshot.remove("manifests") {

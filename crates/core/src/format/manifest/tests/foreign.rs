@@ -148,3 +148,22 @@ async fn a_manifest_of_the_first_writers_is_read() {
     // Other fields of the spec have no values there.
     assert_eq!(file.file.partition().fields().iter().flatten().count(), 1);
 }
+
+#[tokio::test]
+async fn a_manifest_holds_what_its_list_says_or_is_refused() {
+    for version in [FormatVersion::V2, FormatVersion::V3] {
+        let table = table(version).await;
+        let (_, manifests) = metadata_files(&table).await;
+        let (listed, bytes) = &manifests[0];
+        let of_deletes = ManifestFile { content: ManifestContentType::Deletes, ..listed.clone() };
+        let error = parse(bytes, &table, &of_deletes).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DataInvalid, "{error}");
+        assert!(error.to_string().contains(&listed.manifest_path), "{error}");
+        let opened = Manifest::parse(bytes.clone(), Some(table.metadata()), of_deletes).unwrap();
+        assert!(opened.entries(|_, _| Ok(())).is_err());
+        // Where it is to be deleted alone, where its files are is enough.
+        let mut files = 0;
+        opened.locations(|_| files += 1).unwrap();
+        assert!(files > 0);
+    }
+}
