@@ -76,7 +76,7 @@ impl Purge {
         self
     }
 
-    /// Whether manifest lists and manifests that are missing or broken are skipped. What others reach is deleted then. These
+    /// Skips manifest lists and manifests that are missing or broken. Files that others reach are deleted then. These
     /// stay, and so do the lists that name them and the current metadata file, from which the rest can be purged once they
     /// are restored: the report names them. Default: off.
     pub fn skip_unreadable(mut self, skip: bool) -> Self {
@@ -223,7 +223,7 @@ struct Reached {
 struct AllReached {
     all: HashMap<KeyHash, Reached>,
     folders: Folders,
-    /// What was skipped. None of it is in `all`.
+    /// The files that were skipped. None of them is in `all`.
     unreadable: Vec<UnreadableFile>,
 }
 

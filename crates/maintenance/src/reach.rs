@@ -191,7 +191,7 @@ pub(crate) fn present<T>(loaded: Result<T>, missing: Missing) -> Result<Option<T
     }
 }
 
-/// Whether a file may be missing or broken as this error has it.
+/// Passes over a file that may be missing or broken as this error has it.
 fn excused(error: Error, missing: Missing) -> Result<()> {
     match (missing, error.kind()) {
         (Missing::Skip | Missing::SkipUnreadable, ErrorKind::NotFound) => Ok(()),

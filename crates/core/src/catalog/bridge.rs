@@ -15,7 +15,8 @@ use crate::format::{first_foreign, primitive_text};
 use crate::table::Table;
 
 /// A catalog of ours behind `iceberg`'s trait. What is committed through it is not validated beyond its requirements:
-/// `iceberg`'s own transactions only append.
+/// `iceberg`'s own transactions only append. Tables with columns of types, or with defaults, that `iceberg` does not hold are
+/// `Unsupported`; other members of columns that it does not know stay with them.
 #[derive(Clone)]
 pub struct IcebergCatalog {
     catalog: Arc<dyn Catalog>,

@@ -1,6 +1,6 @@
 //! [`MetadataCache`]: parsed metadata files, for catalogs that keep pointers.
 //!
-//! Which file is current is asked for each time: the pointer is not cached. Of the files, those whose names have a UUID are
+//! The pointer is not cached: the current file is asked for each time. Of the files, those whose names have a UUID are
 //! written once, and what was parsed of one stays right. Other names are written again: `v3.metadata.json` by a table that was
 //! made anew, or by one of two writers that raced. What is held of those is held with the tag of its content, which the store
 //! is asked about at each load.
@@ -87,7 +87,7 @@ impl MetadataCache {
     fn hold(&self, location: &str, metadata: Metadata, tag: Option<String>, began: u64) -> Metadata {
         let unique = is_unique(location);
         let mut held = self.held();
-        // What was read before another read the file anew may be what the file had before.
+        // A read that began before another read the file anew may have what the file had before.
         if began >= held.reloaded && (unique || tag.is_some()) {
             held.insert(location, metadata.clone(), tag.filter(|_| !unique), MAX_BYTES);
         }
@@ -99,7 +99,7 @@ impl MetadataCache {
     }
 }
 
-/// Whether a file's name has a UUID, so that no two files have it.
+/// True for a file whose name has a UUID, so that no other file has it.
 fn is_unique(location: &str) -> bool {
     const LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
     let name = file_name(location).as_bytes();
@@ -112,7 +112,7 @@ impl Held {
         self.now
     }
 
-    /// What is held of a file, with the tag of its content, and when it was looked for.
+    /// The metadata that is held of a file, with the tag of its content, and the time of the look.
     fn get(&mut self, location: &str) -> (Option<(Metadata, Option<String>)>, u64) {
         let now = self.tick();
         let file = self.files.get_mut(location).map(|file| {

@@ -1,4 +1,4 @@
-//! What columns' descriptions carry inside this library stays there: none is taken for it, and none shows it.
+//! Columns' descriptions carry things inside this library that stay there: none is taken for it, and none shows it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ async fn iceberg_sees_descriptions_and_no_more_and_keeps_the_rest() {
             |table: &iceberg::table::Table| serde_json::to_value(table.metadata()).unwrap()["refs"].clone();
         assert_eq!(refs(&seen).as_object().unwrap().len(), json["refs"].as_object().unwrap().len());
 
-        // What they commit changes what they mean to change.
+        // Their commits change what they mean to change.
         let tx = Transaction::new(&seen);
         let add = AddColumn::builder().name("added").field_type(types::int()).doc(LOOKALIKES[2]).build();
         let tx = tx.update_schema().add_column(add).apply(tx).unwrap();
@@ -186,4 +186,25 @@ async fn a_description_that_is_set_is_text_whatever_is_in_it() {
         assert_eq!((&column["doc"], &column["x-tag"]), (&json!(doc), &json!({"a": [1]})));
         assert_eq!(column.get("initial-default"), None);
     }
+}
+
+#[tokio::test]
+async fn iceberg_sees_tags_of_version_1_and_keeps_them() {
+    let mut json = file("v1-with-tags");
+    for column in ["/schema/fields/0", "/schemas/0/fields/0"] {
+        json.pointer_mut(column).unwrap()["x-tag"] = "pii".into();
+    }
+    let (ours, table) = registered(&json).await;
+    let theirs = IcebergCatalog::new(ours.clone());
+    let seen = theirs.load_table(table.ident()).await.unwrap();
+    assert_eq!(seen.metadata().current_schema().field_by_id(1).unwrap().doc, None);
+    let tag = seen.metadata().snapshot_for_ref("eoy").map(|snapshot| snapshot.snapshot_id());
+    assert_eq!((tag, seen.metadata().last_updated_ms()), (Some(1), 1602638573874));
+    let tx = Transaction::new(&seen);
+    let tx = tx.update_schema().add_column(AddColumn::optional("added", types::int())).apply(tx).unwrap();
+    tx.commit(&theirs).await.unwrap();
+    let after = written(&ours.load_table(table.ident()).await.unwrap()).await;
+    assert_eq!(after["refs"], json["refs"]);
+    assert_eq!(after["schemas"][1]["fields"][0], json["schemas"][0]["fields"][0]);
+    assert_eq!(after["schemas"][1]["fields"].as_array().unwrap().len(), 3);
 }

@@ -1,4 +1,4 @@
-//! What catalogs hold of metadata files is what the files have.
+//! Catalogs hold of metadata files what the files have.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ async fn an_unchanged_metadata_file_is_parsed_once_whatever_its_name() {
         let now = catalog.load_table(table.ident()).await.unwrap();
         assert!(Arc::ptr_eq(&now.metadata_ref(), &table.metadata_ref()), "{name}");
         assert_eq!((store.total(), store.count(OpKind::Get)), (requests, requests), "{name}");
-        // What the table is after a commit is held as well.
+        // The table as a commit left it is held as well.
         let updates = crate::metadata::set("a", "b");
         let changed = crate::metadata::commit(&catalog, &now, vec![updates]).await;
         store.reset();

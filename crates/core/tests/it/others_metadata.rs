@@ -12,7 +12,7 @@ fn without(json: &mut Value, members: &[&str]) {
     members.iter().for_each(|member| drop(json.as_object_mut().unwrap().remove(*member)));
 }
 
-/// What writers leave out or write otherwise, in every version.
+/// Members that writers leave out or write otherwise, in every version.
 const OF_ALL: [(&str, Edit); 16] = [
     ("no refs", |json| without(json, &["refs"])),
     ("refs are null", |json| json["refs"] = Value::Null),
@@ -69,7 +69,7 @@ const OF_ALL: [(&str, Edit); 16] = [
     ("keys are null", |json| json["encryption-keys"] = Value::Null),
 ];
 
-/// What version 1 lets writers leave out.
+/// Members that version 1 lets writers leave out.
 const OF_VERSION_1: [(&str, Edit); 8] = [
     ("no schemas", |json| without(json, &["schemas", "current-schema-id"])),
     ("schemas are null", |json| {

@@ -71,7 +71,7 @@ pub(super) fn files(table: &Table) -> Result<Columns<Entry>> {
     Ok(Columns::from(columns))
 }
 
-/// What rows of this schema need of files' statistics: some, and then all, or none.
+/// The statistics of files that rows of this schema need: all, where they show some, or none.
 pub(super) fn statistics(schema: &SchemaRef) -> WantedStatistics {
     const OF_STATISTICS: [&str; 8] = [
         "column_sizes",

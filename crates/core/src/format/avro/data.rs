@@ -17,7 +17,7 @@ use crate::format::source::{BATCH_BYTES, Rows, Source, broken};
 /// The most that a header may take, in bytes: a schema of many thousand columns.
 const MAX_HEADER_BYTES: u64 = 64 << 20;
 
-/// How many times its length a block may have when it is decompressed, unless it has no more than any may have: a small file can't
+/// Bounds a decompressed block to so many times its length, unless it has no more than any may have: a small file can't
 /// fill memory. No codec that writers are given makes more of rows.
 const MAX_RATIO: u64 = 1024;
 const ANY_BLOCK_BYTES: u64 = 64 << 20;

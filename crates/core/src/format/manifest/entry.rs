@@ -222,7 +222,7 @@ impl File {
         Ok((content, format.ok_or_else(|| broken("a file in it is of no known format"))?))
     }
 
-    /// Whether it is a data file, not a delete file.
+    /// True for a data file, false for a delete file.
     pub(super) fn is_data(&self) -> bool {
         self.content == 0
     }

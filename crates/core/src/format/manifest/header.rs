@@ -1,4 +1,4 @@
-//! What stands in a manifest's header: the Avro schema of its entries, and what it says of the table.
+//! The header of a manifest: the Avro schema of its entries, and what it says of the table.
 
 use std::fmt::Write;
 

@@ -24,7 +24,7 @@ const MEMORY: usize = 64 << 20;
 const HELD_PER_BYTE: usize = 8;
 /// The unit of what is held, in bytes.
 const UNIT: usize = 1 << 10;
-/// What any manifest may hold, whatever length its list claims, and any block of one, in bytes.
+/// Any manifest may hold so much, whatever length its list claims, and any block of one, in bytes.
 const ANY: usize = 64 << 10;
 const ANY_BLOCK: u64 = 4 << 20;
 /// The most that a manifest's file may be, in bytes.
@@ -43,7 +43,7 @@ impl Room {
     /// As much as any manifest gets.
     pub const MOST: Self = Self { file: MAX_FILE_BYTES, block: MAX_BLOCK_BYTES };
 
-    /// What a manifest of a length gets that its list claims.
+    /// The room for a manifest of a length that its list claims, and its units.
     fn of(claimed: usize) -> (Self, usize) {
         let held = claimed.saturating_mul(HELD_PER_BYTE).clamp(ANY, MEMORY);
         let file = (held / HELD_PER_BYTE).max(claimed.min(MEMORY)) as u64;

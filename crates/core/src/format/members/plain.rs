@@ -10,7 +10,7 @@ pub(crate) fn text_doc(text: &str) -> String {
     Hidden::default().within(Some(text)).unwrap_or_default()
 }
 
-/// Whether no description of the schema is more than its text.
+/// True where no description of the schema is more than its text.
 pub(crate) fn is_plain(schema: &Schema) -> bool {
     fn is_text(field: &NestedFieldRef) -> bool {
         let marked = field.doc.as_ref().is_some_and(|doc| doc.contains(MARK));
@@ -64,7 +64,7 @@ pub(crate) fn carrying<'a>(
         };
         let mut parts = parts(own);
         parts.doc = field.doc.take();
-        // What was not there to be seen was not changed.
+        // A default that was not there to be seen was not changed.
         if field.initial_default != own.initial_default {
             parts.initial_default = field.initial_default.take();
         }

@@ -1,4 +1,4 @@
-//! What reading manifests takes in memory, whatever lists claim.
+//! The memory that reading manifests takes, whatever lists claim.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
