@@ -85,6 +85,9 @@ fn kind_of(error: &DataFusionError, in_file: bool) -> (ErrorKind, Option<&'stati
         },
         Their::ArrowError(error, _) => kind_of_arrow(error, in_file),
         Their::Execution(message) => kind_of_execution(message),
+        Their::NotImplemented(message) if message.contains("does not support logical expression") => {
+            (ErrorKind::Unsupported, Some("write the subquery as a join"))
+        }
         Their::NotImplemented(_) => (ErrorKind::Unsupported, None),
         Their::ResourcesExhausted(_) => (ErrorKind::ResourceExhausted, None),
         Their::ParquetError(_) => (ErrorKind::DataInvalid, None),

@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | [`compare`] | comparisons of times of different types and units, with literals of any century |
 //! | [`casts`], [`trunc`], [`part`] | casts and functions of times that lose something: what equals a literal is told exactly, as a range of what is cast, so that files are pruned by it |
-//! | [`subqueries`] | `IN` and `NOT IN` of a subquery where NULL makes them unknown |
+//! | [`subqueries`] | `IN`, `ANY` and `ALL` of a subquery where NULL makes them unknown |
+//! | [`refused`] | subqueries that would be answered wrongly are errors |
 
 mod casts;
 mod compare;
 mod part;
+mod refused;
 mod subqueries;
 mod ticks;
 mod trunc;

@@ -282,6 +282,113 @@ async fn not_in_is_unknown_where_null_makes_it_so() {
     .await;
 }
 
+/// Tables with NULLs, in files of their own: `o` of (g, id), `i` of a few of these and NULL, `k` of values alone.
+async fn memberships() -> Session {
+    let session = session();
+    let rows = |values: &str| {
+        format!("SELECT CAST(g AS BIGINT) AS g, CAST(id AS BIGINT) AS id FROM (VALUES {values}) AS v(g, id)")
+    };
+    add(&session, "ns.o", &rows("(1, 1), (1, 2), (1, 5), (2, NULL), (2, 3)")).await;
+    add(&session, "ns.k", &rows("(1, 2), (1, 3)")).await;
+    add(&session, "ns.i", &rows("(1, 2)")).await;
+    add(&session, "ns.i", &rows("(2, NULL)")).await;
+    session
+}
+
+#[tokio::test]
+async fn a_subquery_of_the_outer_table_is_unknown_where_null() {
+    let session = memberships().await;
+    let conditions: [(&str, &[&str]); 24] = [
+        ("id NOT IN (SELECT id FROM ns.o)", &[]),
+        ("id NOT IN (SELECT id FROM ns.o WHERE id > 2)", &["1|1", "1|2"]),
+        ("(id NOT IN (SELECT id FROM ns.o)) IS NULL", &["2|NULL"]),
+        ("id = 5 OR id NOT IN (SELECT id FROM ns.o)", &["1|5"]),
+        ("NOT (id = 5 OR id IN (SELECT id FROM ns.o WHERE g = 2))", &[]),
+        ("CASE WHEN id NOT IN (SELECT id FROM ns.o) THEN true ELSE id = 3 END", &["2|3"]),
+        ("id NOT IN (SELECT id FROM ns.o AS p WHERE p.g <> o.g)", &["2|3"]),
+        ("id = 5 OR id NOT IN (SELECT id FROM ns.o AS p WHERE p.g <> o.g)", &["1|5", "2|3"]),
+        ("NOT (id = 5 OR id IN (SELECT id FROM ns.o AS p WHERE p.g <> o.g))", &["2|3"]),
+        // A membership of another table beside it is no worse for it.
+        ("id NOT IN (SELECT id FROM ns.i) OR g NOT IN (SELECT g FROM ns.o WHERE id > 3)", &["2|3", "2|NULL"]),
+        ("id = ANY (SELECT id FROM ns.o)", &["1|1", "1|2", "1|5", "2|3"]),
+        ("id < ANY (SELECT id FROM ns.o)", &["1|1", "1|2", "2|3"]),
+        ("NOT (id = ANY (SELECT id FROM ns.o WHERE g = 1))", &["2|3"]),
+        ("(id >= ALL (SELECT id FROM ns.o)) IS NULL", &["1|5", "2|NULL"]),
+        ("id >= ALL (SELECT id FROM ns.o WHERE g = 1)", &["1|5"]),
+        ("id = 5 OR id <> ANY (SELECT id FROM ns.o)", &["1|1", "1|2", "1|5", "2|3"]),
+        // An aggregate has a row of what is not there, too.
+        ("id NOT IN (SELECT max(id) FROM ns.i AS p WHERE p.g = o.g + 5)", &[]),
+        ("id NOT IN (SELECT count(*) FROM ns.i AS p WHERE p.g = o.g + 5)", &["1|1", "1|2", "1|5", "2|3"]),
+        ("id <> ALL (SELECT max(id) FROM ns.i AS p WHERE p.g = o.g)", &["1|1", "1|5"]),
+        ("id IS NULL OR id IN (SELECT max(id) FROM ns.o)", &["1|5", "2|NULL"]),
+        ("id IN (SELECT coalesce(max(p.id), 3) FROM ns.k AS p WHERE p.g = o.g)", &["2|3"]),
+        ("id NOT IN (SELECT id FROM ns.o ORDER BY id NULLS LAST LIMIT 2)", &["1|5", "2|3"]),
+        (
+            "EXISTS (SELECT 1 FROM ns.o AS p WHERE p.g = o.g LIMIT 1) AND id NOT IN (SELECT id FROM ns.k)",
+            &["1|1", "1|5"],
+        ),
+        ("NOT EXISTS (SELECT 1 FROM ns.o AS p WHERE p.id > o.id) OR id = 1", &["1|1", "1|5", "2|NULL"]),
+    ];
+    for (condition, expected) in conditions {
+        let query = format!("SELECT g, id FROM ns.o WHERE {condition}");
+        check(&session, &[(query.as_str(), expected)]).await;
+    }
+    check(
+        &session,
+        &[
+            (
+                "SELECT o.id, j.id FROM ns.o AS o JOIN ns.k AS j ON o.g = j.g AND o.id NOT IN (SELECT id FROM ns.k)",
+                &["1|2", "1|3", "5|2", "5|3"],
+            ),
+            (
+                "SELECT o.id FROM ns.o AS o JOIN ns.k AS j ON o.g < j.id AND (o.id IN (SELECT id FROM ns.k)) IS NULL",
+                &["NULL"],
+            ),
+            ("SELECT g FROM ns.o GROUP BY g HAVING max(id) NOT IN (SELECT max(id) FROM ns.o)", &["2"]),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_subquery_that_would_be_answered_wrongly_is_refused() {
+    let session = memberships().await;
+    let on_row = "SELECT id FROM ns.i AS p WHERE p.g = o.g";
+    let mut queries = Vec::new();
+    for subquery in [
+        format!("{on_row} LIMIT 1"),
+        format!("{on_row} ORDER BY id LIMIT 1 OFFSET 1"),
+        format!("{on_row} UNION ALL SELECT id FROM ns.k"),
+        format!("SELECT id FROM ns.k EXCEPT {on_row}"),
+        "SELECT sum(id) OVER () FROM ns.i AS p WHERE p.g = o.g".to_string(),
+        "SELECT max(id) FROM ns.i AS p WHERE p.g = o.g HAVING count(*) > 1".to_string(),
+        "SELECT id FROM ns.i AS p WHERE p.id NOT IN (SELECT id FROM ns.k AS r WHERE r.g = o.g)".to_string(),
+        "SELECT id FROM ns.i AS p WHERE o.id NOT IN (SELECT id FROM ns.k AS r)".to_string(),
+        "SELECT max(id) FROM ns.i AS p WHERE p.g < o.g".to_string(),
+    ] {
+        for condition in [format!("id NOT IN ({subquery})"), format!("id = 5 OR id >= ALL ({subquery})")] {
+            queries.push(format!("SELECT id FROM ns.o WHERE {condition}"));
+        }
+    }
+    queries
+        .push("SELECT id FROM ns.o WHERE EXISTS (SELECT count(*) FROM ns.i AS p WHERE p.g = o.g + 5)".into());
+    queries.push(format!("SELECT id FROM ns.o WHERE EXISTS ({on_row} LIMIT 1 OFFSET 1)"));
+    for membership in ["id NOT IN (SELECT id FROM ns.i)", "id = ANY (SELECT id FROM ns.o)"] {
+        queries.push(format!("SELECT {membership} FROM ns.o"));
+        queries.push(format!("SELECT id FROM (SELECT id, ({membership}) IS NULL AS m FROM ns.o) WHERE m"));
+        queries.push(format!("SELECT count(*) FILTER (WHERE {membership}) FROM ns.o"));
+        queries
+            .push(format!("SELECT o.id FROM ns.o AS o LEFT JOIN ns.k AS j ON o.g = j.g AND o.{membership}"));
+    }
+    for query in queries {
+        let run =
+            async { session.sql(&query).await?.collect().await.map_err(icefield_engine::from_datafusion) };
+        let error = run.await.map(|_| ()).expect_err(&query);
+        assert_eq!(error.kind(), icefield_core::ErrorKind::Unsupported, "{query}: {error}");
+        assert!(error.to_string().contains("join"), "{query}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_clock_becomes_an_instant_in_the_sessions_zone() {
     let session = session();
