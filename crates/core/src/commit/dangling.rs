@@ -8,16 +8,16 @@
 
 use std::collections::HashSet;
 
+use futures::TryStreamExt;
 use iceberg::spec::{ManifestContentType, ManifestFile, TableMetadata};
 
 use super::kept::identity;
-use super::load::{load_all, load_each};
 use super::manifests::ManifestStore;
 use super::removal::{Taking, take_out};
 use super::summary::SummaryCounts;
 use crate::deletes::DeleteIndex;
 use crate::error::Result;
-use crate::format::{LiveFile, WantedStatistics};
+use crate::format::{LiveFile, ManifestReader, WantedStatistics};
 
 /// Takes every dangling delete file out. Gives the manifests that stay and the number of delete files that went.
 pub(super) async fn remove(
@@ -29,14 +29,15 @@ pub(super) async fn remove(
 ) -> Result<(Vec<ManifestFile>, usize)> {
     let (deletes, data): (Vec<ManifestFile>, Vec<ManifestFile>) =
         manifests.into_iter().partition(|manifest| manifest.content == ManifestContentType::Deletes);
-    let contents = load_all(store.storage(), metadata, &deletes).await?;
+    let reader = ManifestReader::new(store.storage(), metadata);
+    let contents: Vec<_> = reader.each(deletes.clone(), |manifest| manifest.content()).try_collect().await?;
     let files: Vec<&LiveFile> = contents.iter().flat_map(|content| &content.live).collect();
     let mut dangling: HashSet<_> = files.iter().copied().map(identity).collect();
     if !dangling.is_empty() {
         let keys = WantedStatistics::of(files.iter().filter_map(|file| file.file.equality_ids()).flatten());
         let index = DeleteIndex::new(files, metadata)?;
-        let mut loads = load_each(store.storage(), metadata, data.iter().cloned(), keys);
-        while let Some(content) = loads.next().await? {
+        let mut loads = reader.each(data.clone(), move |manifest| manifest.content_with(&keys));
+        while let Some(content) = loads.try_next().await? {
             for file in &content.live {
                 let applied = index.of(file);
                 let all = applied.vector.iter().chain(&applied.positions).chain(&applied.equality);

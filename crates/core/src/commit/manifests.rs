@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use futures::TryStreamExt;
 use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, TableMetadata};
 
 use super::kept::{Kept, Listed, listed};
-use super::load::load_all;
 use crate::config::Properties;
 use crate::error::{Error, Result};
 use crate::format::{
-    ContentFile, LiveFile, ManifestContent, ManifestListHead, ManifestWriter, PartitionTypes,
+    ContentFile, LiveFile, ManifestContent, ManifestListHead, ManifestReader, ManifestWriter, PartitionTypes,
     write_manifest_list,
 };
 use crate::storage::{Storage, join};
@@ -183,7 +183,9 @@ impl<'a> ManifestStore<'a> {
         snapshot_id: i64,
         bin: Vec<ManifestFile>,
     ) -> Result<Vec<ManifestFile>> {
-        let contents = load_all(self.storage, metadata, &bin).await?;
+        let loads =
+            ManifestReader::new(self.storage, metadata).each(bin.clone(), |manifest| manifest.content());
+        let contents: Vec<_> = loads.try_collect().await?;
         let of = bin.first().map_or(ManifestContentType::Data, |manifest| manifest.content);
         let Some(partition) = common_types(&contents) else {
             return Ok(bin); // what their values are of isn't known, so they can't be written as one

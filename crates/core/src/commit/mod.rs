@@ -23,7 +23,6 @@ mod create;
 mod dangling;
 mod history;
 mod kept;
-mod load;
 mod manifests;
 mod removal;
 mod retry;

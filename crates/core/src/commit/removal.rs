@@ -9,13 +9,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::TryStreamExt;
 use iceberg::spec::{
     DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestStatus, TableMetadata,
 };
 
 use super::dangling;
 use super::kept::{Filtered, Kept, Listed, Removed, listed};
-use super::load::Loads;
 use super::manifests::{Entry, ManifestStore};
 use super::summary::SummaryCounts;
 use crate::deletes::is_vector;
@@ -242,23 +242,19 @@ async fn filter(
         .cloned()
         .collect();
     let (reader, choice) = (ManifestReader::new(store.storage(), taking.metadata), choice.clone());
-    let mut loads = Loads::new(unknown.iter().cloned(), move |manifest| {
-        let (reader, choice) = (reader.clone(), choice.clone());
-        async move {
-            let manifest = reader.open(&manifest).await?;
-            let mut goes = Vec::new();
-            manifest.files(&choice.statistics(), |status, file| {
-                if status != ManifestStatus::Deleted {
-                    goes.push(choice.takes(&file)?);
-                }
-                Ok(())
-            })?;
-            let content = goes.contains(&true).then(|| manifest.content()).transpose()?;
-            Ok(content.map(|content| (content, goes)))
-        }
+    let mut loads = reader.each(unknown.clone(), move |manifest| {
+        let mut goes = Vec::new();
+        manifest.files(&choice.statistics(), |status, file| {
+            if status != ManifestStatus::Deleted {
+                goes.push(choice.takes(&file)?);
+            }
+            Ok(())
+        })?;
+        let content = goes.contains(&true).then(|| manifest.content()).transpose()?;
+        Ok(content.map(|content| (content, goes)))
     });
     for manifest in unknown {
-        let found = loads.next().await?;
+        let found = loads.try_next().await?;
         let found = found.ok_or_else(|| Error::internal("fewer manifests were loaded than there are"))?;
         let outcome = match found {
             Some((content, goes)) => take_out(taking, &manifest, content, goes, store).await?,

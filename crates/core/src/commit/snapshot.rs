@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use iceberg::TableUpdate;
 use iceberg::spec::{
     FormatVersion, MAIN_BRANCH, ManifestFile, Operation, Snapshot, SnapshotRef, SnapshotReference, Summary,
@@ -12,7 +12,6 @@ use iceberg::spec::{
 use super::action::{DataAction, DeleteBy, Isolation, Rewrite, Start};
 use super::branch::{branch_retention, since};
 use super::kept::Kept;
-use super::load::{Loads, load_each};
 use super::manifests::{ManifestStore, check_added, check_spec};
 use super::removal::{Removal, Taking, remove};
 use super::summary::SummaryCounts;
@@ -334,7 +333,7 @@ pub(super) async fn conflicts_of(
 /// What snapshots changed, manifest by manifest, of those manifests that they added and that are of concern.
 struct Changes {
     snapshots: VecDeque<SnapshotRef>,
-    loads: Loads<ManifestContent>,
+    loads: BoxStream<'static, Result<ManifestContent>>,
 }
 
 impl Changes {
@@ -362,11 +361,14 @@ impl Changes {
                 }
             }
         }
-        Ok(Self { snapshots: of, loads: load_each(storage, metadata, manifests, statistics) })
+        let reader = ManifestReader::new(storage, metadata);
+        let loads = reader.each(manifests, move |manifest| manifest.content_with(&statistics));
+        Ok(Self { snapshots: of, loads })
     }
 
     async fn next(&mut self) -> Result<Option<Change>> {
-        let (Some(snapshot), Some(content)) = (self.snapshots.pop_front(), self.loads.next().await?) else {
+        let (Some(snapshot), Some(content)) = (self.snapshots.pop_front(), self.loads.try_next().await?)
+        else {
             return Ok(None);
         };
         let id = snapshot.snapshot_id();
