@@ -90,11 +90,11 @@ impl Layout {
     }
 
     /// Reads fixed values with their lengths in front from now on, if that is how they lie in the file: see [`Schema::sized`].
-    pub(super) fn settle_fixed(&mut self, file: &[u8]) {
+    pub(super) fn settle_fixed(&mut self, file: &[u8], most: u64) {
         let Some(sized) = self.schema.sized() else { return };
         let plain = std::mem::replace(&mut self.schema, sized);
         // Lengths in the right places throughout, up to the end of each block, are no accident.
-        if self.records(file, |reader, schema| reader.pass(schema)).is_err() {
+        if self.records(file, most, |reader, schema| reader.pass(schema)).is_err() {
             self.schema = plain;
         }
     }

@@ -188,7 +188,7 @@ impl Manifest {
         let is_of_java = container.metadata.contains_key(b"iceberg.schema".as_slice());
         let mut layout = container.layout;
         if is_of_java {
-            layout.settle_fixed(&file);
+            layout.settle_fixed(&file, room.block);
         }
         Ok(Self { file, listed, types, partition, says_version_1, exact, layout, room })
     }
