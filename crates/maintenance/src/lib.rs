@@ -16,6 +16,7 @@ mod compact;
 mod expire;
 mod identity;
 mod orphans;
+mod ownership;
 mod paths;
 mod purge;
 mod reach;

@@ -21,8 +21,8 @@ use crate::common::{
     DELETE_CONCURRENCY, DeleteFailure, FileCount, FileCounts, OnProgress, Phase, Progress, SHOWN, Target,
     delete_files, require_gc, tell, total,
 };
-use crate::identity::Equal;
-use crate::orphans::{Neighbours, own_roots};
+use crate::orphans::Unloadable;
+use crate::ownership::{Elsewhere, Ownership};
 use crate::paths::{Folders, KeyHash, Path};
 use crate::reach::{FileKind, Manifests, Missing, present, statistics};
 
@@ -40,7 +40,8 @@ pub fn iceberg_catalog(catalog: Arc<dyn Catalog>) -> IcebergCatalog {
     })
 }
 
-/// A purge: what all snapshots, the metadata log and the statistics of the table name is deleted, wherever it lies. Files
+/// A purge: what all snapshots, the metadata log and the statistics of the table name is deleted where it lies below the table's
+/// location, and [elsewhere](Purge::allow_outside_table) on request. Files
 /// that nothing names stay: run [`remove_orphan_files`](crate::remove_orphan_files) first.
 ///
 /// # Errors
@@ -52,7 +53,7 @@ pub fn iceberg_catalog(catalog: Arc<dyn Catalog>) -> IcebergCatalog {
 #[must_use = "nothing happens until it is awaited"]
 pub struct Purge {
     target: Target,
-    check_other_tables: bool,
+    elsewhere: Elsewhere,
     skip_unreadable: bool,
     progress: Option<OnProgress>,
 }
@@ -67,12 +68,20 @@ impl Purge {
     /// A purge of a table without a session.
     pub fn new(table: Table, catalog: Arc<dyn Catalog>) -> Self {
         let target = Target { table, catalog };
-        Self { target, check_other_tables: true, skip_unreadable: false, progress: None }
+        Self { target, elsewhere: Elsewhere::default(), skip_unreadable: false, progress: None }
     }
 
     /// Whether the catalog's other tables are loaded, to see that none has the same folder. Default: on.
     pub fn check_other_tables(mut self, check: bool) -> Self {
-        self.check_other_tables = check;
+        self.elsewhere.check_other_tables = check;
+        self
+    }
+
+    /// Deletes the table's files wherever they lie: below its location, and elsewhere too, but for other tables' folders.
+    /// Whoever may write the table's metadata says which those are. Default: off; what lies elsewhere stays, and the report
+    /// [counts it](PurgeReport::outside).
+    pub fn allow_outside_table(mut self, allow: bool) -> Self {
+        self.elsewhere.allow_outside_table = allow;
         self
     }
 
@@ -106,6 +115,8 @@ impl IntoFuture for Purge {
 pub struct PurgeReport {
     /// Files deleted, by kind.
     pub files: FileCounts,
+    /// Files that lie elsewhere than below the table's location, or in another table's folder, by kind: they stay.
+    pub outside: FileCounts,
     /// Files that could not be deleted: nothing reaches them any more.
     pub failures: Vec<DeleteFailure>,
     /// Manifest lists and manifests that could not be read and were [skipped](Purge::skip_unreadable): they stay, and so do the files
@@ -131,6 +142,9 @@ impl fmt::Display for PurgeReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = total(&self.files);
         write!(f, "purged {} files ({})", all.files, all.size())?;
+        if !self.outside.is_empty() {
+            write!(f, "; {} files outside of the table's folder stay", total(&self.outside).files)?;
+        }
         for failure in self.failures.iter().take(SHOWN) {
             write!(f, "; not deleted: {}: {}", failure.location, failure.error)?;
         }
@@ -146,22 +160,20 @@ impl fmt::Display for PurgeReport {
 
 #[tracing::instrument(name = "purge_table", skip_all, fields(table = %purge.target.table.ident()))]
 async fn run(purge: Purge) -> Result<PurgeReport> {
-    let Purge { target, check_other_tables, skip_unreadable, progress } = purge;
+    let Purge { target, elsewhere, skip_unreadable, progress } = purge;
     tell(&progress, Phase::Planning, 0, None);
     let table = target.reload().await?;
     require_same(&target.table, &table)?;
     require_gc(table.metadata(), "purge")?;
-    if check_other_tables {
-        let neighbours = Neighbours::of(&target.catalog, &table).await?;
-        own_roots(table.metadata(), &Equal::default()).iter().try_for_each(|root| neighbours.check(root))?;
-    }
-    let files = reached(&table, skip_unreadable).await?;
+    let whose = Ownership::of(&target.catalog, &table, elsewhere, Unloadable::Fail).await?;
+    let mut files = reached(&table, skip_unreadable).await?;
+    let outside = files.keep_elsewhere(&whose);
     // The walk may have taken long: by now the name may be another table's, which is not to be dropped.
     require_same(&table, &target.reload().await?)?;
     target.catalog.drop_table(table.ident()).await?;
 
     let AllReached { all, folders, unreadable } = files;
-    let mut report = PurgeReport { unreadable, ..PurgeReport::default() };
+    let mut report = PurgeReport { outside, unreadable, ..PurgeReport::default() };
     // Kinds are in the order in which files may go: each before what names it.
     let order = [
         FileKind::Data,
@@ -189,7 +201,9 @@ async fn run(purge: Purge) -> Result<PurgeReport> {
         }
     }
     let current = table.metadata_location().to_string();
-    if report.unreadable.is_empty() {
+    if !whose.may_go(&current) {
+        report.outside.entry(FileKind::Metadata).or_default().add_if_known(None);
+    } else if report.unreadable.is_empty() {
         let metadata = report.files.entry(FileKind::Metadata).or_default();
         let current = std::iter::once(current);
         let failures =
@@ -227,6 +241,21 @@ struct AllReached {
     unreadable: Vec<UnreadableFile>,
 }
 
+impl AllReached {
+    /// Keeps what may not be deleted with the table, and counts it.
+    fn keep_elsewhere(&mut self, whose: &Ownership) -> FileCounts {
+        let (folders, mut kept) = (&self.folders, FileCounts::new());
+        self.all.retain(|_, file| {
+            let may_go = whose.may_go(&folders.location(&file.path));
+            if !may_go {
+                kept.entry(file.kind).or_default().add_if_known(file.bytes);
+            }
+            may_go
+        });
+        kept
+    }
+}
+
 /// Everything that the table names but its current metadata file, and what is skipped.
 async fn reached(table: &Table, skip_unreadable: bool) -> Result<AllReached> {
     let (storage, current) = (table.storage(), table.metadata());
@@ -246,8 +275,9 @@ async fn reached(table: &Table, skip_unreadable: bool) -> Result<AllReached> {
         let (metadata, missing) = match location {
             None => (table.whole().clone(), Missing::Fail),
             Some(location) => match present(load_metadata(storage, location).await, Missing::Skip)? {
-                Some(metadata) => (metadata, Missing::Skip),
-                None => continue,
+                // The log is what a writer says: another table's metadata is not gone through.
+                Some(metadata) if metadata.uuid() == current.uuid() => (metadata, Missing::Skip),
+                Some(_) | None => continue,
             },
         };
         for (_, location, bytes) in statistics(&metadata) {

@@ -30,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use icefield_core::catalog::{
     Catalog, CommitOutcome, CommitRequest, MetadataCache, NamespaceIdent, StagedMetadata, TableCreation,
-    TableIdent, check_ident, default_location, no_metadata_file, stage_create,
+    TableIdent, check_ident, default_location, no_metadata_file, registered, stage_create,
 };
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
@@ -423,8 +423,9 @@ impl Catalog for SqlCatalog {
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
         check_ident(ident)?;
         let metadata = self.cache.reload(&self.storage, metadata_location).await?;
+        let table = registered(&self.storage, ident, metadata, metadata_location)?;
         self.retry(|lost| self.insert(ident, metadata_location, lost)).await?;
-        Ok(Table::new(ident.clone(), metadata, metadata_location.to_string(), self.storage.clone()))
+        Ok(table)
     }
 
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {

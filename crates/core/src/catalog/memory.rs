@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::{
     Catalog, CommitOutcome, CommitRequest, MetadataCache, NamespaceIdent, StagedMetadata, TableCreation,
     TableIdent, check_ident, check_namespace, check_requests, default_location, exists, no_metadata_file,
-    stage_commit, stage_create,
+    registered, stage_commit, stage_create,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
@@ -32,7 +32,8 @@ struct State {
 }
 
 impl MemoryCatalog {
-    /// A catalog whose tables lie under `warehouse` (a URL) unless they are created elsewhere.
+    /// A catalog whose tables lie under `warehouse` (a URL) unless they are created elsewhere, where the storage's files
+    /// [may be](Storage::confined_to).
     pub fn new(warehouse: impl Into<String>, storage: Storage) -> Self {
         Self::with_clock(warehouse, storage, SystemClock::shared())
     }
@@ -248,8 +249,9 @@ impl Catalog for MemoryCatalog {
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
         check_ident(ident)?;
         let metadata = self.cache.reload(&self.storage, metadata_location).await?;
+        let table = registered(&self.storage, ident, metadata, metadata_location)?;
         self.state().insert(ident, metadata_location)?;
-        Ok(Table::new(ident.clone(), metadata, metadata_location.to_string(), self.storage.clone()))
+        Ok(table)
     }
 
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::members::settled;
 use crate::format::{Metadata, first_foreign, metadata_file, parse_format_version, primitive_text};
-use crate::storage::{Storage, file_name, join};
+use crate::storage::{Storage, file_name, is_relative, join};
 use crate::table::Table;
 
 /// A metadata file that is written and that no pointer names yet.
@@ -31,6 +31,25 @@ pub fn no_metadata_file(ident: &TableIdent, location: &str, source: Error) -> Er
     .with("table", ident)
     .with("file", location)
     .with_source(source)
+}
+
+/// Table properties that name folders of files: of data, of metadata, and of data by Iceberg's older names.
+pub const FOLDER_PROPERTIES: [&str; 4] =
+    ["write.data.path", "write.metadata.path", "write.object-storage.path", "write.folder-storage.path"];
+
+/// A table of a catalog that is being registered: its metadata as the catalog has loaded it.
+///
+/// # Errors
+/// [`ErrorKind::InvalidInput`] where its location, or a folder that its properties name, is not where the storage's files
+/// [may be](Storage::confined_to).
+pub fn registered(
+    storage: &Storage,
+    ident: &TableIdent,
+    metadata: Metadata,
+    location: &str,
+) -> Result<Table> {
+    check_places(storage, &metadata).map_err(|error| error.with("table", ident))?;
+    Ok(Table::new(ident.clone(), metadata, location.to_string(), storage.clone()))
 }
 
 /// Writes the first metadata file of an empty table.
@@ -266,6 +285,7 @@ async fn write(
         Some(path) => path.trim_end_matches('/').to_string(),
         None => join(metadata.location(), "metadata"),
     };
+    check_places(storage, &metadata)?;
     let (bytes, suffix) = metadata_file(&metadata)?;
     let location = join(&folder, &format!("{version:05}-{}{suffix}", clock.uuid()));
     if let Err(error) = storage.write(&location, bytes).await {
@@ -275,6 +295,21 @@ async fn write(
     }
     let table = Table::new(ident, metadata, location, storage.clone());
     Ok(StagedMetadata { table, previous })
+}
+
+/// Checks that a table's location and the folders that its properties name are where files may be.
+///
+/// # Errors
+/// Those of [`Storage::resolve`].
+fn check_places(storage: &Storage, metadata: &TableMetadata) -> Result<()> {
+    let named = |property| Some((property, metadata.properties().get(property)?.as_str()));
+    let places = FOLDER_PROPERTIES.into_iter().filter_map(named);
+    for (what, place) in places.chain([("location", metadata.location())]) {
+        if !is_relative(place) {
+            storage.resolve(place.trim_end_matches('/')).map_err(|error| error.with("named by", what))?;
+        }
+    }
+    Ok(())
 }
 
 /// The version in a metadata file's name: `00003-uuid.metadata.json` or Hadoop's `v3.metadata.json`.

@@ -26,7 +26,9 @@ use crate::table::Table;
 pub use bridge::IcebergCatalog;
 pub use cache::MetadataCache;
 pub use memory::MemoryCatalog;
-pub use metadata_file::{StagedMetadata, no_metadata_file, stage_commit, stage_create};
+pub use metadata_file::{
+    FOLDER_PROPERTIES, StagedMetadata, no_metadata_file, registered, stage_commit, stage_create,
+};
 pub(crate) use metadata_file::{apply_updates, write_first};
 
 /// One table's part of a commit: what must hold of its current metadata, and what changes.

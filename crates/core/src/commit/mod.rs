@@ -282,9 +282,9 @@ impl Transaction {
         self.actions.iter().any(|action| matches!(action, Action::Data { action, .. } if action.is_long()))
     }
 
-    /// Whether the transaction is done where another's did the same.
+    /// Whether the transaction is done where another's did the same. What expires is told to one, and what is created is one's.
     fn may_be_anothers(&self) -> bool {
-        !self.actions.iter().any(|action| matches!(action, Action::CreateRef(..)))
+        self.actions.iter().all(|action| matches!(action, Action::Change(_)))
     }
 
     fn data(self, action: DataAction) -> Self {

@@ -15,6 +15,7 @@ use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history};
 use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates};
 use crate::config::Properties;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::same_location;
 use crate::table::{Table, references};
 
 pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) -> Result<Committed> {
@@ -395,7 +396,8 @@ fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> boo
 }
 
 /// With `write.metadata.delete-after-commit.enabled`: the metadata files that this commit dropped from the log
-/// (`write.metadata.previous-versions-max`). Nothing names them any more.
+/// (`write.metadata.previous-versions-max`). Nothing names them any more. The log is what a writer says: what lies outside of
+/// the table's folder stays.
 fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
     let properties = Properties::new(after.metadata().properties());
     // Where files may be other tables' too, one of these may be what another name's table is at.
@@ -406,5 +408,9 @@ fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
     let named: Vec<&str> =
         after.metadata().metadata_log().iter().map(|entry| entry.metadata_file.as_str()).collect();
     let log = before.metadata().metadata_log().iter().map(|entry| entry.metadata_file.clone());
-    log.filter(|file| !named.contains(&file.as_str()) && file != after.metadata_location()).collect()
+    let is_forgotten = |file: &String| {
+        !named.iter().any(|named| same_location(named, file))
+            && !same_location(file, after.metadata_location())
+    };
+    log.filter(|file| is_forgotten(file) && after.owns(file)).collect()
 }

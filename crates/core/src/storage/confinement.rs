@@ -18,9 +18,7 @@ use crate::error::{Error, Result};
 /// Where locations may be.
 #[derive(Clone, Default)]
 pub(super) enum Confinement {
-    /// Nobody has said: a catalog says its warehouse.
     #[default]
-    Unsaid,
     Anywhere,
     Within(Vec<Place>),
 }
@@ -36,7 +34,6 @@ pub(super) struct Place {
 impl fmt::Debug for Confinement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsaid => f.write_str("Unsaid"),
             Self::Anywhere => f.write_str("Anywhere"),
             Self::Within(places) => f.debug_list().entries(places.iter().map(|place| &place.text)).finish(),
         }
@@ -79,8 +76,8 @@ impl Confinement {
                 "a link leads to the location, out of the places that files may be in; give a way without links"
             }
             false => {
-                "the location lies outside of the places that files may be in: a catalog's warehouse unless others are named; \
-                 where it is right, the service names its folder (Storage::confined_to)"
+                "the location lies outside of the places that files may be in; where it is right, the service names its folder \
+                 (Storage::confined_to)"
             }
         };
         let places: Vec<&str> = places.iter().map(|place| place.text.as_str()).collect();
@@ -88,14 +85,15 @@ impl Confinement {
     }
 }
 
-/// Whether a location is a folder's or below it, by its text and on the disk.
+/// Whether a location is a folder's or below it, by its text and on the disk. Nothing is within a whole store.
 pub(super) fn is_within(location: &str, folder: &str) -> bool {
     let (Ok(location), Ok(folder)) = (Location::parse(location), Location::parse(folder)) else {
         return false;
     };
     let (key, of) = (location.plain_key(), folder.plain_key());
     let of = of.trim_end_matches('/');
-    let by_text = location.base() == folder.base() && within(&key, of) && location.path("").is_ok();
+    let by_text =
+        !of.is_empty() && location.base() == folder.base() && within(&key, of) && location.path("").is_ok();
     by_text && (!location.is_local() || is_on_disk(&key, of))
 }
 

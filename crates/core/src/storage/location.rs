@@ -57,8 +57,13 @@ impl<'a> Location<'a> {
         Ok(path)
     }
 
+    /// Whether it is on a local disk.
+    pub(super) fn is_local(&self) -> bool {
+        self.scheme == "file"
+    }
+
     /// The key as it is compared.
-    fn plain_key(&self) -> Cow<'a, str> {
+    pub(super) fn plain_key(&self) -> Cow<'a, str> {
         let key = self.key.trim_start_matches('/');
         if self.scheme != "file" || !key.contains("//") {
             return Cow::Borrowed(key);
@@ -101,6 +106,12 @@ pub(crate) fn is_relative(location: &str) -> bool {
 /// `base` and `path` with one slash between them.
 pub fn join(base: &str, path: &str) -> String {
     format!("{}/{}", base.trim_end_matches('/'), path.trim_start_matches('/'))
+}
+
+/// Whether a key is a folder's, or one below it.
+pub(super) fn within(key: &str, folder: &str) -> bool {
+    let rest = key.strip_prefix(folder);
+    rest.is_some_and(|rest| folder.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
 /// What follows a location's last slash.

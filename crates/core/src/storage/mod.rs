@@ -8,6 +8,7 @@
 //! Locations are Iceberg's: `scheme://authority/key`, the key raw, never percent-decoded, or an absolute local path.
 //! Schemes: `file`, `memory`, `s3` (also `s3a`, `s3n`), `gs`, `az` (also `abfs`, `abfss`, `adl`, `azure`).
 
+mod confinement;
 mod file_io;
 mod location;
 mod mapping;
@@ -29,6 +30,7 @@ pub(crate) use location::is_relative;
 pub use location::{check_location, file_name, join, same_location};
 
 use crate::error::{Error, ErrorKind, Result};
+use confinement::Confinement;
 use location::Location;
 use mapping::Mapping;
 
@@ -55,10 +57,14 @@ pub struct Resolved {
 }
 
 /// Files by URL. Cheap to clone; clones share their stores.
+///
+/// A catalog's tables name their files themselves. Where these may be is for the service to say, with
+/// [`confined_to`](Self::confined_to); until it does, they may be wherever this process can read and write.
 #[derive(Clone)]
 pub struct Storage {
     inner: Arc<Inner>,
     mapping: Arc<Mapping>,
+    confinement: Arc<Confinement>,
 }
 
 struct Inner {
@@ -72,6 +78,7 @@ impl fmt::Debug for Storage {
         f.debug_struct("Storage")
             .field("options", &self.inner.options.keys())
             .field("mapping", &self.mapping)
+            .field("confinement", &self.confinement)
             .finish_non_exhaustive()
     }
 }
@@ -92,7 +99,8 @@ impl Storage {
     /// (`aws_endpoint`, ...) or Iceberg's (`s3.endpoint`, `s3.region`, `s3.access-key-id`, `s3.secret-access-key`,
     /// `s3.session-token`, `s3.path-style-access`).
     pub fn with_options(options: HashMap<String, String>) -> Self {
-        Self { inner: Arc::new(Inner { options, stores: Mutex::default() }), mapping: Arc::default() }
+        let inner = Arc::new(Inner { options, stores: Mutex::default() });
+        Self { inner, mapping: Arc::default(), confinement: Arc::default() }
     }
 
     /// Uses `store` for every location under `base` (`scheme://authority`): a wrapped store, or one of a kind that URLs
@@ -104,6 +112,41 @@ impl Storage {
         let key = Location::parse(base)?.base();
         self.stores().insert(key, store);
         Ok(self)
+    }
+
+    /// The same stores, for locations within these alone, each with all that is below it: every other is refused wherever one is
+    /// resolved, before any request. On a local disk links are followed first, so that none leads out. Replaces what was said
+    /// before.
+    ///
+    /// ```
+    /// use icefield_core::storage::Storage;
+    ///
+    /// let storage = Storage::new().confined_to(["s3://lake/warehouse", "/srv/archive"])?;
+    /// assert!(storage.resolve("/srv/archive/t/metadata/v1.metadata.json").is_ok());
+    /// assert!(storage.resolve("/srv/archives/t").is_err());
+    /// assert!(storage.resolve("/etc/passwd").is_err());
+    /// # icefield_core::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] for what is no location.
+    pub fn confined_to<T: Into<String>>(&self, places: impl IntoIterator<Item = T>) -> Result<Self> {
+        let confinement = Confinement::within(places.into_iter().map(Into::into))?;
+        Ok(Self { confinement: Arc::new(confinement), ..self.clone() })
+    }
+
+    /// The same stores, and these places too, where [places are named](Self::confined_to).
+    ///
+    /// # Errors
+    /// As [`confined_to`](Self::confined_to).
+    pub fn and_within<T: Into<String>>(&self, places: impl IntoIterator<Item = T>) -> Result<Self> {
+        let confinement = self.confinement.and(places.into_iter().map(Into::into))?;
+        Ok(Self { confinement: Arc::new(confinement), ..self.clone() })
+    }
+
+    /// The same stores, for any location: for those that the service itself names, and where all tables are its own.
+    pub fn unconfined(&self) -> Self {
+        Self { confinement: Arc::new(Confinement::Anywhere), ..self.clone() }
     }
 
     /// The same stores, and files that were moved: a location that begins with the first of a pair, in whatever form it is
@@ -119,13 +162,13 @@ impl Storage {
         moved: impl IntoIterator<Item = (F, T)>,
     ) -> Result<Self> {
         let mapping = Mapping::new(moved.into_iter().map(|(from, to)| (from.into(), to.into())))?;
-        Ok(Self { inner: self.inner.clone(), mapping: Arc::new(mapping) })
+        Ok(Self { mapping: Arc::new(mapping), ..self.clone() })
     }
 
     /// The same stores, for a table whose locations are relative: `name` is what its metadata calls the folder that it lies in. Other
     /// relative locations are taken to be within that folder.
     pub(crate) fn with_relative(&self, name: &str, folder: &str) -> Self {
-        Self { inner: self.inner.clone(), mapping: Arc::new(self.mapping.relative(name, folder)) }
+        Self { mapping: Arc::new(self.mapping.relative(name, folder)), ..self.clone() }
     }
 
     /// Where the bytes of a location are looked for: itself, unless [`with_mappings`](Self::with_mappings) says otherwise.
@@ -133,14 +176,22 @@ impl Storage {
         self.mapping.apply(location)
     }
 
+    /// Whether a location is a folder's, or below it, whatever form each is written in; on a local disk with links followed too.
+    /// Nothing counts as within a whole store. Makes no request.
+    pub fn is_within(&self, location: &str, folder: &str) -> bool {
+        confinement::is_within(&self.mapped(location), &self.mapped(folder))
+    }
+
     /// The store and path of a location. Makes no request.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a scheme that is not known or a path that no store takes (`..`).
+    /// [`ErrorKind::InvalidInput`] for a scheme that is not known, a path that no store takes (`..`), and what lies outside of
+    /// the places that were [named](Self::confined_to).
     pub fn resolve(&self, location: &str) -> Result<Resolved> {
         let mapped = self.mapped(location);
         let parsed = Location::parse(&mapped)?;
         let path = parsed.path(location)?;
+        self.confinement.check(location, &parsed)?;
         let key = parsed.base();
         let base = Url::parse(&key).map_err(|e| {
             Error::invalid_input("not a usable URL").with("location", location).with_source(e)

@@ -181,3 +181,76 @@ async fn a_file_where_a_folder_is_to_be_is_no_failure_in_passing() {
         assert!(!error.is_retryable() && error.message().contains("move away the file"), "{error}");
     }
 }
+
+#[test]
+fn what_lies_outside_of_the_named_places_is_refused() {
+    let storage = Storage::new().confined_to(["s3://lake/w", "memory://m", "gs://b/x/"]).unwrap();
+    for (location, fine) in [
+        ("s3://lake/w", true),
+        ("s3://lake/w/t/x", true),
+        ("s3a://lake/w/t/x", true),
+        ("s3://lake/w2/t/x", false),
+        ("s3://lake/x", false),
+        ("s3://lake", false),
+        ("s3://other/w/x", false),
+        ("s3://lake@other/w/x", false),
+        ("gs://lake/w/x", false),
+        ("s3://lake/w/../x", false),
+        ("s3://lake/w/%2e%2e/x", true),
+        ("s3://lake//w/x", false),
+        ("memory://m/x", true),
+        ("memory://mm/x", false),
+        ("gs://b/x/y", true),
+        ("gs://b/xy", false),
+        ("/etc/passwd", false),
+        ("file:///etc/passwd", false),
+        ("file:/etc/passwd", false),
+    ] {
+        let resolved = storage.resolve(location);
+        assert_eq!(resolved.is_ok(), fine, "{location}: {:?}", resolved.err());
+        if let Err(error) = resolved {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{location}");
+        }
+    }
+    assert!(storage.unconfined().resolve("/etc/passwd").is_ok());
+    // Where a place is mapped, that counts where it is looked for.
+    let moved = storage.with_mappings([("s3://old/w", "s3://lake/w"), ("s3://lake/w/t", "/etc")]).unwrap();
+    assert!(moved.resolve("s3://old/w/x").is_ok());
+    assert!(moved.resolve("s3://lake/w/t/passwd").is_err());
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn links_lead_to_no_file_outside_of_the_named_places() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| folder.path().join(path);
+    let location = |path: &str| at(path).display().to_string();
+    for path in ["w/t", "outside"] {
+        std::fs::create_dir_all(at(path)).unwrap();
+    }
+    std::fs::write(at("outside/secret"), "secret").unwrap();
+    std::fs::write(at("w/t/own"), "own").unwrap();
+    symlink(at("outside"), at("w/folder")).unwrap();
+    symlink(at("outside/secret"), at("w/t/file")).unwrap();
+    symlink(at("outside/none"), at("w/t/dangling")).unwrap();
+    symlink(at("w/t"), at("w/inside")).unwrap();
+    symlink(at("w"), at("warehouse")).unwrap();
+    for place in ["w", "warehouse"] {
+        let storage = Storage::new().confined_to([location(place)]).unwrap();
+        for path in ["folder/secret", "t/file", "t/dangling", "folder/new/file", "inside/file"] {
+            let path = location(&format!("{place}/{path}"));
+            assert_eq!(storage.read(&path).await.unwrap_err().kind(), ErrorKind::InvalidInput, "{path}");
+            assert!(
+                storage.write(&path, "x").await.is_err() && storage.delete(&path).await.is_err(),
+                "{path}"
+            );
+        }
+        for path in ["t/own", "inside/own"] {
+            assert_eq!(storage.read(&location(&format!("{place}/{path}"))).await.unwrap(), "own", "{path}");
+        }
+        storage.write(&location(&format!("{place}/new/folder/file")), "new").await.unwrap();
+    }
+    assert_eq!(std::fs::read(at("outside/secret")).unwrap(), b"secret");
+    assert_eq!(std::fs::read_dir(at("outside")).unwrap().count(), 1);
+}

@@ -123,6 +123,12 @@ impl Table {
         is_relative(self.metadata().location())
     }
 
+    /// Whether a file lies in the table's own folder, below its location: one elsewhere may be others' too, whatever the
+    /// table's metadata says of it.
+    pub fn owns(&self, file: &str) -> bool {
+        self.storage().is_within(file, self.metadata().location())
+    }
+
     /// Refuses a table that has no catalog, before anything is changed.
     ///
     /// # Errors

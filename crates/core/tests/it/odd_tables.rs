@@ -9,6 +9,7 @@ use icefield_core::evolve::{PropertiesUpdate, types};
 use icefield_core::format::load_manifest_list;
 use icefield_core::{AsOf, Clock, ErrorKind, SystemClock, Table};
 use icefield_testkit::FakeClock;
+use serde_json::json;
 
 use crate::support::{append, file, names, table, tag_at};
 
@@ -149,4 +150,33 @@ async fn the_newest_keys_stay_within_a_mebibyte() {
     // Five of the seven fit.
     let applied: Vec<bool> = (0..8).map(|n| is_applied(t.metadata(), "main", &key(n)).is_some()).collect();
     assert_eq!(applied, [false, false, true, true, true, true, true, true]);
+}
+
+#[tokio::test]
+async fn a_metadata_log_deletes_no_file_outside_of_its_table() {
+    let properties = [
+        ("write.metadata.delete-after-commit.enabled", "true"),
+        ("write.metadata.previous-versions-max", "1"),
+    ];
+    let (catalog, t) = table(SystemClock::shared(), FormatVersion::V2, schema(), None, &properties).await;
+    let file = t.storage().read(t.metadata_location()).await.unwrap();
+    let mut metadata: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    let own = "memory://w/db/t/metadata/00000-0.metadata.json";
+    let others = ["memory://w/db/other/metadata/v1.metadata.json", "memory://w/db/t2/data/x", "memory://w/y"];
+    let log = others.iter().chain([&own]).map(|file| json!({"metadata-file": file, "timestamp-ms": 1}));
+    metadata["metadata-log"] = log.collect();
+    for file in others.iter().chain([&own]) {
+        t.storage().write(file, "whose").await.unwrap();
+    }
+    let location = "memory://w/db/t/metadata/00009-7fa4eb01-4bd3-4a1c-8ee1-000000000000.metadata.json";
+    t.storage().write(location, serde_json::to_vec(&metadata).unwrap()).await.unwrap();
+    let ident = TableIdent::from_strs(["db", "hostile"]).unwrap();
+    let mut t = catalog.register_table(&ident, location).await.unwrap();
+    for name in ["a", "b", "c"] {
+        t = append(&catalog, &t, "main", name).await.0;
+    }
+    assert!(!t.storage().exists(own).await.unwrap(), "its own are deleted");
+    for file in others {
+        assert!(t.storage().exists(file).await.unwrap(), "{file}");
+    }
 }

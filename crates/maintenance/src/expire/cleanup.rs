@@ -10,6 +10,8 @@ use icefield_core::storage::Storage;
 use icefield_core::table::references;
 use icefield_core::{Error, Result, Table};
 
+use crate::common::FileCounts;
+use crate::ownership::Ownership;
 use crate::paths::{Folders, KeyHash, Path};
 use crate::reach::{FileKind, Manifests, Missing, is_of_data, present, statistics};
 
@@ -148,6 +150,19 @@ impl Unreached {
         for entry in table.metadata().metadata_log() {
             self.candidates.remove(&KeyHash::of(&entry.metadata_file));
         }
+    }
+
+    /// Keeps what may not be deleted with the table's snapshots, and counts it.
+    pub(super) fn keep_elsewhere(&mut self, whose: &Ownership) -> FileCounts {
+        let (folders, mut kept) = (&self.folders, FileCounts::new());
+        self.candidates.retain(|_, candidate| {
+            let may_go = whose.may_go(&folders.location(&candidate.path));
+            if !may_go {
+                kept.entry(candidate.kind).or_default().add_if_known(candidate.bytes);
+            }
+            may_go
+        });
+        kept
     }
 
     /// What the snapshots that stay use.

@@ -29,6 +29,8 @@ use icefield_core::{Error, Result, Table};
 use crate::common::{
     Age, DELETE_CONCURRENCY, OnProgress, Phase, Progress, Target, delete_files, elapsed, require_gc, tell,
 };
+use crate::orphans::Unloadable;
+use crate::ownership::{Elsewhere, Ownership};
 use cleanup::{Unreached, Used};
 use retention::{Rules, Selection};
 
@@ -56,7 +58,8 @@ pub fn expire_snapshots(table: &icefield_engine::Table) -> ExpireSnapshots {
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for a snapshot that is the head of a branch or tag that stays,
 /// and for `gc.enabled=false`; [`NotFound`](icefield_core::ErrorKind::NotFound) for a snapshot id that the table doesn't
-/// have; [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) when metadata of a snapshot that stays can't be read;
+/// have; [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) where another table of the catalog has the same folder;
+/// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) when metadata of a snapshot that stays can't be read;
 /// those of a commit. All of them leave every file in place. Once the commit is done nothing is an error any more: what
 /// could not be deleted is in the report.
 ///
@@ -73,6 +76,7 @@ pub struct ExpireSnapshots {
     retain_last: Option<usize>,
     snapshot_ids: BTreeSet<i64>,
     clean_expired_metadata: bool,
+    elsewhere: Elsewhere,
     dry_run: bool,
     delete_concurrency: usize,
     progress: Option<OnProgress>,
@@ -87,6 +91,7 @@ impl ExpireSnapshots {
             retain_last: None,
             snapshot_ids: BTreeSet::new(),
             clean_expired_metadata: false,
+            elsewhere: Elsewhere::default(),
             dry_run: false,
             delete_concurrency: DELETE_CONCURRENCY,
             progress: None,
@@ -120,6 +125,20 @@ impl ExpireSnapshots {
     /// Removes partition specs and schemas that neither the table nor a snapshot that stays uses. Default: off.
     pub fn clean_expired_metadata(mut self, clean: bool) -> Self {
         self.clean_expired_metadata = clean;
+        self
+    }
+
+    /// Deletes expired files wherever they lie: below the table's location, and elsewhere too, but for other tables' folders.
+    /// Whoever may write the table's metadata says which those are. Default: off; what lies elsewhere stays, and the report
+    /// [counts it](ExpireReport::outside).
+    pub fn allow_outside_table(mut self, allow: bool) -> Self {
+        self.elsewhere.allow_outside_table = allow;
+        self
+    }
+
+    /// Whether the catalog's other tables are loaded, so that their folders are spared. Default: on.
+    pub fn check_other_tables(mut self, check: bool) -> Self {
+        self.elsewhere.check_other_tables = check;
         self
     }
 
@@ -188,11 +207,13 @@ impl ExpireSnapshots {
         let rules = self.rules(before.metadata())?;
         let selection = retention::select(before.metadata(), &rules)?;
         let mut unreached = Unreached::of(&storage, before.metadata(), &selection.snapshots).await?;
+        let whose = Ownership::of(&self.target.catalog, &before, self.elsewhere, Unloadable::Skip).await?;
         let used = self.clean_expired_metadata.then(|| unreached.used());
         let expiry = decide(before.metadata(), &rules, used.as_ref())?;
         report.planning = elapsed(&*clock, started);
         if is_empty(&expiry) || self.dry_run {
             report.took(expiry);
+            report.outside = unreached.keep_elsewhere(&whose);
             unreached.for_each(|kind, bytes| report.files.entry(kind).or_default().add_if_known(bytes));
             return Ok(report);
         }
@@ -224,6 +245,7 @@ impl ExpireSnapshots {
         let started = clock.now_ms();
         match self.settle(&mut unreached, &attempt.metadata, &committed.table, &report.refs).await {
             Ok(()) => {
+                report.outside = unreached.keep_elsewhere(&whose);
                 let locations = unreached.in_order();
                 report.failures =
                     delete_files(&storage, locations, self.delete_concurrency, &self.progress, |location| {

@@ -24,6 +24,8 @@ pub struct ExpireReport {
     pub schemas: Vec<i32>,
     /// The files that were deleted, by kind.
     pub files: FileCounts,
+    /// Expired files that lie elsewhere than below the table's location, or in another table's folder, by kind: they stay.
+    pub outside: FileCounts,
     /// The files that could not be deleted. They are unreachable; orphan removal finds them.
     pub failures: Vec<DeleteFailure>,
     /// Why no file was deleted although the snapshots are expired: what the table still needs could not be read again
@@ -48,6 +50,7 @@ impl ExpireReport {
             specs: Vec::new(),
             schemas: Vec::new(),
             files: FileCounts::new(),
+            outside: FileCounts::new(),
             failures: Vec::new(),
             cleanup_error: None,
             attempts: 0,
@@ -91,6 +94,9 @@ impl fmt::Display for ExpireReport {
         }
         for (i, (kind, count)) in self.files.iter().enumerate() {
             write!(f, "{}{} {kind}", if i == 0 { ": " } else { ", " }, count.files)?;
+        }
+        if !self.outside.is_empty() {
+            write!(f, "; {} files outside of the table's folder stay", total(&self.outside).files)?;
         }
         if let Some(error) = &self.cleanup_error {
             write!(f, "; files were left in place: {error}")?;

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap};
 
 use iceberg::spec::TableMetadata;
-use icefield_core::storage::{FileEntry, file_name};
+use icefield_core::storage::{FileEntry, Storage, file_name};
 
 use super::report::{KeptFile, KeptReason, OrphanFile};
 use super::roots::Neighbours;
@@ -47,6 +47,23 @@ pub(super) struct Listing {
     /// Names of partition fields that look like hidden files.
     visible: BTreeSet<String>,
     pub(super) listed: FileCount,
+}
+
+impl Sorted {
+    /// Keeps what was listed through a link that leads out of the folders.
+    pub(super) fn keep_behind_links(&mut self, storage: &Storage, roots: &[String]) {
+        let is_there = |file: &OrphanFile| roots.iter().any(|root| storage.is_within(&file.location, root));
+        let (orphans, behind) = std::mem::take(&mut self.orphans).into_iter().partition(is_there);
+        self.orphans = orphans;
+        let behind: Vec<OrphanFile> = behind;
+        self.kept.extend(behind.into_iter().map(|OrphanFile { location, bytes, modified_ms }| KeptFile {
+            location,
+            bytes,
+            modified_ms,
+            reason: KeptReason::Link,
+        }));
+        self.kept.sort_by(|a, b| a.location.cmp(&b.location));
+    }
 }
 
 /// Whose metadata names a file.

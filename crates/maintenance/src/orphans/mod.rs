@@ -35,7 +35,7 @@ use crate::identity::{Equal, key};
 use crate::reach::{Manifests, Missing, present, statistics};
 use listing::{By, Listing};
 
-pub(crate) use roots::{Neighbours, own_roots};
+pub(crate) use roots::{Neighbours, Unloadable};
 
 pub use report::{KeptFile, KeptReason, OrphanFile, OrphanReport};
 
@@ -128,15 +128,15 @@ impl RemoveOrphanFiles {
         self
     }
 
-    /// Looks only in this folder. Default: the table's location and the folders that `write.data.path` and
-    /// `write.metadata.path` name.
+    /// Looks only in this folder. Default: the table's location.
     pub fn location(mut self, location: impl Into<String>) -> Self {
         self.location = Some(location.into());
         self
     }
 
-    /// Accepts a [`location`](Self::location) outside of the table's own folders, where **every** file that is not the
-    /// table's is deleted. Default: off.
+    /// Accepts a [`location`](Self::location) outside of the table's own folder, and without one looks in the folders too that
+    /// `write.data.path` and `write.metadata.path` name: **every** file there that is not the table's is deleted. Whoever may
+    /// change the table's properties chooses those folders. Default: off.
     pub fn allow_outside_table(mut self, allow: bool) -> Self {
         self.allow_outside_table = allow;
         self
@@ -214,7 +214,8 @@ impl RemoveOrphanFiles {
         report.missing_metadata = self.reach(&mut listing, &table, &first).await?;
         self.check_prefixes(&listing)?;
         report.listed = listing.listed;
-        let sorted = listing.sort(self.prefix_mismatch != PrefixMismatch::Delete);
+        let mut sorted = listing.sort(self.prefix_mismatch != PrefixMismatch::Delete);
+        sorted.keep_behind_links(self.target.storage(), &report.locations);
         (report.orphans, report.kept, report.reachable) = (sorted.orphans, sorted.kept, sorted.reachable);
         report.planning = elapsed(&*clock, started);
 
@@ -242,10 +243,10 @@ impl RemoveOrphanFiles {
             Some(location) => {
                 vec![roots::chosen_root(metadata, &self.equal, location, self.allow_outside_table)?]
             }
-            None => roots::own_roots(metadata, &self.equal),
+            None => roots::default_roots(metadata, &self.equal, self.allow_outside_table)?,
         };
         let neighbours = match self.check_other_tables {
-            true => Neighbours::of(&self.target.catalog, table).await?,
+            true => Neighbours::of(&self.target.catalog, table, Unloadable::Fail).await?,
             false => Neighbours::default(),
         };
         for root in &roots {

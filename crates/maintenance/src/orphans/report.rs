@@ -46,6 +46,8 @@ pub enum KeptReason {
     VersionHint,
     /// It lies in the folder of this other table of the catalog.
     OtherTable(String),
+    /// A link leads to it, out of the folders that were listed.
+    Link,
     /// The table names this location: the same path with another scheme or authority.
     PrefixMismatch(String),
 }
@@ -58,6 +60,7 @@ impl fmt::Display for KeptReason {
             Self::Hidden => f.write_str("hidden name"),
             Self::VersionHint => f.write_str("version hint"),
             Self::OtherTable(table) => write!(f, "in the folder of {table}"),
+            Self::Link => f.write_str("behind a link"),
             Self::PrefixMismatch(named) => write!(f, "the table names {named}"),
         }
     }
@@ -104,6 +107,7 @@ impl OrphanReport {
                 KeptReason::Hidden => "hidden name",
                 KeptReason::VersionHint => "version hint",
                 KeptReason::OtherTable(_) => "in another table's folder",
+                KeptReason::Link => "behind a link",
                 KeptReason::PrefixMismatch(_) => "named with another scheme or authority",
             };
             counts.entry(reason).or_default().add(file.bytes);

@@ -229,7 +229,7 @@ async fn hidden_files_and_the_version_hint_stay() {
 }
 
 #[tokio::test]
-async fn folders_that_properties_name_are_looked_through_too() {
+async fn folders_that_properties_name_are_looked_through_on_request() {
     let w = World::with(
         FormatVersion::V2,
         &[("write.data.path", "memory://w/elsewhere"), ("write.metadata.path", "memory://w/meta/t")],
@@ -239,19 +239,22 @@ async fn folders_that_properties_name_are_looked_through_too() {
     litter(&w.storage, "memory://w/elsewhere", &["x"]).await;
     litter(&w.storage, "memory://w/meta/t", &["y"]).await;
     litter(&w.storage, TABLE, &["z"]).await;
-    let report = w.remove_orphans().await.await.unwrap();
+    // Whoever may set properties chooses the folders: they are looked through where the caller says so.
+    let report = w.remove_orphans().await.dry_run(true).await.unwrap();
+    assert_eq!((&report.locations[..], report.orphans.len()), (&[TABLE.to_string()][..], 1));
+    let report = w.remove_orphans().await.allow_outside_table(true).await.unwrap();
     assert_eq!(report.locations, [TABLE, "memory://w/elsewhere", "memory://w/meta/t"]);
     assert_eq!(report.deleted.files, 3);
     w.assert_whole().await;
 }
 
 #[tokio::test]
-async fn a_folder_of_the_same_path_in_another_bucket_is_looked_through_too() {
+async fn a_folder_of_the_same_path_in_another_bucket_is_looked_through_on_request() {
     let w = World::with(FormatVersion::V2, &[("write.data.path", "memory://other/db/t")]).await;
     w.append(&["a"]).await;
     litter(&w.storage, "memory://other/db/t", &["x"]).await;
     litter(&w.storage, TABLE, &["y"]).await;
-    let report = w.remove_orphans().await.await.unwrap();
+    let report = w.remove_orphans().await.allow_outside_table(true).await.unwrap();
     assert_eq!((report.locations.len(), report.deleted.files), (2, 2), "{report}");
     w.assert_whole().await;
 }
