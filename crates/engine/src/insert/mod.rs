@@ -7,18 +7,22 @@
 
 mod exact;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, Result, internal_err};
 use datafusion::datasource::{DefaultTableSource, provider_as_source};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::dml::WriteOp;
-use datafusion::logical_expr::{DmlStatement, Expr, LogicalPlan, Projection, Values};
+use datafusion::logical_expr::{DmlStatement, Expr, ExprSchemable, LogicalPlan, Projection, Values};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{CastKind, Expr as SqlExpr, SetExpr, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{
+    CastKind, Expr as SqlExpr, Query, SetExpr, Statement as SqlStatement, Value, VisitMut, VisitorMut,
+};
 
 use crate::looks::Looks;
 use crate::scan::IcebergTable;
@@ -91,25 +95,128 @@ fn exact_cast(expr: Expr, column: &str, is_planners: &dyn Fn(&Expr) -> bool) -> 
     }
 }
 
+/// Plans a statement, with `VALUES` inside an insert's query by themselves: the planner gives them the types of the table that is
+/// inserted into, as if they were what is inserted.
+pub(crate) async fn planned(state: &SessionState, mut statement: Statement) -> Result<LogicalPlan> {
+    let own = KeepOwnCasts::in_statement(&mut statement);
+    let Statement::Statement(sql) = &mut statement else { return state.statement_to_plan(statement).await };
+    let SqlStatement::Insert(insert) = &mut **sql else { return state.statement_to_plan(statement).await };
+    let Some(source) = insert.source.take_if(|query| own.has_values && !is_values(&query.body)) else {
+        return state.statement_to_plan(statement).await;
+    };
+    let rows = state.statement_to_plan(Statement::Statement(Box::new(SqlStatement::Query(source)))).await?;
+    let columns: Vec<String> = (0..rows.schema().fields().len()).map(|at| format!("NULL AS c{at}")).collect();
+    let stand_in = format!("SELECT {}", columns.join(", "));
+    let stand_in = state.sql_to_statement(&stand_in, &state.config().options().sql_parser.dialect)?;
+    if let Statement::Statement(query) = stand_in
+        && let SqlStatement::Query(query) = *query
+    {
+        insert.source = Some(query);
+    }
+    let LogicalPlan::Dml(insert) = state.statement_to_plan(statement).await? else {
+        return internal_err!("an INSERT was planned as another statement");
+    };
+    let LogicalPlan::Projection(projection) = insert.input.as_ref() else {
+        return internal_err!("an INSERT was planned without a projection");
+    };
+    let exprs = projection.expr.iter().map(|expr| in_place(expr.clone(), projection, &rows));
+    let input = Projection::try_new(exprs.collect::<Result<_>>()?, Arc::new(rows.clone()))?;
+    let input = Arc::new(LogicalPlan::Projection(input));
+    Ok(LogicalPlan::Dml(DmlStatement::new(insert.table_name, insert.target, insert.op, input)))
+}
+
+/// An expression over the rows in the place of one over what stood in for them.
+fn in_place(expr: Expr, over: &Projection, rows: &LogicalPlan) -> Result<Expr> {
+    let column = |column: &Column| -> Result<Expr> {
+        let at = over.input.schema().index_of_column(column)?;
+        Ok(Expr::Column(Column::from(rows.schema().qualified_field(at))))
+    };
+    let replaced = expr.transform_down(|expr| {
+        let new = match &expr {
+            Expr::Cast(cast) if let Expr::Column(of) = cast.expr.as_ref() => {
+                column(of)?.cast_to(cast.field.data_type(), rows.schema())?
+            }
+            Expr::Column(of) => column(of)?,
+            _ => return Ok(Transformed::no(expr)),
+        };
+        Ok(Transformed::new(new, true, TreeNodeRecursion::Jump))
+    });
+    Ok(replaced?.data)
+}
+
+fn is_values(body: &SetExpr) -> bool {
+    match body {
+        SetExpr::Values(_) => true,
+        SetExpr::Query(query) => is_values(&query.body),
+        _ => false,
+    }
+}
+
 /// Says the casts that stand in an insert's `VALUES` twice, so that the inner ones are told from those that the planner adds.
-pub(crate) fn keep_own_casts(statement: &mut Statement) {
-    let insert = match statement {
-        Statement::Statement(statement) => statement,
-        Statement::Explain(explain) => return keep_own_casts(&mut explain.statement),
-        _ => return,
-    };
-    let SqlStatement::Insert(insert) = &mut **insert else { return };
-    let Some(SetExpr::Values(values)) = insert.source.as_mut().map(|query| query.body.as_mut()) else {
-        return;
-    };
-    for value in values.rows.iter_mut().flat_map(|row| row.content.iter_mut()) {
-        if let SqlExpr::Cast {
-            kind: CastKind::Cast | CastKind::DoubleColon, data_type, array, format, ..
-        } = value
-        {
+#[derive(Default)]
+struct KeepOwnCasts {
+    /// Whether there are `VALUES`.
+    has_values: bool,
+}
+
+impl KeepOwnCasts {
+    fn in_statement(statement: &mut Statement) -> Self {
+        let mut this = Self::default();
+        match statement {
+            Statement::Statement(sql) => this.in_sql(sql),
+            Statement::Explain(explain) => return Self::in_statement(&mut explain.statement),
+            _ => {}
+        }
+        this
+    }
+
+    fn in_sql(&mut self, sql: &mut SqlStatement) {
+        match sql {
+            SqlStatement::Insert(insert) => {
+                let _ = insert.source.visit(self);
+            }
+            SqlStatement::Prepare { statement, .. } | SqlStatement::Explain { statement, .. } => {
+                self.in_sql(statement);
+            }
+            _ => {}
+        }
+    }
+
+    fn in_body(&mut self, body: &mut SetExpr) {
+        match body {
+            SetExpr::SetOperation { left, right, .. } => {
+                self.in_body(left);
+                self.in_body(right);
+            }
+            SetExpr::Values(values) => {
+                self.has_values = true;
+                for value in values.rows.iter_mut().flat_map(|row| row.content.iter_mut()) {
+                    say_twice(value);
+                }
+            }
+            // Another query is visited by itself.
+            _ => {}
+        }
+    }
+}
+
+impl VisitorMut for KeepOwnCasts {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.in_body(&mut query.body);
+        ControlFlow::Continue(())
+    }
+}
+
+fn say_twice(value: &mut SqlExpr) {
+    match value {
+        SqlExpr::Nested(inner) => say_twice(inner),
+        SqlExpr::Cast { kind: CastKind::Cast | CastKind::DoubleColon, data_type, array, format, .. } => {
             let (data_type, array, format) = (data_type.clone(), *array, format.clone());
-            let own = std::mem::replace(value, SqlExpr::value(datafusion::sql::sqlparser::ast::Value::Null));
+            let own = std::mem::replace(value, SqlExpr::value(Value::Null));
             *value = SqlExpr::Cast { kind: CastKind::Cast, expr: Box::new(own), data_type, array, format };
         }
+        _ => {}
     }
 }

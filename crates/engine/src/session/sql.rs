@@ -15,7 +15,7 @@ use icefield_core::{Error, ErrorKind, Result};
 use super::builder::DEFAULT_SCHEMA;
 use super::{Session, functions, statement, time_travel};
 use crate::error::from_datafusion;
-use crate::insert::keep_own_casts;
+use crate::insert;
 use crate::ops::{DataFrameExt, TableOptions};
 
 /// How many tables are loaded at a time to see whether they can be.
@@ -54,7 +54,7 @@ impl Session {
         }
         let state = self.context().state();
         let dialect = state.config().options().sql_parser.dialect;
-        let mut statement = state.sql_to_statement(&rewritten, &dialect).map_err(from_datafusion)?;
+        let statement = state.sql_to_statement(&rewritten, &dialect).map_err(from_datafusion)?;
         statement::refuse(&statement)?;
         let nothing = || -> Result<DataFrame> {
             let nothing = LogicalPlanBuilder::empty(false).build().map_err(from_datafusion)?;
@@ -63,8 +63,7 @@ impl Session {
         if self.drop_tables(&statement).await? {
             return nothing();
         }
-        keep_own_casts(&mut statement);
-        let planned = state.statement_to_plan(statement).await;
+        let planned = insert::planned(&state, statement).await;
         let plan = planned.map_err(|error| {
             // Places in a query that was rewritten are others than those in the caller's.
             let place = if as_given { place(&error) } else { None };

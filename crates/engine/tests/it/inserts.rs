@@ -149,6 +149,39 @@ async fn a_cast_that_the_query_says_may_round() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn values_inside_a_query_have_types_of_their_own() {
+    let session = lake().await;
+    for (table, query, expected) in [
+        ("a_double", "SELECT x / 2 FROM (VALUES (1)) AS v(x)", "0.0"),
+        ("a_double", "(v) SELECT x / 2 FROM (VALUES (1)) AS v(x)", "0.0"),
+        ("a_double", "WITH w AS (VALUES (1)) SELECT column1 / 2 FROM w", "0.0"),
+        ("a_string", "SELECT x + 1 FROM (VALUES (10)) AS v(x)", "11"),
+        ("a_long", "SELECT CAST(x * 2 AS BIGINT) FROM (VALUES (1.7)) AS v(x)", "3"),
+        ("a_long", "SELECT x FROM (VALUES (CAST(1.7 AS BIGINT))) AS v(x)", "1"),
+        ("a_long", "SELECT * FROM (VALUES ((1.7::bigint))) AS v", "1"),
+        ("a_long", "VALUES ((CAST(1.7 AS BIGINT)))", "1"),
+        ("a_long", "SELECT max(y) FROM (VALUES (1, 7), (2, 9)) AS v(x, y)", "9"),
+        (
+            "a_date",
+            "SELECT CAST(x AS DATE) FROM (VALUES (TIMESTAMP '2024-01-01 10:00:00')) AS v(x)",
+            "2024-01-01",
+        ),
+    ] {
+        let sql = format!("INSERT OVERWRITE a.{table} {query}");
+        run(&session, &sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        assert_eq!(rows(&session, &format!("SELECT * FROM a.{table}")).await, [expected], "{sql}");
+    }
+    run(&session, "PREPARE cut AS INSERT OVERWRITE a.a_long VALUES (CAST(2.9 AS BIGINT))").await.unwrap();
+    run(&session, "EXECUTE cut").await.unwrap();
+    assert_eq!(rows(&session, "SELECT * FROM a.a_long").await, ["2"]);
+    // What nobody has cast is not cut.
+    for query in ["SELECT x FROM (VALUES (1.7)) AS v(x)", "SELECT x / 2 FROM (VALUES (1.0)) AS v(x)"] {
+        let error = run(&session, &format!("INSERT INTO a.a_long {query}")).await.expect_err(query);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{query}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nested_values_are_inserted_whole_or_not_at_all() {
     let session = Session::builder().build().unwrap();
     session
