@@ -7,6 +7,55 @@
 //! | [`subqueries`] | `IN`, `ANY` and `ALL` of a subquery where NULL makes them unknown |
 //! | [`refused`] | subqueries that would be answered wrongly are errors |
 
+/// The methods of a function of a part and a time that are DataFusion's, and its preimage by `Self::preimage_of`.
+macro_rules! as_inner {
+    () => {
+        fn name(&self) -> &str {
+            self.inner.name()
+        }
+
+        fn aliases(&self) -> &[String] {
+            self.inner.aliases()
+        }
+
+        fn signature(&self) -> &datafusion::logical_expr::Signature {
+            self.inner.signature()
+        }
+
+        fn return_type(&self, types: &[DataType]) -> datafusion::common::Result<DataType> {
+            self.inner.return_type(types)
+        }
+
+        fn return_field_from_args(
+            &self,
+            args: datafusion::logical_expr::ReturnFieldArgs<'_>,
+        ) -> datafusion::common::Result<arrow::datatypes::FieldRef> {
+            self.inner.return_field_from_args(args)
+        }
+
+        fn preimage(
+            &self,
+            args: &[Expr],
+            value: &Expr,
+            info: &datafusion::logical_expr::simplify::SimplifyContext,
+        ) -> datafusion::common::Result<datafusion::logical_expr::preimage::PreimageResult> {
+            use datafusion::logical_expr::preimage::PreimageResult;
+            let ([part, of], Expr::Literal(value, _)) = (args, value) else {
+                return Ok(PreimageResult::None);
+            };
+            let from = info.get_data_type(of)?;
+            Ok(match Self::preimage_of(part, &from, value) {
+                Some(preimage) => super::casts::range(of, &from, preimage),
+                None => PreimageResult::None,
+            })
+        }
+
+        fn documentation(&self) -> Option<&datafusion::logical_expr::Documentation> {
+            self.inner.documentation()
+        }
+    };
+}
+
 mod casts;
 mod compare;
 mod part;
