@@ -12,6 +12,7 @@ use std::io::{self, Read};
 
 use memchr::memchr;
 
+use crate::escape::past;
 use crate::options::{Csv, Limits};
 use crate::quarantine::Reason;
 use crate::rows::{BadRow, Chunk, RowAt, Span, shown};
@@ -162,15 +163,14 @@ impl<'a> Splitter<'a> {
                 format!("a quote is not closed within {} lines", self.limits.field_lines)
             }
             Some(Reason::BadQuote) => "text follows a closing quote".to_string(),
-            Some(Reason::FieldTooLarge) => {
-                format!("a field has more than {} bytes", self.limits.field_bytes)
-            }
+            Some(Reason::FieldTooLarge) => past("bytes of a field", "field_bytes", self.limits.field_bytes),
             Some(_) => String::new(),
             None => {
                 let Some(width) = width else {
                     let most = self.limits.columns;
-                    return (count > most)
-                        .then(|| (Reason::TooManyFields, format!("{count} columns; the limit is {most}")));
+                    return (count > most).then(|| {
+                        (Reason::TooManyFields, past(&format!("{count} columns"), "columns", most))
+                    });
                 };
                 let (reason, why) = if !terminated && count < width {
                     (Reason::CutRow, "the file ends in the row: ")
@@ -352,7 +352,7 @@ impl<'a> Splitter<'a> {
         let (reason, detail) = if quoted {
             (Reason::CutRow, not_closed(1 + self.line - started))
         } else {
-            (Reason::RowTooLarge, format!("the row has more than {} bytes", self.limits.row_bytes))
+            (Reason::RowTooLarge, past("bytes of the row", "row_bytes", self.limits.row_bytes))
         };
         Ok(BadRow { line, reason, detail, raw })
     }

@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::Pattern;
 use crate::archive::{Download, Failure, Format, Ranges, RunCounts, Watch, walk, walk_zip};
+use crate::escape::plain;
 use crate::merge::{Merge, unreadable};
 use crate::options::{BrokenArchive, Conversion, Csv, Limits, ManifestUse, Settings};
 use crate::quarantine::Reason;
@@ -178,6 +179,14 @@ impl Ingest {
         self
     }
 
+    /// The tables that there may be. A file of another is quarantined, as it is without a list when its table's name is not made
+    /// of letters, digits, underscores and single hyphens between them: a member's name chooses its table, and whoever sends it chooses that. Replaces an
+    /// earlier list.
+    pub fn tables(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.settings.allowed = Some(names.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// A table's columns and types. Files may have them in any order, lack some, and have others, whose types are inferred.
     /// A row with a value that does not parse, or without one where the field is not nullable, is quarantined.
     ///
@@ -267,16 +276,23 @@ impl Ingest {
     pub async fn run(mut self) -> Result<Ingested> {
         let started = self.clock.now_ms();
         self.prepare()?;
-        let staging = Arc::new(Staging::new(self.storage.clone(), self.staging.clone(), &*self.clock));
+        let staging = Arc::new(Staging::new(self.storage.clone(), self.staging.clone(), &*self.clock)?);
         let fingerprint = self.settings.fingerprint();
         // A staging folder that can't be written is no archive's fault.
         self.storage.write(&join(staging.location(), "_settings.txt"), fingerprint.clone()).await?;
-        let found =
-            source::find(&self.storage, &self.sources, &self.manifest_name, self.manifest_use).await?;
+        staging.keep_private(staging.location());
+        let found = source::find(
+            &self.storage,
+            &self.sources,
+            &self.manifest_name,
+            self.manifest_use,
+            &self.settings,
+        )
+        .await?;
 
         let counts = Arc::new(RunCounts::default());
         let _cancel = CancelOnDrop(counts.clone());
-        let mut merge = Merge::default();
+        let mut merge = Merge::new(&self.settings.limits);
         let mut progress = Progress {
             archives: found.archives.len() as u64,
             bytes: found.archives.iter().map(|a| a.entry.size).sum(),
@@ -323,10 +339,14 @@ impl Ingest {
                             reused_bytes += if reused { archive.entry.size } else { 0 };
                             merge.outcome(at, archive, outcome, reused);
                         }
-                        Err(error) => {
+                        Err(fault) => {
                             let (at_location, promised) =
                                 (&archive.entry.location, archive.promised.as_ref());
-                            merge.not_read(at, at_location, promised, Reason::Unreadable, unreadable(&error));
+                            let (reason, detail) = match fault {
+                                Fault::Error(error) => (Reason::Unreadable, unreadable(&error)),
+                                Fault::Run(detail) => (Reason::RunLimit, detail),
+                            };
+                            merge.not_read(at, at_location, promised, reason, detail);
                         }
                     }
                     progress.rows = merge.rows();
@@ -356,6 +376,11 @@ impl Ingest {
                 detail,
             );
         }
+        let before = after + found.missing.len() + found.unknown.len();
+        for (i, (location, reason, detail)) in found.aside.iter().enumerate() {
+            merge.not_read(before + i, location, None, *reason, detail.clone());
+        }
+        merge.settle(&self.settings);
         merge.report.archives_expected = (after + found.missing.len()) as u64;
         merge.report.archives_unlisted = found.unlisted;
         merge.report.incomplete_folders = found.incomplete;
@@ -364,6 +389,7 @@ impl Ingest {
             let items = std::mem::take(&mut merge.own);
             let part = worker.quarantine(staging.location(), items).await?;
             merge.quarantine.parts.push(part);
+            staging.keep_private(staging.location());
         }
         merge.report.elapsed_ms = u64::try_from(self.clock.now_ms() - started).unwrap_or(0);
         let (tables, quarantine, report) =
@@ -421,12 +447,13 @@ struct Worker {
 
 impl Worker {
     /// An archive's outcome, and whether an earlier run had it.
-    async fn archive(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool)> {
+    async fn archive(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool), Fault> {
         let mut tries = 0;
         loop {
             match self.once(archive, folder).await {
-                Err(error) if tries < self.retries && error.is_retryable() => {
-                    tracing::warn!(archive = archive.entry.location, %error, tries, "an archive is read again");
+                Err(Fault::Error(error)) if tries < self.retries && error.is_retryable() => {
+                    let (name, why) = (plain(&archive.entry.location), plain(&error.to_string()));
+                    tracing::warn!(archive = name, error = why, tries, "an archive is read again");
                     self.clock.sleep(Duration::from_millis(100 << tries.min(10))).await;
                     tries += 1;
                 }
@@ -435,7 +462,7 @@ impl Worker {
         }
     }
 
-    async fn once(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool)> {
+    async fn once(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool), Fault> {
         if let Some(outcome) = stage::marker(&self.storage, folder).await? {
             return Ok((outcome, true));
         }
@@ -444,23 +471,55 @@ impl Worker {
             storage: self.storage.clone(),
             folder: folder.to_string(),
             archive: archive.clone(),
-            watch: Watch::new(self.counts.clone()),
+            watch: self.watch(archive),
             handle: Handle::current(),
             _staging: self.staging.clone(),
         };
-        let outcome = tokio::task::spawn_blocking(move || job.run()).await;
-        let outcome =
-            outcome.map_err(|e| Error::internal("reading the archive panicked").with_source(e))??;
+        let outcome = match self.on_thread(job.clone(), Job::run).await? {
+            Some(outcome) => outcome?,
+            // It would the next time: one archive must not hold a drop back for ever.
+            None => match self.on_thread(job, Job::panicked).await? {
+                Some(outcome) => outcome?,
+                None => return Err(Error::internal("setting the archive aside panicked").into()),
+            },
+        };
         if !archive.format.has_checksums() || outcome.broken.is_some() {
             self.check_unchanged(archive).await?;
         }
         stage::mark(&self.storage, folder, &outcome).await?;
+        self.staging.keep_private(folder);
         Ok((outcome, false))
+    }
+
+    fn watch(&self, archive: &Archive) -> Watch {
+        let size = (archive.format == Format::Zip).then_some(archive.entry.size);
+        Watch::new(self.counts.clone(), &self.settings.limits, size)
+    }
+
+    /// What a job's work gives; `None` when it panics.
+    async fn on_thread<T: Send + 'static>(&self, job: Job, work: fn(Job) -> T) -> Result<Option<T>, Fault> {
+        match tokio::task::spawn_blocking(move || work(job)).await {
+            Ok(done) => Ok(Some(done)),
+            Err(error) if error.is_panic() => Ok(None),
+            Err(error) => Err(Error::new(ErrorKind::Io, "the run was dropped").with_source(error).into()),
+        }
     }
 
     /// Fails when the archive is another one by now: what was read may be the beginning of one and the end of the other.
     async fn check_unchanged(&self, archive: &Archive) -> Result<()> {
         let location = &archive.entry.location;
+        if let Some(local) = archive.local.clone() {
+            let entry = archive.entry.clone();
+            let opened = tokio::task::spawn_blocking(move || local.open(&entry).map(drop)).await;
+            let opened =
+                opened.map_err(|e| Error::internal("looking at the file panicked").with_source(e))?;
+            return match opened {
+                // It was one when it was opened, or was set aside as what it is.
+                Ok(()) | Err(Failure::Archive(..)) => Ok(()),
+                Err(Failure::Storage(error)) => Err(error),
+                Err(other) => Err(Error::internal(other.to_string())),
+            };
+        }
         let at = self.storage.resolve(location)?;
         let now = at.store.head(&at.path).await?;
         if (now.size, now.last_modified.timestamp_millis()) == (archive.entry.size, archive.entry.modified_ms)
@@ -484,7 +543,22 @@ impl Worker {
     }
 }
 
+/// Why there is no outcome.
+enum Fault {
+    /// The store, or the machine.
+    Error(Error),
+    /// A limit of the run.
+    Run(String),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
 /// One archive, on its thread.
+#[derive(Clone)]
 struct Job {
     settings: Arc<Settings>,
     storage: Storage,
@@ -497,28 +571,54 @@ struct Job {
 }
 
 impl Job {
-    fn run(self) -> Result<Outcome> {
-        let Self { settings, storage, folder, archive, watch, handle, .. } = &self;
-        let (location, size, limits) = (&archive.entry.location, archive.entry.size, &settings.limits);
-        let mut stager = Stager::new(settings, storage, handle, folder, location, watch.clone());
-        let walked = match archive.format {
-            Format::Zip => {
-                walk_zip(Ranges::new(storage, location, size, watch.clone(), handle), limits, &mut stager)
-            }
-            format => {
-                let source = Download::start(storage, location, size, watch.clone(), handle);
-                walk(format, icefield_core::storage::file_name(location), source, limits, &mut stager)
-            }
-        };
-        let outcome = match walked {
+    fn stager(&self) -> Stager<'_> {
+        let Self { settings, storage, folder, archive, watch, handle, .. } = self;
+        Stager::new(settings, storage, handle, folder, &archive.entry.location, watch.clone())
+    }
+
+    fn run(self) -> Result<Outcome, Fault> {
+        let mut stager = self.stager();
+        let outcome = match self.walk(&mut stager) {
             Ok(()) => stager.complete(),
             Err(Failure::Archive(reason, detail)) => stager.broken(reason, detail),
             Err(failure) => Err(failure),
         };
-        outcome.map_err(|failure| match failure {
-            Failure::Storage(error) => error,
-            Failure::Cancelled => Error::new(ErrorKind::Io, "the run was dropped"),
-            other => Error::internal(other.to_string()),
-        })
+        outcome.map_err(Fault::from)
+    }
+
+    fn walk(&self, stager: &mut Stager<'_>) -> Result<(), Failure> {
+        let Self { settings, storage, archive, watch, handle, .. } = self;
+        let (location, size, limits) = (&archive.entry.location, archive.entry.size, &settings.limits);
+        let local = archive.local.as_ref().map(|local| local.open(&archive.entry)).transpose()?;
+        match (archive.format, local) {
+            (Format::Zip, local) => {
+                walk_zip(Ranges::new(storage, location, local, size, watch.clone(), handle), limits, stager)
+            }
+            (format, local) => {
+                let source = match local {
+                    Some(file) => Download::local(file, location, size, watch.clone()),
+                    None => Download::start(storage, location, size, watch.clone(), handle),
+                };
+                walk(format, icefield_core::storage::file_name(location), source, limits, stager)
+            }
+        }
+    }
+
+    /// The outcome of an archive that made its reading panic.
+    fn panicked(self) -> Result<Outcome, Fault> {
+        let detail =
+            "reading it ended in a panic, which is a fault of the library; please report it".to_string();
+        self.stager().broken(Reason::Corrupt, detail).map_err(Fault::from)
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Storage(error) => Self::Error(error),
+            Failure::Run(detail) => Self::Run(detail),
+            Failure::Cancelled => Self::Error(Error::new(ErrorKind::Io, "the run was dropped")),
+            other => Self::Error(Error::internal(other.to_string())),
+        }
     }
 }

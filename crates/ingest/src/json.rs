@@ -9,12 +9,15 @@ use std::io::{self, Read};
 
 use serde::de::IgnoredAny;
 
+use crate::escape::past;
 use crate::options::Limits;
 use crate::quarantine::Reason;
 use crate::rows::{BadRow, Chunk, RowAt, Span, shortened, shown};
 
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNK_ROWS: usize = 8192;
+/// Fields of a chunk, those that rows lack included: a row of three bytes has as many as the widest before it.
+const CHUNK_FIELDS: usize = 256 << 10;
 
 pub(crate) struct Objects<'a> {
     lines: Lines<'a>,
@@ -75,6 +78,7 @@ impl<'a> Objects<'a> {
         let bad_before = bad.len();
         let (mut counted, mut bad_bytes) = (bad_before, 0);
         while self.rows.len() < CHUNK_ROWS
+            && self.fields.len() < CHUNK_FIELDS
             && self.data.len() < CHUNK_BYTES
             && bad.len() - bad_before < CHUNK_ROWS
             && bad_bytes < CHUNK_BYTES
@@ -119,7 +123,7 @@ impl<'a> Objects<'a> {
                 let count = self.columns.len() + members.iter().filter(|(key, _)| fresh(key)).count();
                 if count > self.limits.columns {
                     let detail =
-                        format!("{count} columns with this line's; the limit is {}", self.limits.columns);
+                        past(&format!("{count} columns with this line's"), "columns", self.limits.columns);
                     bad.push(self.bad(line, Reason::TooManyFields, &detail, text.as_bytes()));
                     continue;
                 }
@@ -201,6 +205,9 @@ impl<'a> Objects<'a> {
                     Reason::BadJson,
                     format!("the key {key:?} has a NUL character, which no column's name may have"),
                 ))
+            } else if key.len() > self.limits.column_name_bytes {
+                let detail = past("bytes of a key", "column_name_bytes", self.limits.column_name_bytes);
+                Some((Reason::NameTooLong, detail))
             } else if value.len() > self.limits.field_bytes {
                 Some(too_large(self.limits))
             } else if value.starts_with('"') {
@@ -221,7 +228,7 @@ fn occurs_twice(key: &str) -> (Reason, String) {
 }
 
 fn too_large(limits: &Limits) -> (Reason, String) {
-    (Reason::FieldTooLarge, format!("a field has more than {} bytes", limits.field_bytes))
+    (Reason::FieldTooLarge, past("bytes of a field", "field_bytes", limits.field_bytes))
 }
 
 /// An object's keys and the text of its values. The whole is checked by the JSON parser first, so that what follows may
@@ -324,7 +331,7 @@ impl Lines<'_> {
                 text.drain(..3);
             }
             if size > limits.row_bytes {
-                let detail = format!("the row has more than {} bytes", limits.row_bytes);
+                let detail = past("bytes of the row", "row_bytes", limits.row_bytes);
                 let raw = shown(&text, limits.raw_bytes);
                 bad.push(BadRow { line, reason: Reason::RowTooLarge, detail, raw });
             } else if !text.trim_ascii().is_empty() {

@@ -17,10 +17,13 @@ mod columns;
 mod csv;
 #[cfg(feature = "dataframe")]
 mod dataframe;
+mod escape;
 mod infer;
 mod ingest;
 mod json;
+mod limits;
 mod listed;
+mod local;
 mod manifest;
 mod merge;
 mod options;
@@ -37,7 +40,8 @@ mod table;
 mod text;
 
 pub use ingest::{Ingest, Progress};
-pub use options::{BrokenArchive, Conversion, Csv, Limits, ManifestUse};
+pub use limits::Limits;
+pub use options::{BrokenArchive, Conversion, Csv, ManifestUse};
 pub use pattern::Pattern;
 pub use quarantine::{Level, Quarantine, Quarantined, Reason};
 pub use read::Part;

@@ -4,26 +4,35 @@ use std::collections::BTreeMap;
 
 use crate::quarantine::{Level, Quarantined};
 use crate::report::ERRORS;
+use crate::rows::cut;
 
-/// Entries of the quarantine that a run keeps in memory, and their bytes.
+/// Entries of the quarantine that a run keeps in memory.
 const ENTRIES: usize = 10_000;
-const BYTES: usize = 16 << 20;
+/// Bytes of an error's words.
+const ERROR_BYTES: usize = 512;
 
 /// Archives before members before rows, so that a flood of bad rows does not push the others out; then in the order of archives,
 /// and in the order in which an archive has them.
 type Place = (Level, usize, usize);
 
 /// The first entries of the quarantine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Listed {
     entries: BTreeMap<Place, Quarantined>,
     bytes: usize,
+    /// Bytes that there may be.
+    most: usize,
     /// The first entry that did not fit: none behind it is taken any more, so that what is kept does not depend on which
     /// archive ended first.
     cut: Option<Place>,
 }
 
 impl Listed {
+    /// A list of at most so many bytes.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { entries: BTreeMap::new(), bytes: 0, most, cut: None }
+    }
+
     /// Adds entry `number` of archive `at`.
     pub(crate) fn put(&mut self, at: usize, number: usize, item: Quarantined) {
         let place = (item.level, at, number);
@@ -32,7 +41,7 @@ impl Listed {
         }
         self.bytes += item.bytes();
         self.entries.insert(place, item);
-        while self.entries.len() > ENTRIES || self.bytes > BYTES {
+        while self.entries.len() > ENTRIES || self.bytes > self.most {
             let Some((place, item)) = self.entries.pop_last() else { break };
             self.bytes -= item.bytes();
             self.cut = Some(place);
@@ -53,7 +62,8 @@ pub(crate) struct Errors {
 
 impl Errors {
     /// Adds error `number` of archive `at`.
-    pub(crate) fn put(&mut self, at: usize, number: usize, error: String) {
+    pub(crate) fn put(&mut self, at: usize, number: usize, mut error: String) {
+        cut(&mut error, ERROR_BYTES);
         self.first.insert((at, number), error);
         if self.first.len() > ERRORS {
             self.first.pop_last();
@@ -77,6 +87,8 @@ mod tests {
     use super::*;
     use crate::quarantine::Reason;
 
+    const BYTES: usize = 16 << 20;
+
     fn item(level: Level, at: usize, number: usize, raw: usize) -> Quarantined {
         Quarantined {
             level,
@@ -99,8 +111,8 @@ mod tests {
     #[test]
     fn the_list_is_the_same_in_whatever_order_archives_end_and_bounded() {
         for (raw, kept) in [(40, ENTRIES), (16 << 10, 900)] {
-            let mut listed = Listed::default();
-            let mut in_order = Listed::default();
+            let mut listed = Listed::new(BYTES);
+            let mut in_order = Listed::new(BYTES);
             for at in shuffled(4_000) {
                 listed.put(at, 100, item(Level::Member, at, 100, 0));
                 for number in 0..100 {

@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use icefield_core::{Error, Result};
 use serde::Deserialize;
 
+use crate::escape::{is_plain, past};
+use crate::options::Settings;
+
 /// A drop's manifest: the archives in its order, found by their names.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Manifest {
@@ -27,7 +30,9 @@ pub(crate) struct Promised {
 }
 
 impl Manifest {
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+    /// Reads a manifest that promises `most` archives, at most. What it promises of tables that there can't be is left out, and
+    /// so is an archive whose name is none of a file in the manifest's folder; `odd` is the number of these.
+    pub(crate) fn parse(bytes: &[u8], settings: &Settings, most: usize) -> Result<(Self, usize)> {
         #[derive(Deserialize)]
         struct Written {
             #[serde(default)]
@@ -38,15 +43,33 @@ impl Manifest {
                 "the manifest can't be read ({e}); its archives are taken without it"
             ))
         })?;
-        let mut manifest = Self::default();
-        for promised in written.archives {
+        let (mut manifest, mut odd) = (Self::default(), 0);
+        if written.archives.len() > most {
+            let what = past(
+                "archives that the run's manifests promise",
+                "manifest_names",
+                settings.limits.manifest_names,
+            );
+            return Err(Error::data_invalid(format!("{what}; its archives are taken without it")));
+        }
+        for mut promised in written.archives {
+            if !is_name(&promised.name) {
+                odd += 1;
+                continue;
+            }
+            let before = promised.rows.len();
+            promised.rows.retain(|table, _| settings.refuses(table).is_none());
+            if promised.rows.len() > settings.limits.archive_tables {
+                promised.rows.clear();
+            }
+            odd += usize::from(promised.rows.len() < before);
             // Of an archive that is promised twice the first promise counts.
             if !manifest.by_name.contains_key(&promised.name) {
                 manifest.by_name.insert(promised.name.clone(), manifest.archives.len());
                 manifest.archives.push(promised);
             }
         }
-        Ok(manifest)
+        Ok((manifest, odd))
     }
 
     /// What is promised of an archive.
@@ -58,6 +81,13 @@ impl Manifest {
     pub(crate) fn archives(&self) -> &[Promised] {
         &self.archives
     }
+}
+
+/// Whether a name is one of a file in a folder.
+fn is_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..")
+        && name.len() <= 1024
+        && name.chars().all(|c| is_plain(c) && !"/\\".contains(c))
 }
 
 impl Promised {

@@ -1,42 +1,43 @@
 //! Archives' outcomes into tables: columns united, types settled, reports made.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use icefield_core::Error;
-use icefield_core::storage::{Storage, file_name};
+use icefield_core::storage::{FileEntry, Storage, file_name};
 
+use crate::escape::{self, past};
 use crate::infer::Candidates;
 use crate::listed::{Errors, Listed};
 use crate::manifest::Promised;
-use crate::options::{Settings, TableOptions};
+use crate::options::{Limits, Settings, TableOptions};
 use crate::quarantine::{Level, Quarantine, Quarantined, Reason};
 use crate::read::{Part, Projected, Projection};
 use crate::report::{ColumnReport, HEADER_FILES, HeaderReport, Report, TableReport};
-use crate::rows::cut;
 use crate::source::Archive;
-use crate::stage::{Outcome, StagedFile};
+use crate::stage::{Outcome, StagedFile, too_many_columns};
 use crate::staging::Staging;
 use crate::table::{Identity, IngestedTable, identity};
 
-/// Bytes of a failure's words that are kept.
-const DETAIL_BYTES: usize = 1024;
-
 /// What is known so far, in whatever order archives end.
-#[derive(Default)]
 pub(crate) struct Merge {
+    limits: Limits,
     tables: BTreeMap<String, Table>,
     pub(crate) quarantine: Quarantine,
     pub(crate) report: Report,
     /// Entries that no archive's own quarantine file holds.
     pub(crate) own: Vec<Quarantined>,
     quarantine_parts: BTreeMap<usize, Part>,
+    /// The archives that files were taken of, by their places.
+    archives: BTreeMap<usize, FileEntry>,
     listed: Listed,
     /// Of no table that is known.
     errors: Errors,
     /// Errors so far: those of one archive come one after the other.
     errors_seen: usize,
+    files: u64,
+    known_bytes: u64,
 }
 
 #[derive(Default)]
@@ -44,28 +45,46 @@ struct Table {
     report: TableReport,
     errors: Errors,
     headers: HashMap<Vec<String>, Header>,
-    columns: HashMap<String, Column>,
-    /// By archive: the parts in their order.
-    parts: BTreeMap<usize, Vec<Part>>,
-    /// By archive: what the table's rows of it are known by.
-    identities: BTreeMap<usize, Identity>,
+    /// The number of archives that have files of it, and the first of them.
+    archives: u64,
+    first: Option<usize>,
 }
 
 /// The files that have one header.
 #[derive(Default)]
 struct Header {
-    files: u64,
-    /// The first of them in the archives' order, by their places in it.
-    first: BTreeMap<usize, String>,
+    files: Vec<Taken>,
+    /// The number of archives that have such files, and the last one counted.
+    archives: u64,
+    last: Option<usize>,
+    rows: u64,
+    columns: Vec<Column>,
+}
+
+/// A file that was taken: of which archive, and its number in it.
+struct Taken {
+    at: usize,
+    number: usize,
+    member: String,
+    rows: u64,
+    content: String,
+    parts: Vec<Part>,
 }
 
 impl Header {
-    fn place(&self) -> usize {
-        self.first.keys().next().copied().unwrap_or(usize::MAX)
+    /// The first of the files in the archives' order.
+    fn place(&self) -> (usize, usize) {
+        self.files.iter().map(Taken::place).min().unwrap_or((usize::MAX, usize::MAX))
     }
 }
 
-#[derive(Default)]
+impl Taken {
+    fn place(&self) -> (usize, usize) {
+        (self.at, self.number)
+    }
+}
+
+#[derive(Default, Clone, Copy)]
 struct Column {
     nulls: u64,
     rows: u64,
@@ -73,7 +92,33 @@ struct Column {
     candidates: Candidates,
 }
 
+impl Column {
+    fn add(&mut self, other: &Self) {
+        self.nulls += other.nulls;
+        self.rows += other.rows;
+        self.files += other.files;
+        self.candidates.merge(other.candidates);
+    }
+}
+
 impl Merge {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            listed: Listed::new(limits.listed_bytes),
+            limits: limits.clone(),
+            tables: BTreeMap::new(),
+            quarantine: Quarantine::default(),
+            report: Report::default(),
+            own: Vec::new(),
+            quarantine_parts: BTreeMap::new(),
+            archives: BTreeMap::new(),
+            errors: Errors::default(),
+            errors_seen: 0,
+            files: 0,
+            known_bytes: 0,
+        }
+    }
+
     /// Rows taken so far.
     pub(crate) fn rows(&self) -> u64 {
         self.tables.values().map(|t| t.report.rows).sum()
@@ -98,6 +143,20 @@ impl Merge {
 
     /// An archive that was read, whatever came of it.
     pub(crate) fn outcome(&mut self, at: usize, archive: &Archive, outcome: Outcome, reused: bool) {
+        let files = self.files.saturating_add(outcome.files.len() as u64);
+        let known_bytes = self.known_bytes.saturating_add(outcome.known_bytes);
+        let past_limit = if files > self.limits.run_files {
+            Some(past("files of the run", "run_files", self.limits.run_files))
+        } else if known_bytes > self.limits.run_known_bytes {
+            Some(past("bytes to be known of the run's files", "run_known_bytes", self.limits.run_known_bytes))
+        } else {
+            None
+        };
+        if let Some(detail) = past_limit {
+            let (location, promised) = (&archive.entry.location, archive.promised.as_ref());
+            return self.not_read(at, location, promised, Reason::RunLimit, detail);
+        }
+        (self.files, self.known_bytes) = (files, known_bytes);
         if let Some(promised) = &archive.promised {
             self.expect(promised);
         }
@@ -155,8 +214,29 @@ impl Merge {
         for (number, item) in outcome.listed.into_iter().enumerate() {
             self.listed.put(at, number, item);
         }
+        let of_tables: BTreeSet<&str> = outcome.shapes.iter().map(|shape| shape.table.as_str()).collect();
+        for name in of_tables {
+            let table = self.table(name);
+            table.archives += 1;
+            table.first = Some(table.first.map_or(at, |first| first.min(at)));
+        }
+        for shape in &outcome.shapes {
+            let headers = &mut self.table(&shape.table).headers;
+            if !headers.contains_key(&shape.header) {
+                headers.insert(shape.header.clone(), Header::default());
+            }
+            let Some(header) = headers.get_mut(&shape.header) else { continue };
+            header.columns.resize(shape.nulls.len(), Column::default());
+            for ((column, nulls), candidates) in
+                header.columns.iter_mut().zip(&shape.nulls).zip(&shape.candidates)
+            {
+                column.nulls += nulls;
+                column.candidates.merge(*candidates);
+            }
+        }
         for (number, file) in outcome.files.into_iter().enumerate() {
-            self.file(at, archive, number, &name, file);
+            let shape = file.shape.and_then(|shape| outcome.shapes.get(shape));
+            self.file(at, archive, number, shape.map(|shape| &shape.header[..]), file);
         }
     }
 
@@ -191,37 +271,33 @@ impl Merge {
         }
     }
 
-    fn file(&mut self, at: usize, from: &Archive, number: usize, archive: &str, file: StagedFile) {
+    fn file(
+        &mut self,
+        at: usize,
+        from: &Archive,
+        number: usize,
+        header: Option<&[String]>,
+        file: StagedFile,
+    ) {
         let table = self.table(&file.table);
         table.report.rows_quarantined += file.bad_rows;
-        if !file.taken {
+        let Some(header) = header.and_then(|header| table.headers.get_mut(header)) else {
             table.report.files_quarantined += 1;
             return;
-        }
+        };
         table.report.files += 1;
         table.report.rows += file.rows;
-        for (name, (nulls, candidates)) in file.header.iter().zip(file.nulls.iter().zip(&file.candidates)) {
-            let column = table.columns.entry(name.clone()).or_default();
-            column.nulls += nulls;
+        header.rows += file.rows;
+        if header.last != Some(at) {
+            (header.last, header.archives) = (Some(at), header.archives + 1);
+        }
+        for column in &mut header.columns {
             column.rows += file.rows;
             column.files += 1;
-            column.candidates.merge(candidates.unwrap_or_default());
         }
-        // Archives end in any order: the names that are kept are the first in the archives' order.
-        let place = at << 24 | number.min((1 << 24) - 1);
-        let header = table.headers.entry(file.header).or_default();
-        header.files += 1;
-        let is_plain = archive.starts_with(&file.member);
-        let name = if is_plain { archive.to_string() } else { format!("{archive}/{}", file.member) };
-        header.first.insert(place, name);
-        if header.first.len() > HEADER_FILES {
-            header.first.pop_last();
-        }
-        let identity = table.identities.entry(at).or_insert_with(|| Identity::of(&from.entry));
-        identity.add(&file.member, file.rows, &file.content);
-        if !file.parts.is_empty() {
-            table.parts.entry(at).or_default().extend(file.parts);
-        }
+        let StagedFile { member, rows, content, parts, .. } = file;
+        header.files.push(Taken { at, number, member, rows, content, parts });
+        self.archives.entry(at).or_insert_with(|| from.entry.clone());
     }
 
     /// Holds what came against what was promised.
@@ -256,9 +332,9 @@ impl Merge {
         location: &str,
         promised: Option<&Promised>,
         reason: Reason,
-        mut detail: String,
+        detail: String,
     ) {
-        cut(&mut detail, DETAIL_BYTES);
+        let detail = escape::detail(detail);
         let mut tables = BTreeSet::new();
         if let Some(promised) = promised {
             self.expect(promised);
@@ -267,7 +343,9 @@ impl Merge {
         if reason != Reason::Missing {
             self.report.archives_received += 1;
             for table in &tables {
-                self.table(table).report.files_quarantined += promised.map_or(1, Promised::files_of_a_table);
+                let report = &mut self.table(table).report;
+                let files = promised.map_or(1, Promised::files_of_a_table);
+                report.files_quarantined = report.files_quarantined.saturating_add(files);
             }
         }
         let item = Quarantined {
@@ -283,6 +361,85 @@ impl Merge {
         self.quarantine.count_up(Level::Archive, reason, 1);
         self.error(at, &tables, item.to_string());
         self.listed.put(at, 0, item.clone());
+        self.own.push(item);
+    }
+
+    /// Holds the run's tables, and each table's columns, to their limits: what the most archives have comes first, so that one
+    /// archive does not push out what all others have.
+    pub(crate) fn settle(&mut self, settings: &Settings) {
+        let mut names: Vec<_> = self.tables.iter().collect();
+        names.sort_by_key(|(name, table)| {
+            (
+                !settings.names(name),
+                std::cmp::Reverse(table.archives),
+                table.first.unwrap_or(usize::MAX),
+                *name,
+            )
+        });
+        let refused: Vec<String> =
+            names.into_iter().skip(self.limits.tables).map(|(name, _)| name.clone()).collect();
+        let detail = past("tables of the run", "tables", self.limits.tables);
+        for name in refused {
+            let Some(table) = self.tables.remove(&name) else { continue };
+            let (errors, more) = table.errors.into_parts();
+            self.errors.put_more(errors.len() as u64 + more);
+            for file in table.headers.into_values().flat_map(|header| header.files) {
+                self.refuse(file, &name, Reason::TooManyTables, &detail);
+            }
+        }
+        let detail = too_many_columns(self.limits.table_columns);
+        for name in Vec::from_iter(self.tables.keys().cloned()) {
+            let Some(table) = self.tables.get_mut(&name) else { continue };
+            let options = settings.tables.get(&name);
+            let mut known: HashSet<String> = options
+                .iter()
+                .flat_map(|options| options.given())
+                .map(|field| field.name().clone())
+                .collect();
+            let mut headers: Vec<_> = std::mem::take(&mut table.headers).into_iter().collect();
+            headers.sort_by_key(|(_, header)| (std::cmp::Reverse(header.archives), header.place()));
+            let mut refused = Vec::new();
+            for (names, header) in headers {
+                let new = names.iter().filter(|name| !known.contains(*name)).count();
+                if new > 0 && known.len() + new > self.limits.table_columns {
+                    table.report.files = table.report.files.saturating_sub(header.files.len() as u64);
+                    table.report.files_quarantined += header.files.len() as u64;
+                    table.report.rows = table.report.rows.saturating_sub(header.rows);
+                    refused.extend(header.files);
+                } else {
+                    known.extend(names.iter().cloned());
+                    table.headers.insert(names, header);
+                }
+            }
+            refused.sort_by_key(Taken::place);
+            for file in refused {
+                self.refuse(file, &name, Reason::TooManyColumns, &detail);
+            }
+        }
+    }
+
+    /// Sets aside a file that was staged.
+    fn refuse(&mut self, file: Taken, table: &str, reason: Reason, detail: &str) {
+        let archive = self.archives.get(&file.at).map(|entry| entry.location.clone()).unwrap_or_default();
+        let item = Quarantined {
+            level: Level::Member,
+            archive,
+            member: Some(file.member),
+            table: Some(table.to_string()),
+            line: None,
+            reason,
+            detail: detail.to_string(),
+            raw: None,
+        };
+        let tables = if self.tables.contains_key(table) {
+            BTreeSet::from([table.to_string()])
+        } else {
+            BTreeSet::new()
+        };
+        self.quarantine.count_up(Level::Member, reason, 1);
+        self.error(file.at, &tables, item.to_string());
+        // Behind what the archive lists itself.
+        self.listed.put(file.at, usize::MAX / 2 + file.number, item.clone());
         self.own.push(item);
     }
 
@@ -308,12 +465,12 @@ impl Merge {
             (table.report.errors, table.report.errors_more) = std::mem::take(&mut table.errors).into_parts();
             let unset = TableOptions::default();
             let options = settings.tables.get(&name).unwrap_or(&unset);
-            let had_files = table.report.files > 0;
-            let (projection, report) = table.united(options, source_column);
-            if had_files {
+            let (projection, report) = table.united(options, source_column, &self.archives);
+            if report.files > 0 {
+                let (identity, parts) = table.of_archives(&name, &self.archives);
                 tables.push(IngestedTable {
-                    identity: identity(&name, table.identities.into_values()),
-                    parts: table.parts.into_values().flatten().collect(),
+                    identity,
+                    parts,
                     projection: Arc::new(projection),
                     name,
                     storage: storage.clone(),
@@ -327,27 +484,55 @@ impl Merge {
 }
 
 impl Table {
-    fn united(&self, options: &TableOptions, source_column: Option<&str>) -> (Projection, TableReport) {
+    /// What the rows are known by, and the parts that hold them, in the order of archives and members.
+    fn of_archives(self, name: &str, archives: &BTreeMap<usize, FileEntry>) -> (String, Vec<Part>) {
+        let mut files: Vec<Taken> = self.headers.into_values().flat_map(|header| header.files).collect();
+        files.sort_by_key(Taken::place);
+        let mut identities: Vec<Identity> = Vec::new();
+        let (mut parts, mut last) = (Vec::new(), None);
+        for file in files {
+            let Some(entry) = archives.get(&file.at) else { continue };
+            if last.replace(file.at) != Some(file.at) {
+                identities.push(Identity::of(entry));
+            }
+            if let Some(identity) = identities.last_mut() {
+                identity.add(&file.member, file.rows, &file.content);
+            }
+            parts.extend(file.parts);
+        }
+        (identity(name, identities.into_iter()), parts)
+    }
+
+    fn united(
+        &self,
+        options: &TableOptions,
+        source_column: Option<&str>,
+        archives: &BTreeMap<usize, FileEntry>,
+    ) -> (Projection, TableReport) {
         let mut report = self.report.clone();
-        let mut headers: Vec<_> = self.headers.iter().collect();
-        headers.sort_by_key(|(_, header)| header.place());
+        let mut headers: Vec<_> =
+            self.headers.iter().map(|(names, header)| (names, header, header.place())).collect();
+        headers.sort_by_key(|(.., place)| *place);
         let mut names: Vec<&str> = options.given().map(|f| f.name().as_str()).collect();
         let given = names.len();
         let mut known: BTreeSet<&str> = names.iter().copied().collect();
-        for name in headers.iter().flat_map(|(header, _)| header.iter()) {
-            if known.insert(name) {
-                names.push(name);
+        let mut seen: HashMap<&str, Column> = HashMap::new();
+        for (header, about, _) in &headers {
+            for (name, column) in header.iter().zip(&about.columns) {
+                if known.insert(name) {
+                    names.push(name);
+                }
+                seen.entry(name).or_default().add(column);
             }
         }
-        headers.sort_by_key(|(_, header)| (std::cmp::Reverse(header.files), header.place()));
-        let reference: Vec<&str> = match headers.first() {
-            Some((header, _)) if given == 0 => header.iter().map(String::as_str).collect(),
-            _ => names[..given].to_vec(),
+        headers.sort_by_key(|(_, header, place)| (std::cmp::Reverse(header.files.len()), *place));
+        let reference: HashSet<&str> = match headers.first() {
+            Some((header, ..)) if given == 0 => header.iter().map(String::as_str).collect(),
+            _ => names[..given].iter().copied().collect(),
         };
-        let unseen = Column::default();
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for name in &names {
-            let column = self.columns.get(*name).unwrap_or(&unseen);
+            let column = seen.get(*name).copied().unwrap_or_default();
             let (field, projected) = match options.field(name) {
                 Some(field) => (field, Projected::Staged),
                 None => {
@@ -364,7 +549,7 @@ impl Table {
             if projected == (Projected::Cast { empty_as_null: true }) {
                 nulls += column.candidates.empty_count();
             }
-            let files_missing = report.files - column.files;
+            let files_missing = report.files.saturating_sub(column.files);
             if files_missing > 0 && reference.contains(name) {
                 report.missing_fields.push(name.to_string());
             }
@@ -381,10 +566,19 @@ impl Table {
             fields.push(field);
             columns.push(projected);
         }
-        let described = |(columns, header): &(&Vec<String>, &Header)| HeaderReport {
-            columns: columns.to_vec(),
-            files: header.files,
-            names: header.first.values().cloned().collect(),
+        let described = |(columns, header, _): &(&Vec<String>, &Header, _)| {
+            let mut files: Vec<&Taken> = header.files.iter().collect();
+            files.sort_by_key(|file| file.place());
+            let name = |file: &&Taken| {
+                let archive = archives.get(&file.at).map_or("", |entry| file_name(&entry.location));
+                let is_plain = archive.starts_with(&file.member);
+                if is_plain { archive.to_string() } else { format!("{archive}/{}", file.member) }
+            };
+            HeaderReport {
+                columns: columns.to_vec(),
+                files: header.files.len() as u64,
+                names: files.iter().take(HEADER_FILES).map(name).collect(),
+            }
         };
         report.headers = headers.iter().map(described).collect();
         if let Some(name) = source_column.filter(|name| !known.contains(name)) {

@@ -1,52 +1,13 @@
-//! Settings of an ingest: limits, types, conversions, dialect. Plain data.
+//! Settings of an ingest: types, conversions, dialect. Plain data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, SchemaRef, TimeUnit};
 use chrono::format::{Item, StrftimeItems};
 use icefield_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// What bounds memory and time, whatever an archive holds. What passes a limit is quarantined, never a reason to stop.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Limits {
-    /// Decompressed bytes for one compressed byte, at most, once [`Limits::ratio_floor_bytes`] are decompressed. 200.
-    pub ratio: u64,
-    /// Decompressed bytes of an archive below which its ratio is not looked at: small files may well repeat. 64 MiB.
-    pub ratio_floor_bytes: u64,
-    /// Members of an archive, folders included. 100,000.
-    pub members: u64,
-    /// Decompressed bytes of one member. 64 GiB.
-    pub member_bytes: u64,
-    /// Bytes of one field as it is written in its row, quotes included. 4 MiB.
-    pub field_bytes: usize,
-    /// Line ends within one quoted field of CSV. A quote that stays open for more is taken for a stray one: its row goes to the
-    /// quarantine up to the end of the quote's line, and reading goes on with the next line. 1,000.
-    pub field_lines: usize,
-    /// Bytes of one row. A row is held in memory whole: the bound on what one archive being read needs. 16 MiB.
-    pub row_bytes: usize,
-    /// Columns of one file. 4,096.
-    pub columns: usize,
-    /// Bytes of a bad row's text that the quarantine keeps. 16 KiB.
-    pub raw_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            ratio: 200,
-            ratio_floor_bytes: 64 << 20,
-            members: 100_000,
-            member_bytes: 64 << 30,
-            field_bytes: 4 << 20,
-            field_lines: 1000,
-            row_bytes: 16 << 20,
-            columns: 4096,
-            raw_bytes: 16 << 10,
-        }
-    }
-}
+pub(crate) use crate::limits::Limits;
 
 /// How CSV is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -237,12 +198,37 @@ pub(crate) struct Settings {
     /// The table of every file, where names do not say it.
     pub(crate) table: Option<String>,
     pub(crate) tables: BTreeMap<String, TableOptions>,
+    /// The tables that there may be; without a list, those of plain names.
+    pub(crate) allowed: Option<BTreeSet<String>>,
     pub(crate) csv: Csv,
     pub(crate) limits: Limits,
     pub(crate) broken: BrokenArchive,
 }
 
 impl Settings {
+    /// Whether the caller speaks of a table.
+    pub(crate) fn names(&self, table: &str) -> bool {
+        let listed = self.allowed.as_ref().is_some_and(|tables| tables.contains(table));
+        listed || self.table.as_deref() == Some(table) || self.tables.contains_key(table)
+    }
+
+    /// Why there may be no table of a name that a partner gives; `None` where there may.
+    pub(crate) fn refuses(&self, table: &str) -> Option<&'static str> {
+        let is_part = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        // Dates in names have hyphens, SQL's comments two.
+        let is_plain = |name: &str| {
+            name.len() <= 255 && name.split('-').all(|part| !part.is_empty() && part.bytes().all(is_part))
+        };
+        match &self.allowed {
+            Some(tables) if tables.contains(table) || self.table.as_deref() == Some(table) => None,
+            Some(_) => Some("the file's table is none of those that were named"),
+            None if self.names(table) || is_plain(table) => None,
+            None => Some(
+                "a table's name is up to 255 letters, digits, underscores and hyphens between them, unless .tables() has it",
+            ),
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let csv = &self.csv;
         let usable = |c: u8| c.is_ascii() && !matches!(c, b'\n' | b'\r' | 0);

@@ -11,6 +11,7 @@ use icefield_core::Result;
 use icefield_core::storage::Storage;
 use serde::{Deserialize, Serialize};
 
+use crate::escape::Plain;
 use crate::read::{self, Part};
 use crate::staging::Staging;
 
@@ -62,14 +63,27 @@ reasons! {
     RatioExceeded = "ratio exceeded",
     /// More members than the limit.
     TooManyMembers = "too many members",
-    /// A member's path leaves the archive's folder, is absolute, or no text.
+    /// More decompressed bytes than the limit on an archive.
+    TooManyBytes = "too many bytes",
+    /// More files of tables than the limit on an archive, or more to be known of them than it allows.
+    TooManyFiles = "too many files",
+    /// More tables than the limit on an archive, or than a run has room for.
+    TooManyTables = "too many tables",
+    /// More columns of a table, of all its files, than the limit.
+    TooManyColumns = "too many columns",
+    /// The run came to one of its own limits before it had the archive: no fault of the archive's. Rows of a run that lacks
+    /// an archive are another batch: as with [`Reason::Unreadable`], run again, or with higher limits, before they are applied.
+    RunLimit = "limit of the run",
+    /// A path leaves its folder, is absolute, no text, or has characters that are not shown.
     UnsafePath = "unsafe path",
-    /// A member is a symbolic or hard link.
+    /// A member, or a file or folder beside the archives, is a link. None is followed.
     Link = "link",
-    /// A member is a device, a pipe, sparse, or encrypted.
+    /// A member, or a file beside the archives, is a device, a pipe, a socket, sparse, or encrypted.
     NotAFile = "not a plain file",
     /// A member's name matches no pattern.
     NoPattern = "no pattern",
+    /// A member's table is none that there may be ([`crate::Ingest::tables`]), or its name is no plain one.
+    TableName = "table name",
     /// A member's path occurs twice in its archive.
     DuplicateMember = "duplicate member",
     /// A member has more bytes than the limit.
@@ -78,6 +92,8 @@ reasons! {
     NoHeader = "no header",
     /// A file's header can't be used: a name twice, too many columns, a quote that is not closed.
     BadHeader = "bad header",
+    /// A column's name has more bytes than the limit.
+    NameTooLong = "name too long",
     /// A file lacks a column that the given schema requires.
     MissingColumn = "missing column",
     /// Bytes that are not UTF-8 text.
@@ -113,6 +129,8 @@ impl fmt::Display for Reason {
 }
 
 /// One archive, member or row that was set aside.
+///
+/// It displays as one line, whatever is in it; `archive` and `raw` are as they came, and are not for a terminal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Quarantined {
@@ -128,7 +146,7 @@ pub struct Quarantined {
     pub line: Option<u64>,
     /// Why.
     pub reason: Reason,
-    /// Why, in particular.
+    /// Why, in particular: one line of at most 256 bytes and an ellipsis. Where a limit was passed it names it and its value.
     pub detail: String,
     /// The row as it was written, cut at [`crate::Limits::raw_bytes`], bytes that are not UTF-8 replaced.
     pub raw: Option<String>,
@@ -146,14 +164,14 @@ impl Quarantined {
 impl fmt::Display for Quarantined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let archive = icefield_core::storage::file_name(&self.archive);
-        write!(f, "archive {archive}: ")?;
+        write!(f, "archive {}: ", Plain(archive))?;
         if let Some(member) = &self.member {
-            write!(f, "member {member}: ")?;
+            write!(f, "member {}: ", Plain(member))?;
         }
         if let Some(line) = self.line {
             write!(f, "line {line}: ")?;
         }
-        f.write_str(&self.detail)
+        Plain(&self.detail).fmt(f)
     }
 }
 

@@ -6,6 +6,8 @@ use icefield_core::Result;
 use icefield_core::storage::Storage;
 use serde::{Deserialize, Serialize};
 
+use crate::escape::{Plain, plain};
+
 /// Errors that a table's report keeps in words; further ones are counted.
 pub(crate) const ERRORS: usize = 100;
 
@@ -183,7 +185,7 @@ fn share(part: u64, whole: u64, of_nothing: f64) -> f64 {
 
 impl fmt::Display for TableReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Table: {}", one_line(&self.table))?;
+        writeln!(f, "Table: {}", Plain(&self.table))?;
         writeln!(f, "- Total files: {}", self.files_received())?;
         writeln!(f, "- Merged rows: {}", self.rows)?;
         writeln!(f, "- Header consistent: {}", if self.header_consistent() { "YES" } else { "NO" })?;
@@ -193,7 +195,7 @@ impl fmt::Display for TableReport {
         writeln!(f, "- Quarantined: {} files, {} rows", self.files_quarantined, self.rows_quarantined)?;
         writeln!(f, "- Score: {}", self.score())?;
         for error in &self.errors {
-            writeln!(f, "- Error: {}", one_line(error))?;
+            writeln!(f, "- Error: {}", Plain(error))?;
         }
         if self.errors_more > 0 {
             writeln!(f, "- Error: and {} more", self.errors_more)?;
@@ -205,22 +207,17 @@ impl fmt::Display for TableReport {
 impl fmt::Display for HeaderReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files = if self.files == 1 { "file" } else { "files" };
-        write!(f, "{} {files}, {}", self.files, one_line(&self.names.join(", ")))?;
+        write!(f, "{} {files}, {}", self.files, plain(&self.names.join(", ")))?;
         let unnamed = self.files.saturating_sub(self.names.len() as u64);
         if unnamed > 0 {
             write!(f, ", and {unnamed} more")?;
         }
-        write!(f, ": {}", one_line(&self.columns.join(",")))
+        write!(f, ": {}", plain(&self.columns.join(",")))
     }
 }
 
 fn quoted(name: &str) -> String {
-    format!("'{}'", one_line(name).replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
-/// A name or message of someone else's must not start a line of the summary.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    format!("'{}'", Plain(&name.replace('\\', "\\\\").replace('\'', "\\'")))
 }
 
 impl Report {
@@ -252,7 +249,7 @@ impl fmt::Display for Report {
         if !self.errors.is_empty() || self.errors_more > 0 {
             writeln!(f, "{apart}Of no table:")?;
             for error in &self.errors {
-                writeln!(f, "- Error: {}", one_line(error))?;
+                writeln!(f, "- Error: {}", Plain(error))?;
             }
             if self.errors_more > 0 {
                 writeln!(f, "- Error: and {} more", self.errors_more)?;

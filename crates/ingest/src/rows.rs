@@ -1,7 +1,7 @@
 //! Rows as they were split, before they have types: spans of one buffer.
 
 /// Bytes of a column's name in a message.
-const NAME_BYTES: usize = 256;
+const NAME_BYTES: usize = 96;
 
 /// Where a field's text is in its chunk's buffer, and how it was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,19 +1,27 @@
 //! Which archives there are, and which were promised.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::path::PathBuf;
 
+use bytes::Bytes;
 use futures::TryStreamExt;
 use icefield_core::storage::{FileEntry, Storage, file_name, join};
 use icefield_core::{Error, ErrorKind, Result};
 
-use crate::archive::{Format, is_system_name};
+use crate::archive::{Failure, Format, is_system_name};
+use crate::escape::{detail, past};
+use crate::local::{self, Listing, Local};
 use crate::manifest::{Manifest, Promised};
-use crate::options::ManifestUse;
+use crate::options::{ManifestUse, Settings};
+use crate::quarantine::Reason;
 
 /// An archive that is there.
 #[derive(Debug, Clone)]
 pub(crate) struct Archive {
     pub(crate) entry: FileEntry,
+    /// On a local disk: how it is opened.
+    pub(crate) local: Option<Local>,
     pub(crate) format: Format,
     pub(crate) promised: Option<Promised>,
 }
@@ -27,6 +35,8 @@ pub(crate) struct Found {
     pub(crate) missing: Vec<(String, Promised)>,
     /// Files of no known format.
     pub(crate) unknown: Vec<FileEntry>,
+    /// What is neither file nor folder, with its location.
+    pub(crate) aside: Vec<(String, Reason, String)>,
     /// Archives that the manifest of their folder does not name.
     pub(crate) unlisted: Vec<String>,
     pub(crate) incomplete: Vec<String>,
@@ -39,11 +49,27 @@ pub(crate) async fn find(
     sources: &[String],
     manifest_name: &str,
     manifest_use: ManifestUse,
+    settings: &Settings,
 ) -> Result<Found> {
-    let mut files: BTreeMap<String, FileEntry> = BTreeMap::new();
+    let mut found = Found::default();
+    let mut files: BTreeMap<String, (FileEntry, Option<Local>)> = BTreeMap::new();
     let mut single = BTreeSet::new();
     for source in sources {
         let source = source.trim_end_matches('/');
+        if let Some(root) = local::root(storage, source) {
+            let (listing, is_single) =
+                of_disk(root, source, manifest_name).await.map_err(|e| e.with("source", source))?;
+            if is_single {
+                single.insert(folder_of(source).to_string());
+            }
+            let hidden = |location: &str| {
+                let name = file_name(location);
+                name != manifest_name && (name.starts_with(['_', '.']) || is_system_name(name))
+            };
+            found.aside.extend(listing.aside.into_iter().filter(|(location, ..)| !hidden(location)));
+            files.extend(listing.files.into_iter().map(|(f, local)| (f.location.clone(), (f, Some(local)))));
+            continue;
+        }
         let mut listed: Vec<FileEntry> = storage.list(source).try_collect().await?;
         if listed.is_empty() {
             // A single file; it is found in its folder's listing, which tells when it last changed.
@@ -57,25 +83,40 @@ pub(crate) async fn find(
             single.insert(folder.to_string());
             listed = siblings;
         }
-        files.extend(listed.into_iter().map(|f| (f.location.clone(), f)));
+        files.extend(listed.into_iter().map(|f| (f.location.clone(), (f, None))));
     }
 
-    let mut found = Found::default();
     let mut manifests: BTreeMap<String, Option<Manifest>> = BTreeMap::new();
     if manifest_use != ManifestUse::Ignored {
-        for location in files.keys().filter(|l| file_name(l) == manifest_name) {
-            let manifest = match storage.read(location).await {
-                Ok(bytes) => Manifest::parse(&bytes),
+        let mut names_left = settings.limits.manifest_names;
+        for (location, (entry, local)) in files.iter().filter(|(l, _)| file_name(l) == manifest_name) {
+            let manifest = match read(storage, entry, local.as_ref(), settings.limits.manifest_bytes).await {
+                Ok(bytes) => Manifest::parse(&bytes, settings, names_left),
                 Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) if e.kind() == ErrorKind::DataInvalid => Err(e),
                 Err(e) => return Err(e),
             };
-            let manifest =
-                manifest.map_err(|e| found.errors.push(e.with("manifest", location).to_string())).ok();
+            let manifest = match manifest {
+                Ok((manifest, odd)) => {
+                    names_left -= manifest.archives().len();
+                    if odd > 0 {
+                        found.errors.push(detail(format!(
+                            "{odd} of the manifest's promises are left out: of names of no file in its folder, or of tables that \
+                             there can't be (manifest: {location})"
+                        )));
+                    }
+                    Some(manifest)
+                }
+                Err(e) => {
+                    found.errors.push(detail(e.with("manifest", location).to_string()));
+                    None
+                }
+            };
             manifests.insert(folder_of(location).to_string(), manifest);
         }
     }
     let mut incomplete = BTreeSet::new();
-    for (location, entry) in &files {
+    for (location, (entry, local)) in &files {
         let (folder, name) = (folder_of(location), file_name(location));
         if name == manifest_name || name.starts_with(['_', '.']) || is_system_name(name) {
             continue;
@@ -93,7 +134,7 @@ pub(crate) async fn find(
         if manifest.is_some() && promised.is_none() {
             found.unlisted.push(location.clone());
         }
-        found.archives.push(Archive { entry: entry.clone(), format, promised });
+        found.archives.push(Archive { entry: entry.clone(), local: local.clone(), format, promised });
     }
     for (folder, manifest) in &manifests {
         if single.contains(folder) {
@@ -108,6 +149,59 @@ pub(crate) async fn find(
     }
     found.incomplete = incomplete.into_iter().collect();
     Ok(found)
+}
+
+/// Lists a source on a local disk, and whether it is a single file, beside which its folder's manifest is listed.
+async fn of_disk(root: PathBuf, source: &str, manifest_name: &str) -> Result<(Listing, bool)> {
+    let (source, manifest_name) = (source.to_string(), manifest_name.to_string());
+    let list = move || -> std::io::Result<(Listing, bool)> {
+        let is_single = !root.is_dir();
+        let mut listing = local::list(&root, &source)?;
+        let manifest =
+            listing.files.first().filter(|_| is_single).and_then(|(_, l)| l.sibling(&manifest_name));
+        if let Some((path, local)) = manifest
+            && path.symlink_metadata().is_ok_and(|about| about.is_file())
+        {
+            let beside = local::list(&path, &join(folder_of(&source), &manifest_name))?;
+            listing.files.extend(beside.files.into_iter().map(|(entry, _)| (entry, local.clone())));
+        }
+        Ok((listing, is_single))
+    };
+    let listed = tokio::task::spawn_blocking(list).await;
+    let listed = listed.map_err(|e| Error::internal("listing the folder panicked").with_source(e))??;
+    if listed.0.files.is_empty() && listed.0.aside.is_empty() {
+        return Err(Error::not_found("there is nothing to ingest here; check the location"));
+    }
+    Ok(listed)
+}
+
+/// Reads a file of at most so many bytes.
+async fn read(storage: &Storage, entry: &FileEntry, local: Option<&Local>, most: u64) -> Result<Bytes> {
+    if entry.size > most {
+        let what = past(&format!("{} bytes", entry.size), "manifest_bytes", most);
+        return Err(Error::data_invalid(format!(
+            "the manifest is not read ({what}); its archives are taken without it"
+        )));
+    }
+    let Some(local) = local.cloned() else {
+        return match entry.size {
+            0 => Ok(Bytes::new()),
+            size => storage.read_range(&entry.location, 0..size).await,
+        };
+    };
+    let entry = entry.clone();
+    let open = move || -> Result<Bytes, Failure> {
+        let mut bytes = Vec::new();
+        local.open(&entry)?.take(entry.size).read_to_end(&mut bytes)?;
+        Ok(bytes.into())
+    };
+    let read = tokio::task::spawn_blocking(open).await;
+    read.map_err(|e| Error::internal("reading the manifest panicked").with_source(e))?.map_err(|failure| {
+        match failure {
+            Failure::Storage(error) => error,
+            other => Error::data_invalid(other.to_string()),
+        }
+    })
 }
 
 fn folder_of(location: &str) -> &str {

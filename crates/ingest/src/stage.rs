@@ -8,20 +8,22 @@
 mod aside;
 mod part;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
-use std::io::{BufReader, Read};
+use std::io::Read;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use icefield_core::storage::{Storage, join};
 use icefield_core::{Error, Result};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use twox_hash::XxHash64;
 
-use crate::archive::{self, Codec, Failure, Members, Metered, Watch, decoded, is_litter, split_codec};
+use crate::archive::{self, Codec, Failure, Members, Watch, is_litter, nested, split_codec};
 use crate::columns::{Column, Flaw, arrays};
 use crate::csv::Splitter;
+use crate::escape::{self, past};
 use crate::infer::Candidates;
 use crate::json::Objects;
 use crate::options::{Settings, TableOptions};
@@ -39,6 +41,10 @@ pub(crate) struct Outcome {
     /// Why nothing, or not all, was taken.
     pub(crate) broken: Option<(Reason, String)>,
     pub(crate) files: Vec<StagedFile>,
+    /// What files of one table and header have in common.
+    pub(crate) shapes: Vec<Shape>,
+    /// Bytes of memory that the files and their shapes take, about.
+    pub(crate) known_bytes: u64,
     /// Members that were passed over because the settings say so.
     pub(crate) ignored: u64,
     /// Members that a system left beside the files: attributes, views of folders.
@@ -59,16 +65,37 @@ pub(crate) struct StagedFile {
     pub(crate) table: String,
     /// Whether it was taken; when not, the quarantine has it.
     pub(crate) taken: bool,
-    /// The columns' names as the table has them.
-    pub(crate) header: Vec<String>,
+    /// Its place in the outcome's shapes; `None` when it was not taken.
+    pub(crate) shape: Option<usize>,
     pub(crate) rows: u64,
     pub(crate) bad_rows: u64,
-    pub(crate) nulls: Vec<u64>,
-    pub(crate) candidates: Vec<Option<Candidates>>,
     /// A hash of the bytes that its rows were read from.
     pub(crate) content: String,
     pub(crate) parts: Vec<Part>,
 }
+
+/// Files of one table that have the same header.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    pub(crate) table: String,
+    /// The columns' names as the table has them.
+    pub(crate) header: Vec<String>,
+    pub(crate) nulls: Vec<u64>,
+    pub(crate) candidates: Vec<Candidates>,
+}
+
+/// A file's columns, as far as they were read.
+#[derive(Default)]
+struct FileColumns {
+    header: Vec<String>,
+    columns: Vec<Column>,
+}
+
+/// Bytes that a file, and a column of a shape, take in memory beside their names.
+const FILE_BYTES: u64 = 512;
+const COLUMN_BYTES: u64 = 160;
+/// A new part costs as much as so many rows do: buffers, encoders and a footer for each of its columns.
+const PART_ROWS: u64 = 100;
 
 /// Takes an archive's members to parts.
 pub(crate) struct Stager<'a> {
@@ -80,7 +107,11 @@ pub(crate) struct Stager<'a> {
     watch: Watch,
     outcome: Outcome,
     aside: Aside,
-    paths: HashSet<String>,
+    /// Hashes of the members' paths.
+    paths: HashSet<[u8; 16]>,
+    shapes: HashMap<(String, Vec<String>), usize>,
+    /// The columns of each table.
+    columns: BTreeMap<String, HashSet<String>>,
     parts: usize,
     /// The rows that the member being read lost.
     bad_rows: u64,
@@ -103,8 +134,10 @@ impl<'a> Stager<'a> {
             archive_name: icefield_core::storage::file_name(archive),
             watch,
             outcome: Outcome { archive: archive.to_string(), ..Outcome::default() },
-            aside: Aside::default(),
+            aside: Aside::new(settings.limits.archive_listed_bytes),
             paths: HashSet::new(),
+            shapes: HashMap::new(),
+            columns: BTreeMap::new(),
             parts: 0,
             bad_rows: 0,
         }
@@ -123,17 +156,19 @@ impl<'a> Stager<'a> {
     /// The outcome of an archive that could not be read to its end, for a fault of its own.
     pub(crate) fn broken(mut self, reason: Reason, detail: String) -> Result<Outcome, Failure> {
         if self.settings.broken == crate::BrokenArchive::Reject {
-            self.aside = Aside::default();
+            self.aside = Aside::new(self.settings.limits.archive_listed_bytes);
+            self.outcome.shapes.clear();
             self.outcome.refused = 0;
             for file in &mut self.outcome.files {
                 let parts = std::mem::take(&mut file.parts);
                 for part in parts {
                     self.handle.block_on(self.storage.delete(&part.location))?;
                 }
-                file.taken = false;
+                (file.taken, file.shape) = (false, None);
                 (file.rows, file.bad_rows) = (0, 0);
             }
         }
+        let detail = escape::detail(detail);
         self.outcome.broken = Some((reason, detail.clone()));
         self.put_aside(Level::Archive, None, None, None, reason, detail, None)?;
         self.complete()
@@ -173,33 +208,28 @@ impl<'a> Stager<'a> {
             member: path.to_string(),
             table: table.to_string(),
             taken: false,
-            header: Vec::new(),
+            shape: None,
             rows: 0,
             bad_rows: 0,
-            nulls: Vec::new(),
-            candidates: Vec::new(),
             content: String::new(),
             parts: Vec::new(),
         };
+        let mut read = FileColumns::default();
         let run = || -> Result<(), Failure> {
             let inner: Box<dyn Read + '_> = if codec == Codec::None {
                 Box::new(data)
             } else {
-                // What a codec within the archive makes of its bytes has a ratio of its own, and is the member's fault alone.
-                let watch = Watch::default();
-                let counted = Counted { inner: data, watch: watch.clone() };
-                let data = decoded(BufReader::with_capacity(64 << 10, counted), codec, Failure::Member)?;
-                Box::new(Metered::new(data, codec, watch, &settings.limits, Failure::Member))
+                nested(data, codec, self.watch.clone(), &settings.limits)?
             };
             let most = settings.limits.member_bytes;
             let mut data = Content { inner, out: 0, most, hash: XxHash64::with_seed(0) };
             let mut text = Text::new(&mut data)?;
             let lower = split_codec(path).0.to_ascii_lowercase();
             if lower.ends_with(".jsonl") || lower.ends_with(".ndjson") {
-                self.json(&mut file, options, &mut text)?;
+                self.json(&mut file, &mut read, options, &mut text)?;
             } else {
                 let delimiter = if lower.ends_with(".tsv") { b'\t' } else { settings.csv.delimiter };
-                self.csv(&mut file, options, &mut text, delimiter)?;
+                self.csv(&mut file, &mut read, options, &mut text, delimiter)?;
             }
             file.content = format!("{:016x}", data.hash.finish());
             Ok(())
@@ -209,6 +239,7 @@ impl<'a> Stager<'a> {
         let result = match ran {
             Ok(()) => {
                 file.taken = true;
+                file.shape = Some(self.shape(table, read));
                 Ok(())
             }
             Err(failure) => {
@@ -224,13 +255,72 @@ impl<'a> Stager<'a> {
                 }
             }
         };
+        let texts = file.member.len() + file.table.len();
+        let parts = file.parts.iter().map(|part| part.location.len() + part.source.len() + size_of::<Part>());
+        self.outcome.known_bytes += FILE_BYTES + (texts + parts.sum::<usize>()) as u64;
         self.outcome.files.push(file);
-        result
+        result.and_then(|()| self.check_known(0))
+    }
+
+    /// The place of what a file that was taken shares with others of its header.
+    fn shape(&mut self, table: &str, read: FileColumns) -> usize {
+        let FileColumns { header, columns } = read;
+        let key = (table.to_string(), header);
+        let at = match self.shapes.get(&key) {
+            Some(at) => *at,
+            None => {
+                let (table, header) = key.clone();
+                self.outcome.known_bytes += shape_bytes(&header);
+                let (nulls, candidates) = (vec![0; header.len()], vec![Candidates::default(); header.len()]);
+                self.outcome.shapes.push(Shape { table, header, nulls, candidates });
+                let at = self.outcome.shapes.len() - 1;
+                self.shapes.insert(key, at);
+                at
+            }
+        };
+        if let Some(shape) = self.outcome.shapes.get_mut(at) {
+            for ((nulls, candidates), column) in
+                shape.nulls.iter_mut().zip(&mut shape.candidates).zip(columns)
+            {
+                *nulls += column.nulls;
+                candidates.merge(column.candidates.unwrap_or_default());
+            }
+        }
+        at
+    }
+
+    /// Counts a file's columns before any of its rows is staged.
+    fn admit(&mut self, table: &str, header: &[String], fresh: &[String]) -> Result<(), Failure> {
+        let limits = &self.settings.limits;
+        if fresh.iter().any(|name| name.len() > limits.column_name_bytes) {
+            let detail = past("bytes of a column's name", "column_name_bytes", limits.column_name_bytes);
+            return Err(Failure::Member(Reason::NameTooLong, detail));
+        }
+        let known = self.columns.entry(table.to_string()).or_default();
+        let new = fresh.iter().filter(|name| !known.contains(*name)).count();
+        if known.len() + new > limits.table_columns {
+            return Err(Failure::Member(Reason::TooManyColumns, too_many_columns(limits.table_columns)));
+        }
+        let names: usize = fresh.iter().filter(|name| known.insert(name.to_string())).map(String::len).sum();
+        self.outcome.known_bytes += (names + new * size_of::<String>()) as u64;
+        let key = (table.to_string(), header.to_vec());
+        let more = if self.shapes.contains_key(&key) { 0 } else { shape_bytes(header) };
+        self.check_known(more)
+    }
+
+    fn check_known(&self, more: u64) -> Result<(), Failure> {
+        let most = self.settings.limits.archive_known_bytes;
+        if self.outcome.known_bytes.saturating_add(more) > most {
+            let detail = past("bytes to be known of the archive's files", "archive_known_bytes", most);
+            return Err(Failure::Archive(Reason::TooManyFiles, detail));
+        }
+        Ok(())
     }
 
     fn csv(
         &mut self,
         file: &mut StagedFile,
+        read: &mut FileColumns,
         options: &TableOptions,
         data: &mut dyn Read,
         delimiter: u8,
@@ -247,29 +337,28 @@ impl<'a> Stager<'a> {
                 format!("the header can't be used: {}", row.detail),
             ));
         }
-        file.header = header(&splitter.chunk(None), options)?;
-        let mut columns = columns(&file.header, options)?;
-        let width = columns.len();
+        read.header = header(&splitter.chunk(None), options)?;
+        self.admit(&file.table, &read.header, &read.header)?;
+        read.columns = columns(&read.header, options)?;
+        let width = read.columns.len();
         let mut writer = None;
         while splitter.next(width, &mut bad)? {
             self.bad_rows(file, &mut bad)?;
-            self.rows(file, &splitter.chunk(Some(width)), &mut columns, &mut writer)?;
+            self.rows(file, &splitter.chunk(Some(width)), &mut read.columns, &mut writer)?;
         }
-        self.close_part(file, writer)?;
-        file.nulls = columns.iter().map(|c| c.nulls).collect();
-        file.candidates = columns.iter().map(|c| c.candidates).collect();
-        Ok(())
+        self.close_part(file, writer)
     }
 
     fn json(
         &mut self,
         file: &mut StagedFile,
+        read: &mut FileColumns,
         options: &TableOptions,
         data: &mut dyn Read,
     ) -> Result<(), Failure> {
         let mut objects = Objects::new(data, &self.settings.limits);
         let (mut bad, mut writer) = (Vec::new(), None);
-        let mut known: Vec<Column> = Vec::new();
+        let known = &mut read.columns;
         while objects.next(&mut bad)? {
             self.bad_rows(file, &mut bad)?;
             if known.len() < objects.columns().len() {
@@ -277,6 +366,8 @@ impl<'a> Stager<'a> {
                 self.close_part(file, writer.take())?;
                 let fresh = objects.columns().iter().enumerate().skip(known.len());
                 let names: Vec<String> = fresh.map(|(at, name)| named(name, at, options)).collect();
+                read.header.extend(names.iter().cloned());
+                self.admit(&file.table, &read.header, &names)?;
                 for mut column in columns_of(&names, options) {
                     if known.iter().any(|c| c.field.name() == column.field.name()) {
                         let name = shortened(column.field.name());
@@ -286,7 +377,6 @@ impl<'a> Stager<'a> {
                     column.nulls = file.rows;
                     known.push(column);
                 }
-                file.header.extend(names);
             }
             let absent = |field: &&FieldRef| {
                 !field.is_nullable() && known.iter().all(|column| column.field.name() != field.name())
@@ -294,13 +384,10 @@ impl<'a> Stager<'a> {
             match options.given().find(absent) {
                 // It may come with a later line. Rows are not staged without it: their part would not have the column.
                 Some(field) => self.rows_without(file, &objects.chunk(), field.name())?,
-                None => self.rows(file, &objects.chunk(), &mut known, &mut writer)?,
+                None => self.rows(file, &objects.chunk(), known, &mut writer)?,
             }
         }
-        self.close_part(file, writer)?;
-        file.nulls = known.iter().map(|c| c.nulls).collect();
-        file.candidates = known.iter().map(|c| c.candidates).collect();
-        Ok(())
+        self.close_part(file, writer)
     }
 
     fn bad_rows(&mut self, file: &StagedFile, bad: &mut Vec<BadRow>) -> Result<(), Failure> {
@@ -337,6 +424,7 @@ impl<'a> Stager<'a> {
         if chunk.rows.is_empty() {
             return Ok(());
         }
+        self.watch.put_fields(chunk.fields.len() as u64)?;
         let mut flaws = Vec::new();
         let arrays = arrays(chunk, columns, &mut flaws)?;
         let (limit, mut scratch) = (self.settings.limits.raw_bytes, Vec::new());
@@ -358,6 +446,7 @@ impl<'a> Stager<'a> {
                 let fields: Vec<_> = columns.iter().map(|c| c.field.clone()).collect();
                 let location = join(self.folder, &format!("{:05}.parquet", self.parts));
                 self.parts += 1;
+                self.watch.put_fields(PART_ROWS * columns.len() as u64)?;
                 let schema = Schema::new(fields).into();
                 writer.insert(PartWriter::open(self.storage, self.handle, location, schema)?)
             }
@@ -379,7 +468,29 @@ impl<'a> Stager<'a> {
             return Ok(());
         }
         let detail = "the name is one that a system gives to a file of its own, and the content is none";
-        self.refused(path.to_string(), Reason::NoPattern, detail.into())
+        self.refuse(path.to_string(), Reason::NoPattern, detail.into())
+    }
+
+    /// Sets a member aside whose table is not known.
+    fn refuse(&mut self, path: String, reason: Reason, detail: String) -> Result<(), Failure> {
+        self.outcome.refused += 1;
+        self.put_aside(Level::Member, Some(&path), None, None, reason, detail, None)
+    }
+
+    /// Counts a file of a table.
+    fn admit_file(&mut self, table: &str) -> Result<(), Failure> {
+        let limits = &self.settings.limits;
+        self.columns.entry(table.to_string()).or_default();
+        if self.columns.len() > limits.archive_tables {
+            let detail =
+                past("tables that the archive's files name", "archive_tables", limits.archive_tables);
+            return Err(Failure::Archive(Reason::TooManyTables, detail));
+        }
+        if self.outcome.files.len() as u64 >= limits.archive_files {
+            let detail = past("files of the archive", "archive_files", limits.archive_files);
+            return Err(Failure::Archive(Reason::TooManyFiles, detail));
+        }
+        Ok(())
     }
 
     fn close_part(&mut self, file: &mut StagedFile, writer: Option<PartWriter>) -> Result<(), Failure> {
@@ -397,11 +508,15 @@ impl<'a> Stager<'a> {
 
 impl Members for Stager<'_> {
     fn member(&mut self, path: &str, data: &mut dyn Read) -> Result<(), Failure> {
+        self.watch.put_member()?;
         if is_litter(path) {
             return self.litter(path, data);
         }
-        if !self.paths.insert(path.to_string()) {
-            return self.refused(
+        let hash = Sha256::digest(path);
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        if !self.paths.insert(key) {
+            return self.refuse(
                 path.to_string(),
                 Reason::DuplicateMember,
                 "the path occurs twice in the archive".into(),
@@ -416,24 +531,40 @@ impl Members for Stager<'_> {
             (_, fields) => fields.and_then(|mut f| f.remove("table")),
         };
         match table {
-            Some(table) if known => self.file(path, &table, data, codec),
+            Some(table) if known => match settings.refuses(&table) {
+                Some(why) => self.refuse(path.to_string(), Reason::TableName, why.into()),
+                None => {
+                    self.admit_file(&table)?;
+                    self.file(path, &table, data, codec)
+                }
+            },
             _ if settings.ignored.iter().any(|p| p.matches(path).is_some()) => {
                 self.outcome.ignored += 1;
                 Ok(())
             }
-            Some(_) => self.refused(
+            Some(_) => self.refuse(
                 path.to_string(),
                 Reason::UnknownFormat,
                 "the file is named neither .csv, .tsv, .jsonl nor .ndjson".into(),
             ),
-            None => self.refused(path.to_string(), Reason::NoPattern, "the name matches no pattern".into()),
+            None => self.refuse(path.to_string(), Reason::NoPattern, "the name matches no pattern".into()),
         }
     }
 
     fn refused(&mut self, path: String, reason: Reason, detail: String) -> Result<(), Failure> {
-        self.outcome.refused += 1;
-        self.put_aside(Level::Member, Some(&path), None, None, reason, detail, None)
+        self.watch.put_member()?;
+        self.refuse(path, reason, detail)
     }
+}
+
+/// Bytes that a shape takes in memory: its names are in what finds it, too.
+fn shape_bytes(header: &[String]) -> u64 {
+    let names: usize = header.iter().map(|name| 2 * name.len()).sum();
+    names as u64 + COLUMN_BYTES * header.len() as u64
+}
+
+pub(crate) fn too_many_columns(limit: usize) -> String {
+    past("columns of the table, of all its files", "table_columns", limit)
 }
 
 fn place<'a>(storage: &'a Storage, handle: &'a Handle, folder: &'a str) -> Place<'a> {
@@ -528,23 +659,9 @@ impl Read for Content<'_> {
         self.out += n as u64;
         self.hash.write(&into[..n]);
         if self.out > self.most {
-            let detail = format!("more than {} bytes", self.most);
+            let detail = past("decompressed bytes of the member", "member_bytes", self.most);
             return Err(Failure::Member(Reason::MemberTooLarge, detail).into());
         }
-        Ok(n)
-    }
-}
-
-/// Counts the bytes that go into a codec within an archive.
-struct Counted<'a> {
-    inner: &'a mut dyn Read,
-    watch: Watch,
-}
-
-impl Read for Counted<'_> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(into)?;
-        self.watch.put_in(n as u64);
         Ok(n)
     }
 }
@@ -576,7 +693,9 @@ pub(crate) fn quarantine_file(
 ) -> Result<Part> {
     let write = || -> Result<Part, Failure> {
         let mut writer = PartWriter::open(storage, handle, location, Quarantine::schema())?;
-        writer.write(&quarantine::batch(items)?)?;
+        for some in items.chunks(1024) {
+            writer.write(&quarantine::batch(some)?)?;
+        }
         writer.close(String::new())
     };
     write().map_err(|failure| match failure {

@@ -1,14 +1,15 @@
 //! The folder that holds what was read of archives until it is in tables.
 
 use std::fmt;
+use std::path::Path;
 
 use futures::{StreamExt, TryStreamExt};
 use icefield_core::storage::{FileEntry, Storage, file_name, join};
-use icefield_core::{Clock, Result};
+use icefield_core::{Clock, Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
 /// Raised whenever staged parts change their form, so that older ones are not taken up.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 pub(crate) struct Staging {
     storage: Storage,
@@ -27,13 +28,38 @@ impl fmt::Debug for Staging {
 }
 
 impl Staging {
-    pub(crate) fn new(storage: Storage, location: Option<String>, clock: &dyn Clock) -> Self {
-        let temporary = location.is_none();
-        let location = location.unwrap_or_else(|| {
+    /// The folder that is given, or a new one that is its owner's alone.
+    pub(crate) fn new(storage: Storage, location: Option<String>, clock: &dyn Clock) -> Result<Self> {
+        if let Some(location) = location {
+            return Ok(Self { storage, location, temporary: false });
+        }
+        for _ in 0..TRIES {
             let name = format!("icefield-ingest-{}", clock.uuid().simple());
-            std::env::temp_dir().join(name).to_string_lossy().into_owned()
-        });
-        Self { storage, location, temporary }
+            let folder = std::env::temp_dir().join(name);
+            match make_private(&folder) {
+                // What another has put there is not taken for ours.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::from(error).with("folder", folder.display())),
+                Ok(()) => {
+                    let location = folder.to_string_lossy().into_owned();
+                    return Ok(Self { storage, location, temporary: true });
+                }
+            }
+        }
+        Err(Error::new(ErrorKind::Io, "no new temporary folder can be made; give a staging folder"))
+    }
+
+    /// Takes what is directly in a folder of a temporary staging folder away from all but its owner. The staging folder itself
+    /// is closed to others from the start, so that nobody sees a file before.
+    pub(crate) fn keep_private(&self, folder: &str) {
+        if !self.temporary {
+            return;
+        }
+        if let Err(error) = close_to_others(Path::new(folder))
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(folder, %error, "permissions of staged files could not be set");
+        }
     }
 
     pub(crate) fn location(&self) -> &str {
@@ -81,6 +107,38 @@ impl Drop for Staging {
             tracing::warn!(folder = self.location, %error, "a temporary staging folder could not be removed");
         }
     }
+}
+
+/// Names that are tried for a temporary folder.
+const TRIES: usize = 16;
+
+#[cfg(unix)]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(folder)
+}
+
+#[cfg(not(unix))]
+fn make_private(folder: &Path) -> std::io::Result<()> {
+    std::fs::create_dir(folder)
+}
+
+#[cfg(unix)]
+fn close_to_others(folder: &Path) -> std::io::Result<()> {
+    use std::fs::{Permissions, set_permissions};
+    use std::os::unix::fs::PermissionsExt;
+    set_permissions(folder, Permissions::from_mode(0o700))?;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let mode = if entry.file_type()?.is_dir() { 0o700 } else { 0o600 };
+        set_permissions(entry.path(), Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn close_to_others(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -9,8 +9,10 @@ mod litter;
 mod tar;
 mod zip;
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
+use std::rc::Rc;
 
 use flate2::bufread::GzDecoder;
 use icefield_core::Error;
@@ -18,6 +20,7 @@ use icefield_core::Error;
 pub(crate) use download::{Download, Ranges, RunCounts, Watch};
 pub(crate) use litter::{holds_nothing_of_a_table, is_litter, is_system_name};
 
+use crate::escape::{is_plain, past, plain};
 use crate::options::Limits;
 use crate::quarantine::Reason;
 
@@ -39,6 +42,8 @@ pub(crate) enum Failure {
     Member(Reason, String),
     /// The store, or the machine.
     Storage(Error),
+    /// A limit of the run, by no fault of the archive's.
+    Run(String),
     /// The run was dropped.
     Cancelled,
 }
@@ -48,6 +53,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Archive(reason, detail) | Self::Member(reason, detail) => write!(f, "{reason}: {detail}"),
             Self::Storage(error) => error.fmt(f),
+            Self::Run(detail) => f.write_str(detail),
             Self::Cancelled => f.write_str("cancelled"),
         }
     }
@@ -142,13 +148,13 @@ pub(crate) fn walk(
         Format::Tar(codec) => {
             let bytes_in = source.watch();
             let data = decoded(source, codec, Failure::Archive)?;
-            let data = Metered::new(data, codec, bytes_in, limits, Failure::Archive);
+            let data = Metered::new(data, codec, bytes_in);
             tar::walk(&mut BufReader::with_capacity(64 << 10, data), limits, members)
         }
         Format::Plain(codec) => {
             let bytes_in = source.watch();
             let data = decoded(source, codec, Failure::Archive)?;
-            let mut data = Metered::new(data, codec, bytes_in, limits, Failure::Archive);
+            let mut data = Metered::new(data, codec, bytes_in);
             members.member(split_codec(name).0, &mut data)?;
             drain(&mut data)
         }
@@ -165,7 +171,7 @@ fn drain(data: &mut dyn Read) -> Result<(), Failure> {
 }
 
 /// The decompressed bytes, any fault in them as the failure that `at` makes.
-pub(crate) fn decoded<'a>(
+fn decoded<'a>(
     source: impl BufRead + 'a,
     codec: Codec,
     at: fn(Reason, String) -> Failure,
@@ -238,38 +244,74 @@ impl<R: Read> Read for Checked<R> {
     }
 }
 
-/// Holds a decoder to the limit on its ratio, beyond which it ends with the failure that `at` makes.
-pub(crate) struct Metered<R> {
+/// Holds an archive's decoder to the limits on what comes of it.
+struct Metered<R> {
     inner: R,
-    bytes_in: Watch,
-    out: u64,
-    floor: u64,
-    ratio: u64,
-    at: fn(Reason, String) -> Failure,
+    is_decoded: bool,
+    watch: Watch,
 }
 
 impl<R: Read> Metered<R> {
-    pub(crate) fn new(
-        inner: R,
-        codec: Codec,
-        bytes_in: Watch,
-        limits: &Limits,
-        at: fn(Reason, String) -> Failure,
-    ) -> Self {
-        let floor = if codec == Codec::None { u64::MAX } else { limits.ratio_floor_bytes };
-        Self { inner, bytes_in, out: 0, floor, ratio: limits.ratio, at }
+    fn new(inner: R, codec: Codec, watch: Watch) -> Self {
+        Self { inner, is_decoded: codec != Codec::None, watch }
     }
 }
 
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(into)?;
+        self.watch.put_out(n as u64, self.is_decoded)?;
+        Ok(n)
+    }
+}
+
+/// A member decompressed within its archive: it is held to the ratio by itself, which is the member's fault alone, and what
+/// comes of it counts as the archive's.
+pub(crate) fn nested<'a>(
+    data: &'a mut dyn Read,
+    codec: Codec,
+    watch: Watch,
+    limits: &'a Limits,
+) -> Result<Box<dyn Read + 'a>, Failure> {
+    let bytes_in = Rc::new(Cell::new(0));
+    let counted = Counted { inner: data, bytes: bytes_in.clone() };
+    let inner = decoded(BufReader::with_capacity(64 << 10, counted), codec, Failure::Member)?;
+    Ok(Box::new(Nested { inner, bytes_in, out: 0, watch, limits }))
+}
+
+struct Nested<'a, R> {
+    inner: R,
+    bytes_in: Rc<Cell<u64>>,
+    out: u64,
+    watch: Watch,
+    limits: &'a Limits,
+}
+
+impl<R: Read> Read for Nested<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(into)?;
         self.out += n as u64;
-        self.bytes_in.put_out(n as u64);
-        if self.out > self.floor && self.out / self.ratio.max(1) > self.bytes_in.bytes_in().max(1) {
-            let detail = format!("more than {} bytes for each compressed one", self.ratio);
-            return Err((self.at)(Reason::RatioExceeded, detail).into());
+        let counted = self.watch.put_out(n as u64, true);
+        let ratio = self.limits.ratio.max(1);
+        if self.out > self.limits.ratio_floor_bytes && self.out / ratio > self.bytes_in.get().max(1) {
+            let detail = past("decompressed bytes of the member for each compressed one", "ratio", ratio);
+            return Err(Failure::Member(Reason::RatioExceeded, detail).into());
         }
+        counted?;
+        Ok(n)
+    }
+}
+
+/// Counts the bytes that go into a codec within an archive.
+struct Counted<'a> {
+    inner: &'a mut dyn Read,
+    bytes: Rc<Cell<u64>>,
+}
+
+impl Read for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(into)?;
+        self.bytes.set(self.bytes.get() + n as u64);
         Ok(n)
     }
 }
@@ -283,8 +325,8 @@ fn safe_path(raw: &[u8]) -> Result<String, String> {
     if path.starts_with(['/', '\\']) || path.as_bytes().get(1) == Some(&b':') {
         return Err("the path is absolute".into());
     }
-    if path.contains(['\0', '\n']) {
-        return Err("the path holds control characters".into());
+    if !path.chars().all(is_plain) {
+        return Err("the path holds control characters, line ends or marks of direction".into());
     }
     let parts = || path.split(['/', '\\']);
     if parts().any(|part| part == "..") {
@@ -303,11 +345,11 @@ fn give(raw_path: &[u8], data: &mut dyn Read, members: &mut dyn Members) -> Resu
 }
 
 fn shown_path(raw: &[u8]) -> String {
-    crate::rows::shown(raw, 1024)
+    plain(&crate::rows::shown(raw, 1024))
 }
 
 fn too_many(limits: &Limits) -> Failure {
-    Failure::Archive(Reason::TooManyMembers, format!("more than {} members", limits.members))
+    Failure::Archive(Reason::TooManyMembers, past("members of the archive", "members", limits.members))
 }
 
 #[cfg(test)]
@@ -348,6 +390,10 @@ mod tests {
             b".",
             b"a\xff",
             b"a\0b",
+            b"a\x1b[2Jb",
+            b"a\rb",
+            "a\u{202e}b".as_bytes(),
+            "a\u{2028}b".as_bytes(),
         ] {
             assert!(safe_path(bad).is_err(), "{bad:?}");
         }

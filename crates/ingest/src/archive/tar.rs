@@ -6,6 +6,7 @@ use std::io::Read;
 use tar::{EntryType, Header, PaxExtensions};
 
 use super::{Failure, Members, drain, give, shown_path, too_many};
+use crate::escape::past;
 use crate::options::Limits;
 use crate::quarantine::Reason;
 
@@ -118,7 +119,7 @@ pub(super) fn walk(data: &mut dyn Read, limits: &Limits, members: &mut dyn Membe
                 members.refused(shown_path(&path), reason, detail)?;
             }
             None if size > limits.member_bytes => {
-                let detail = format!("{size} bytes; the limit is {}", limits.member_bytes);
+                let detail = past(&format!("{size} bytes"), "member_bytes", limits.member_bytes);
                 members.refused(shown_path(&path), Reason::MemberTooLarge, detail)?;
             }
             None => give(&path, &mut member, members)?,

@@ -7,15 +7,13 @@ use tokio::runtime::Handle;
 
 use super::part::PartWriter;
 use crate::archive::Failure;
+use crate::escape;
 use crate::quarantine::{self, Level, Quarantine, Quarantined, Reason};
 use crate::read::Part;
-use crate::rows::cut;
 
 /// Members and rows that a marker lists itself, beside the quarantine's file. The run keeps the first 10,000 of all archives.
 const LISTED_MEMBERS: usize = 1000;
 const LISTED_ROWS: usize = 100;
-/// Bytes of a detail that are kept: names in it are as long as the file has them.
-const DETAIL_BYTES: usize = 1024;
 /// Entries of the quarantine that wait in memory, and their bytes.
 const WAITING: usize = 1024;
 const WAITING_BYTES: usize = 1 << 20;
@@ -27,11 +25,12 @@ pub(super) struct Place<'a> {
     pub(super) folder: &'a str,
 }
 
-#[derive(Default)]
 pub(super) struct Aside {
     counts: BTreeMap<(Level, Reason), u64>,
     listed: Vec<Quarantined>,
     listed_of: BTreeMap<Level, usize>,
+    /// Bytes that may still be listed.
+    listed_left: usize,
     waiting: Vec<Quarantined>,
     waiting_bytes: usize,
     writer: Option<PartWriter>,
@@ -45,8 +44,22 @@ pub(super) struct Written {
 }
 
 impl Aside {
+    /// With a list of at most so many bytes.
+    pub(super) fn new(listed_bytes: usize) -> Self {
+        Self {
+            counts: BTreeMap::new(),
+            listed: Vec::new(),
+            listed_of: BTreeMap::new(),
+            listed_left: listed_bytes,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            writer: None,
+        }
+    }
+
     pub(super) fn put(&mut self, place: &Place<'_>, mut item: Quarantined) -> Result<(), Failure> {
-        cut(&mut item.detail, DETAIL_BYTES);
+        item.detail = escape::detail(item.detail);
+        let bytes = item.bytes();
         *self.counts.entry((item.level, item.reason)).or_default() += 1;
         // A flood of bad rows does not keep members out of the list.
         let most = match item.level {
@@ -55,11 +68,13 @@ impl Aside {
             Level::Row => LISTED_ROWS,
         };
         let listed = self.listed_of.entry(item.level).or_default();
-        if *listed < most {
+        // An archive's own entry is one, and is told whatever else is.
+        if *listed < most && (bytes <= self.listed_left || item.level == Level::Archive) {
             *listed += 1;
+            self.listed_left = self.listed_left.saturating_sub(bytes);
             self.listed.push(item.clone());
         }
-        self.waiting_bytes += item.bytes();
+        self.waiting_bytes += bytes;
         self.waiting.push(item);
         if self.waiting.len() >= WAITING || self.waiting_bytes >= WAITING_BYTES {
             self.flush(place)?;

@@ -7,6 +7,7 @@ mod dataframes;
 mod drops;
 mod encodings;
 mod floods;
+mod hostile;
 mod litter;
 mod options;
 mod reports;

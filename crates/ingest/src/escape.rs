@@ -1,0 +1,73 @@
+//! Text from outside as people are shown it: in reports, messages and logs.
+//!
+//! Partners choose the names of archives, members, tables and columns. None of them may begin a line, move the cursor of a
+//! terminal or turn the order of what is read around.
+
+use std::fmt::{self, Display, Write};
+
+use crate::rows::cut;
+
+/// Bytes of a message that are kept.
+const DETAIL_BYTES: usize = 256;
+
+/// A text of others: what could pass for something else is written as `\u{1b}`.
+pub(crate) struct Plain<'a>(pub(crate) &'a str);
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            if is_plain(c) {
+                f.write_char(c)?;
+            } else {
+                write!(f, "{}", c.escape_unicode())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a character stands for itself alone: no control character, line end, or mark of the direction of text.
+pub(crate) fn is_plain(c: char) -> bool {
+    let is_mark =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !(c.is_control() || is_mark || matches!(c, '\u{2028}' | '\u{2029}'))
+}
+
+/// As [`Plain`].
+pub(crate) fn plain(text: &str) -> String {
+    Plain(text).to_string()
+}
+
+/// A message as it is kept: escaped, and cut, as names and values in it are as long as a file has them.
+pub(crate) fn detail(mut text: String) -> String {
+    // What is cut off needs no escapes.
+    cut(&mut text, DETAIL_BYTES);
+    let mut text = plain(&text);
+    cut(&mut text, DETAIL_BYTES);
+    text
+}
+
+/// What passed a limit, in words that name the limit.
+pub(crate) fn past(what: &str, limit: &str, value: impl Display) -> String {
+    format!("{what}: the limit {limit} is {value}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_begins_a_line_or_turns_one_around() {
+        let marks = ["\n", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\u{1b}[2J", "\0", "\u{7f}", "\u{9b}"];
+        let turns = ["\u{61c}", "\u{200e}", "\u{200f}", "\u{202a}", "\u{202e}", "\u{2066}", "\u{2069}"];
+        for hostile in marks.into_iter().chain(turns) {
+            let shown = plain(&format!("a{hostile}b"));
+            assert!(shown.starts_with("a\\u{") && shown.chars().all(is_plain), "{shown}");
+        }
+        for harmless in ["données/é.csv", "日本", "a b\\n'\"", "👍🏽", "ש"] {
+            assert_eq!(plain(harmless), harmless);
+        }
+        let long = detail("\u{1b}".repeat(10_000));
+        assert!(long.len() <= DETAIL_BYTES + '…'.len_utf8() && long.ends_with('…'), "{}", long.len());
+    }
+}
