@@ -99,8 +99,13 @@ impl<'a> Objects<'a> {
                     continue;
                 }
             };
-            let members = match object(text) {
-                Ok(members) => members,
+            let members = match object(text, self.limits.columns) {
+                Ok(Some(members)) => members,
+                Ok(None) => {
+                    let detail = past("keys of the line", "columns", self.limits.columns);
+                    bad.push(self.bad(line, Reason::TooManyFields, &detail, text.as_bytes()));
+                    continue;
+                }
                 Err(detail) => {
                     let cut =
                         self.lines.ended_open && self.lines.end_of_file && self.lines.at == self.lines.filled;
@@ -232,8 +237,8 @@ fn too_large(limits: &Limits) -> (Reason, String) {
 }
 
 /// An object's keys and the text of its values. The whole is checked by the JSON parser first, so that what follows may
-/// lean on its being well formed.
-fn object(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
+/// lean on its being well formed. `None` for one of more than `most` keys.
+fn object(text: &str, most: usize) -> Result<Option<Vec<(Cow<'_, str>, &str)>>, String> {
     serde_json::from_str::<IgnoredAny>(text).map_err(|e| e.to_string())?;
     let text = text.trim();
     let Some(mut rest) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).map(str::trim_start) else {
@@ -241,6 +246,9 @@ fn object(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
     };
     let mut members = Vec::new();
     while !rest.is_empty() {
+        if members.len() == most {
+            return Ok(None);
+        }
         let (key, tail) = rest.split_at(value_end(rest.as_bytes()));
         let key = serde_json::from_str::<String>(key).map_err(|e| e.to_string())?;
         let tail = tail.trim_start().strip_prefix(':').unwrap_or_default().trim_start();
@@ -249,7 +257,7 @@ fn object(text: &str) -> Result<Vec<(Cow<'_, str>, &str)>, String> {
         let tail = tail.trim_start();
         rest = tail.strip_prefix(',').unwrap_or(tail).trim_start();
     }
-    Ok(members)
+    Ok(Some(members))
 }
 
 /// Where the value that the text starts with ends.

@@ -1,5 +1,6 @@
 //! What an ingest found: a summary for each table, with a score.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use icefield_core::Result;
@@ -143,7 +144,7 @@ impl TableReport {
     /// The share of NULLs among all values, from 0 to 1.
     pub fn null_ratio(&self) -> f64 {
         let nulls: u64 = self.columns.iter().map(|c| c.nulls).sum();
-        share(nulls, self.rows * self.columns.len() as u64, 0.0)
+        share(nulls, self.rows.saturating_mul(self.columns.len() as u64), 0.0)
     }
 
     /// Files that came: taken or set aside.
@@ -168,7 +169,8 @@ impl TableReport {
         let came = self.rows + self.rows_quarantined;
         let rows = share(self.rows, came.max(self.rows_expected.unwrap_or(0)), 1.0);
         let complete = |header: &&HeaderReport| {
-            let has = |name: &String| header.columns.contains(name);
+            let columns: HashSet<&String> = header.columns.iter().collect();
+            let has = |name: &String| columns.contains(name);
             self.missing_fields.iter().all(has) && !self.additional_fields.iter().any(has)
         };
         let headers = self.headers.iter().filter(complete).map(|h| h.files).sum();

@@ -96,6 +96,8 @@ const FILE_BYTES: u64 = 512;
 const COLUMN_BYTES: u64 = 160;
 /// A new part costs as much as so many rows do: buffers, encoders and a footer for each of its columns.
 const PART_ROWS: u64 = 100;
+/// Fields whose cost one bad row has.
+const BAD_ROW_FIELDS: u64 = 64;
 
 /// Takes an archive's members to parts.
 pub(crate) struct Stager<'a> {
@@ -390,9 +392,15 @@ impl<'a> Stager<'a> {
         self.close_part(file, writer)
     }
 
+    /// Counts a row that is set aside. It is written with its archive, member and reason, whatever it has itself.
+    fn bad_row(&mut self) -> Result<(), Failure> {
+        self.bad_rows += 1;
+        self.watch.put_fields(BAD_ROW_FIELDS)
+    }
+
     fn bad_rows(&mut self, file: &StagedFile, bad: &mut Vec<BadRow>) -> Result<(), Failure> {
         for row in bad.drain(..) {
-            self.bad_rows += 1;
+            self.bad_row()?;
             let (member, table) = (Some(file.member.as_str()), Some(file.table.as_str()));
             self.put_aside(Level::Row, member, table, Some(row.line), row.reason, row.detail, Some(row.raw))?;
         }
@@ -402,7 +410,7 @@ impl<'a> Stager<'a> {
     /// Sets a chunk's rows aside: none of them has the required column.
     fn rows_without(&mut self, file: &StagedFile, chunk: &Chunk<'_>, column: &str) -> Result<(), Failure> {
         for (at, row) in chunk.rows.iter().enumerate() {
-            self.bad_rows += 1;
+            self.bad_row()?;
             let (member, table) = (Some(file.member.as_str()), Some(file.table.as_str()));
             let raw = Some(shown(chunk.raw(at), self.settings.limits.raw_bytes));
             let (reason, detail) = (Reason::NullValue, required_is_empty(column));
@@ -429,7 +437,7 @@ impl<'a> Stager<'a> {
         let arrays = arrays(chunk, columns, &mut flaws)?;
         let (limit, mut scratch) = (self.settings.limits.raw_bytes, Vec::new());
         for flaw in &flaws {
-            self.bad_rows += 1;
+            self.bad_row()?;
             let detail = described(chunk, columns, flaw, &mut scratch);
             let (member, table) = (Some(file.member.as_str()), Some(file.table.as_str()));
             let line = Some(chunk.rows[flaw.row].line);

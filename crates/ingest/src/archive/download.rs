@@ -21,6 +21,8 @@ use crate::quarantine::Reason;
 const CHUNKS_AHEAD: usize = 16;
 /// Bytes that one ranged read asks for.
 const RANGE_BYTES: u64 = 1 << 20;
+/// How often an archive is read, at most: members in another order than the directory's take a range each.
+const TIMES_OVER: u64 = 8;
 /// Bytes that are read of a local file at once.
 const LOCAL_BYTES: usize = 256 << 10;
 
@@ -288,6 +290,11 @@ impl Read for Ranges {
         let held = self.block_at..self.block_at + self.block.len() as u64;
         if !held.contains(&self.at) {
             self.watch.check()?;
+            if self.watch.bytes_in() > self.size.saturating_mul(TIMES_OVER).saturating_add(64 * RANGE_BYTES) {
+                let detail =
+                    format!("its members overlap, or lie so that it is read {TIMES_OVER} times over");
+                return Err(Failure::Archive(Reason::Corrupt, detail).into());
+            }
             let range = self.at..self.size.min(self.at + RANGE_BYTES);
             self.block = match &mut self.local {
                 Some(file) => {

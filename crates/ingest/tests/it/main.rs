@@ -2,6 +2,7 @@
 
 mod archives;
 mod bad_input;
+mod budgets;
 #[cfg(feature = "dataframe")]
 mod dataframes;
 mod drops;
