@@ -28,7 +28,8 @@ impl Drop {
         let mut names = BTreeSet::new();
         while let Some(folder) = folders.pop() {
             for path in entries(&folder)? {
-                let about = path.metadata()?;
+                // A link is a file here, which the ingest sets aside.
+                let about = path.symlink_metadata()?;
                 if about.is_dir() {
                     folders.push(path);
                     continue;

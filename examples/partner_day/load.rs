@@ -109,7 +109,8 @@ pub(crate) async fn load(
     show::headers(&ingested.report);
     totals.ingested(&ingested.report);
     // What the store did not give may come the next time: in this same delivery, which would count as taken.
-    if let Some(item) = ingested.quarantine.items().iter().find(|item| item.reason == Reason::Unreadable) {
+    let not_yet = |reason| matches!(reason, Reason::Unreadable | Reason::RunLimit);
+    if let Some(item) = ingested.quarantine.items().iter().find(|item| not_yet(item.reason)) {
         return Err(format!("{item}; run again").into());
     }
 

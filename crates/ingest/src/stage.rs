@@ -96,6 +96,8 @@ const FILE_BYTES: u64 = 512;
 const COLUMN_BYTES: u64 = 160;
 /// A new part costs as much as so many rows do: buffers, encoders and a footer for each of its columns.
 const PART_ROWS: u64 = 100;
+/// Fields whose cost a new part has beside that: a file is made, written and put.
+const PART_FIELDS: u64 = 16 << 10;
 /// Fields whose cost one bad row has.
 const BAD_ROW_FIELDS: u64 = 64;
 
@@ -454,7 +456,7 @@ impl<'a> Stager<'a> {
                 let fields: Vec<_> = columns.iter().map(|c| c.field.clone()).collect();
                 let location = join(self.folder, &format!("{:05}.parquet", self.parts));
                 self.parts += 1;
-                self.watch.put_fields(PART_ROWS * columns.len() as u64)?;
+                self.watch.put_fields(PART_FIELDS + PART_ROWS * columns.len() as u64)?;
                 let schema = Schema::new(fields).into();
                 writer.insert(PartWriter::open(self.storage, self.handle, location, schema)?)
             }

@@ -12,6 +12,7 @@
 //! - [`ForeignTable`] is one with column types that the `iceberg` crate does not know.
 //! - [`KEPT_TABLES`] are tables in Avro and ORC that Iceberg Java wrote once, kept in this crate.
 //! - [`deletes`] writes delete files of every kind by hand.
+//! - [`hostile_archives`] are what partners who mean harm send.
 //! - [`untrusted`] is what is done with files that nobody vouches for.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
@@ -23,6 +24,7 @@ pub mod deletes;
 mod faulty_catalog;
 mod faulty_store;
 mod foreign;
+mod hostile;
 mod kept_tables;
 mod referee;
 mod reference;
@@ -37,6 +39,7 @@ pub use data::{everything_schema, random_batch, random_batches, referee_schema};
 pub use faulty_catalog::{CommitFault, FaultyCatalog};
 pub use faulty_store::{Fault, FaultPoint, FaultyStore, Op, OpKind, every_fault};
 pub use foreign::ForeignTable;
+pub use hostile::{HOSTILE_KINDS, HostileArchive, hostile_archives};
 pub use kept_tables::{KEPT_TABLES, KEPT_TABLES_WERE_AT, kept_table};
 pub use referee::{Engine, Outcome, Pick, Referee};
 pub use reference::reference_read;

@@ -14,7 +14,7 @@ use crate::options::Limits;
 use crate::quarantine::Reason;
 
 /// Bytes of a directory, at most: the library holds it in memory, several times over.
-const DIRECTORY_BYTES: u64 = 64 << 20;
+const DIRECTORY_BYTES: u64 = 32 << 20;
 
 /// What a zip archive is read from.
 pub(crate) trait Source: Read + Seek {
@@ -197,7 +197,7 @@ impl Directory {
             }
         };
         if directory.end - directory.start > DIRECTORY_BYTES {
-            return Err(corrupt("its directory has more than 64 MiB"));
+            return Err(corrupt("its directory has more than 32 MiB"));
         }
         Ok(directory)
     }

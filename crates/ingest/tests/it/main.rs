@@ -9,6 +9,7 @@ mod drops;
 mod encodings;
 mod floods;
 mod hostile;
+mod hostile_drop;
 mod litter;
 mod options;
 mod reports;
