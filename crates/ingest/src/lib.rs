@@ -38,6 +38,8 @@ mod stage;
 mod staging;
 mod table;
 mod text;
+#[doc(hidden)]
+pub mod untrusted;
 
 pub use ingest::{Ingest, Progress};
 pub use limits::Limits;

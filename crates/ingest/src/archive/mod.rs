@@ -162,7 +162,8 @@ pub(crate) fn walk(
     }
 }
 
-pub(crate) use zip::walk as walk_zip;
+pub(crate) use tar::walk as walk_tar;
+pub(crate) use zip::{Source, walk as walk_zip};
 
 /// Reads to the end: what follows the last member is checked too.
 fn drain(data: &mut dyn Read) -> Result<(), Failure> {

@@ -22,7 +22,7 @@ const NO_MEMBERS: [u8; 3] = [b'V', b'D', b'A'];
 /// Bytes of a long name or an extended header, at most.
 const EXTENSION_BYTES: u64 = 1 << 20;
 
-pub(super) fn walk(data: &mut dyn Read, limits: &Limits, members: &mut dyn Members) -> Result<(), Failure> {
+pub(crate) fn walk(data: &mut dyn Read, limits: &Limits, members: &mut dyn Members) -> Result<(), Failure> {
     let mut number = 0;
     let mut long_name: Option<Vec<u8>> = None;
     let mut pax: Option<Vec<u8>> = None;

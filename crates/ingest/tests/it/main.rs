@@ -15,3 +15,4 @@ mod options;
 mod reports;
 mod support;
 mod types;
+mod untrusted;
