@@ -10,20 +10,17 @@ use arrow::datatypes::SchemaRef;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use icefield_core::storage::{Storage, join};
-use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
-use object_store::ObjectStoreExt;
-use tokio::runtime::Handle;
+use icefield_core::{Clock, Result, SystemClock};
 
 use crate::Pattern;
-use crate::archive::{Download, Failure, Format, Ranges, RunCounts, Watch, walk, walk_zip};
-use crate::escape::plain;
+use crate::archive::RunCounts;
 use crate::merge::{Merge, unreadable};
 use crate::options::{BrokenArchive, Conversion, Csv, Limits, ManifestUse, Settings};
 use crate::quarantine::Reason;
-use crate::source::{self, Archive};
-use crate::stage::{self, Outcome, Stager};
+use crate::source;
 use crate::staging::Staging;
 use crate::table::Ingested;
+use crate::work::{Fault, Worker};
 
 type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 
@@ -64,13 +61,24 @@ type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 /// Each archive is read once, streamed, into Parquet files in the staging folder; a marker is written when they are
 /// complete. A later run with the same settings and staging folder takes up marked archives without reading them, so that a
 /// run that was stopped goes on where it was. An archive that changed (size or time of change) is read anew. Archives that
-/// the store did not give are not marked: the next run tries them again.
+/// the store did not give, or that a limit of the run left out, are not marked: the next run tries them again. A temporary
+/// staging folder, and all in it, is for its owner alone; permissions of a folder that is given are the caller's to set.
+///
+/// # What partners can do
+///
+/// Whoever may write to the drop's folder is not trusted, with names no more than with sizes: [`Limits`] bound what an archive,
+/// and a run over all of them, takes of memory, time and the staging folder. On a local disk links are never followed, and pipes
+/// and devices never opened ([`Reason::Link`], [`Reason::NotAFile`]). Tables have plain names, or those of [`Ingest::tables`].
+/// Reports, details and logs show control characters, line ends and marks of direction as `\u{1b}`; `raw` has rows as they came.
 ///
 /// # Memory
 ///
-/// For each archive that is read at a time, at most about one row group (16 MiB), one row of the largest size
-/// ([`Limits::row_bytes`], where there is such a row), and the store's write buffer (8 MiB). For the whole run, what is known of each
-/// archive and staged file (some hundred bytes), and at most 16 MiB of what was set aside, however much that is.
+/// For each archive that is read at a time, at most about 32 MiB (a row group, the store's write buffer, what is read ahead),
+/// eight times [`Limits::row_bytes`] (where there are such rows), [`Limits::archive_known_bytes`] and
+/// [`Limits::archive_listed_bytes`]; for Zstandard the window that the archive asks for, up to 128 MiB, and as much again for a
+/// member that is compressed within it; for a zip up to ten times its directory, which has up to 32 MiB. For the whole run
+/// [`Limits::run_known_bytes`], of which honest files take some hundred bytes each, and [`Limits::listed_bytes`]; before archives
+/// are read, ten times [`Limits::manifest_bytes`] for a moment.
 ///
 /// # Cancel safety
 ///
@@ -271,7 +279,7 @@ impl Ingest {
     /// Runs the ingest. So does awaiting the builder.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] or [`ErrorKind::Unsupported`] for settings, [`ErrorKind::NotFound`] for a source with no
+    /// [`icefield_core::ErrorKind::InvalidInput`] or [`icefield_core::ErrorKind::Unsupported`] for settings, [`icefield_core::ErrorKind::NotFound`] for a source with no
     /// files, and whatever the store says when a source can't be listed or the staging folder can't be written.
     pub async fn run(mut self) -> Result<Ingested> {
         let started = self.clock.now_ms();
@@ -433,192 +441,5 @@ struct CancelOnDrop(Arc<RunCounts>);
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancelled.store(true, Ordering::Relaxed);
-    }
-}
-
-struct Worker {
-    settings: Arc<Settings>,
-    storage: Storage,
-    clock: Arc<dyn Clock>,
-    retries: u32,
-    counts: Arc<RunCounts>,
-    staging: Arc<Staging>,
-}
-
-impl Worker {
-    /// An archive's outcome, and whether an earlier run had it.
-    async fn archive(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool), Fault> {
-        let mut tries = 0;
-        loop {
-            match self.once(archive, folder).await {
-                Err(Fault::Error(error)) if tries < self.retries && error.is_retryable() => {
-                    let (name, why) = (plain(&archive.entry.location), plain(&error.to_string()));
-                    tracing::warn!(archive = name, error = why, tries, "an archive is read again");
-                    self.clock.sleep(Duration::from_millis(100 << tries.min(10))).await;
-                    tries += 1;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn once(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool), Fault> {
-        if let Some(outcome) = stage::marker(&self.storage, folder).await? {
-            return Ok((outcome, true));
-        }
-        let job = Job {
-            settings: self.settings.clone(),
-            storage: self.storage.clone(),
-            folder: folder.to_string(),
-            archive: archive.clone(),
-            watch: self.watch(archive),
-            handle: Handle::current(),
-            _staging: self.staging.clone(),
-        };
-        let outcome = match self.on_thread(job.clone(), Job::run).await? {
-            Some(outcome) => outcome?,
-            // It would the next time: one archive must not hold a drop back for ever.
-            None => match self.on_thread(job, Job::panicked).await? {
-                Some(outcome) => outcome?,
-                None => return Err(Error::internal("setting the archive aside panicked").into()),
-            },
-        };
-        if !archive.format.has_checksums() || outcome.broken.is_some() {
-            self.check_unchanged(archive).await?;
-        }
-        stage::mark(&self.storage, folder, &outcome).await?;
-        self.staging.keep_private(folder);
-        Ok((outcome, false))
-    }
-
-    fn watch(&self, archive: &Archive) -> Watch {
-        let size = (archive.format == Format::Zip).then_some(archive.entry.size);
-        Watch::new(self.counts.clone(), &self.settings.limits, size)
-    }
-
-    /// What a job's work gives; `None` when it panics.
-    async fn on_thread<T: Send + 'static>(&self, job: Job, work: fn(Job) -> T) -> Result<Option<T>, Fault> {
-        match tokio::task::spawn_blocking(move || work(job)).await {
-            Ok(done) => Ok(Some(done)),
-            Err(error) if error.is_panic() => Ok(None),
-            Err(error) => Err(Error::new(ErrorKind::Io, "the run was dropped").with_source(error).into()),
-        }
-    }
-
-    /// Fails when the archive is another one by now: what was read may be the beginning of one and the end of the other.
-    async fn check_unchanged(&self, archive: &Archive) -> Result<()> {
-        let location = &archive.entry.location;
-        if let Some(local) = archive.local.clone() {
-            let entry = archive.entry.clone();
-            let opened = tokio::task::spawn_blocking(move || local.open(&entry).map(drop)).await;
-            let opened =
-                opened.map_err(|e| Error::internal("looking at the file panicked").with_source(e))?;
-            return match opened {
-                // It was one when it was opened, or was set aside as what it is.
-                Ok(()) | Err(Failure::Archive(..)) => Ok(()),
-                Err(Failure::Storage(error)) => Err(error),
-                Err(other) => Err(Error::internal(other.to_string())),
-            };
-        }
-        let at = self.storage.resolve(location)?;
-        let now = at.store.head(&at.path).await?;
-        if (now.size, now.last_modified.timestamp_millis()) == (archive.entry.size, archive.entry.modified_ms)
-        {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Io, "the file changed while it was read; run again").with("file", location))
-    }
-
-    /// Writes entries of the quarantine that belong to no archive that was read.
-    async fn quarantine(&self, folder: &str, items: Vec<crate::Quarantined>) -> Result<crate::Part> {
-        let (storage, location, handle) =
-            (self.storage.clone(), join(folder, "_quarantine.parquet"), Handle::current());
-        let staging = self.staging.clone();
-        let write = move || {
-            let _keep = staging;
-            stage::quarantine_file(&storage, &handle, location, &items)
-        };
-        let written = tokio::task::spawn_blocking(write).await;
-        written.map_err(|e| Error::internal("writing the quarantine panicked").with_source(e))?
-    }
-}
-
-/// Why there is no outcome.
-enum Fault {
-    /// The store, or the machine.
-    Error(Error),
-    /// A limit of the run.
-    Run(String),
-}
-
-impl From<Error> for Fault {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-/// One archive, on its thread.
-#[derive(Clone)]
-struct Job {
-    settings: Arc<Settings>,
-    storage: Storage,
-    folder: String,
-    archive: Archive,
-    watch: Watch,
-    handle: Handle,
-    /// A thread outlives a run that is dropped: a temporary folder goes when the last one has ended.
-    _staging: Arc<Staging>,
-}
-
-impl Job {
-    fn stager(&self) -> Stager<'_> {
-        let Self { settings, storage, folder, archive, watch, handle, .. } = self;
-        Stager::new(settings, storage, handle, folder, &archive.entry.location, watch.clone())
-    }
-
-    fn run(self) -> Result<Outcome, Fault> {
-        let mut stager = self.stager();
-        let outcome = match self.walk(&mut stager) {
-            Ok(()) => stager.complete(),
-            Err(Failure::Archive(reason, detail)) => stager.broken(reason, detail),
-            Err(failure) => Err(failure),
-        };
-        outcome.map_err(Fault::from)
-    }
-
-    fn walk(&self, stager: &mut Stager<'_>) -> Result<(), Failure> {
-        let Self { settings, storage, archive, watch, handle, .. } = self;
-        let (location, size, limits) = (&archive.entry.location, archive.entry.size, &settings.limits);
-        let local = archive.local.as_ref().map(|local| local.open(&archive.entry)).transpose()?;
-        match (archive.format, local) {
-            (Format::Zip, local) => {
-                walk_zip(Ranges::new(storage, location, local, size, watch.clone(), handle), limits, stager)
-            }
-            (format, local) => {
-                let source = match local {
-                    Some(file) => Download::local(file, location, size, watch.clone()),
-                    None => Download::start(storage, location, size, watch.clone(), handle),
-                };
-                walk(format, icefield_core::storage::file_name(location), source, limits, stager)
-            }
-        }
-    }
-
-    /// The outcome of an archive that made its reading panic.
-    fn panicked(self) -> Result<Outcome, Fault> {
-        let detail =
-            "reading it ended in a panic, which is a fault of the library; please report it".to_string();
-        self.stager().broken(Reason::Corrupt, detail).map_err(Fault::from)
-    }
-}
-
-impl From<Failure> for Fault {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Storage(error) => Self::Error(error),
-            Failure::Run(detail) => Self::Run(detail),
-            Failure::Cancelled => Self::Error(Error::new(ErrorKind::Io, "the run was dropped")),
-            other => Self::Error(Error::internal(other.to_string())),
-        }
     }
 }

@@ -10,6 +10,9 @@
 //! when every archive is in does `merge` unite the columns and settle the types, which reading then applies as a cast that
 //! can't fail.
 //!
+//! Nothing that partners send is trusted: `limits` bound it, `local` follows no link, `escape` is what their text passes before
+//! people see it.
+//!
 //! Without its `dataframe` feature the crate needs no query engine.
 
 mod archive;
@@ -40,6 +43,7 @@ mod table;
 mod text;
 #[doc(hidden)]
 pub mod untrusted;
+mod work;
 
 pub use ingest::{Ingest, Progress};
 pub use limits::Limits;

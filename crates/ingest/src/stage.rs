@@ -6,6 +6,8 @@
 //! is simply run again and writes the same files.
 
 mod aside;
+mod known;
+mod marker;
 mod part;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -32,6 +34,9 @@ use crate::read::Part;
 use crate::rows::{BadRow, Chunk, shortened, shown};
 use crate::text::Text;
 use aside::{Aside, Place};
+use known::FileColumns;
+pub(crate) use known::{Shape, too_many_columns};
+pub(crate) use marker::{mark, marker};
 use part::PartWriter;
 
 /// What became of one archive: its marker's content.
@@ -74,26 +79,6 @@ pub(crate) struct StagedFile {
     pub(crate) parts: Vec<Part>,
 }
 
-/// Files of one table that have the same header.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Shape {
-    pub(crate) table: String,
-    /// The columns' names as the table has them.
-    pub(crate) header: Vec<String>,
-    pub(crate) nulls: Vec<u64>,
-    pub(crate) candidates: Vec<Candidates>,
-}
-
-/// A file's columns, as far as they were read.
-#[derive(Default)]
-struct FileColumns {
-    header: Vec<String>,
-    columns: Vec<Column>,
-}
-
-/// Bytes that a file, and a column of a shape, take in memory beside their names.
-const FILE_BYTES: u64 = 512;
-const COLUMN_BYTES: u64 = 160;
 /// A new part costs as much as so many rows do: buffers, encoders and a footer for each of its columns.
 const PART_ROWS: u64 = 100;
 /// Fields whose cost a new part has beside that: a file is made, written and put.
@@ -259,66 +244,9 @@ impl<'a> Stager<'a> {
                 }
             }
         };
-        let texts = file.member.len() + file.table.len();
-        let parts = file.parts.iter().map(|part| part.location.len() + part.source.len() + size_of::<Part>());
-        self.outcome.known_bytes += FILE_BYTES + (texts + parts.sum::<usize>()) as u64;
+        self.outcome.known_bytes += known::file_bytes(&file);
         self.outcome.files.push(file);
         result.and_then(|()| self.check_known(0))
-    }
-
-    /// The place of what a file that was taken shares with others of its header.
-    fn shape(&mut self, table: &str, read: FileColumns) -> usize {
-        let FileColumns { header, columns } = read;
-        let key = (table.to_string(), header);
-        let at = match self.shapes.get(&key) {
-            Some(at) => *at,
-            None => {
-                let (table, header) = key.clone();
-                self.outcome.known_bytes += shape_bytes(&header);
-                let (nulls, candidates) = (vec![0; header.len()], vec![Candidates::default(); header.len()]);
-                self.outcome.shapes.push(Shape { table, header, nulls, candidates });
-                let at = self.outcome.shapes.len() - 1;
-                self.shapes.insert(key, at);
-                at
-            }
-        };
-        if let Some(shape) = self.outcome.shapes.get_mut(at) {
-            for ((nulls, candidates), column) in
-                shape.nulls.iter_mut().zip(&mut shape.candidates).zip(columns)
-            {
-                *nulls += column.nulls;
-                candidates.merge(column.candidates.unwrap_or_default());
-            }
-        }
-        at
-    }
-
-    /// Counts a file's columns before any of its rows is staged.
-    fn admit(&mut self, table: &str, header: &[String], fresh: &[String]) -> Result<(), Failure> {
-        let limits = &self.settings.limits;
-        if fresh.iter().any(|name| name.len() > limits.column_name_bytes) {
-            let detail = past("bytes of a column's name", "column_name_bytes", limits.column_name_bytes);
-            return Err(Failure::Member(Reason::NameTooLong, detail));
-        }
-        let known = self.columns.entry(table.to_string()).or_default();
-        let new = fresh.iter().filter(|name| !known.contains(*name)).count();
-        if known.len() + new > limits.table_columns {
-            return Err(Failure::Member(Reason::TooManyColumns, too_many_columns(limits.table_columns)));
-        }
-        let names: usize = fresh.iter().filter(|name| known.insert(name.to_string())).map(String::len).sum();
-        self.outcome.known_bytes += (names + new * size_of::<String>()) as u64;
-        let key = (table.to_string(), header.to_vec());
-        let more = if self.shapes.contains_key(&key) { 0 } else { shape_bytes(header) };
-        self.check_known(more)
-    }
-
-    fn check_known(&self, more: u64) -> Result<(), Failure> {
-        let most = self.settings.limits.archive_known_bytes;
-        if self.outcome.known_bytes.saturating_add(more) > most {
-            let detail = past("bytes to be known of the archive's files", "archive_known_bytes", most);
-            return Err(Failure::Archive(Reason::TooManyFiles, detail));
-        }
-        Ok(())
     }
 
     fn csv(
@@ -487,22 +415,6 @@ impl<'a> Stager<'a> {
         self.put_aside(Level::Member, Some(&path), None, None, reason, detail, None)
     }
 
-    /// Counts a file of a table.
-    fn admit_file(&mut self, table: &str) -> Result<(), Failure> {
-        let limits = &self.settings.limits;
-        self.columns.entry(table.to_string()).or_default();
-        if self.columns.len() > limits.archive_tables {
-            let detail =
-                past("tables that the archive's files name", "archive_tables", limits.archive_tables);
-            return Err(Failure::Archive(Reason::TooManyTables, detail));
-        }
-        if self.outcome.files.len() as u64 >= limits.archive_files {
-            let detail = past("files of the archive", "archive_files", limits.archive_files);
-            return Err(Failure::Archive(Reason::TooManyFiles, detail));
-        }
-        Ok(())
-    }
-
     fn close_part(&mut self, file: &mut StagedFile, writer: Option<PartWriter>) -> Result<(), Failure> {
         if let Some(writer) = writer {
             let source = if self.archive_name.starts_with(&file.member) {
@@ -565,16 +477,6 @@ impl Members for Stager<'_> {
         self.watch.put_member()?;
         self.refuse(path, reason, detail)
     }
-}
-
-/// Bytes that a shape takes in memory: its names are in what finds it, too.
-fn shape_bytes(header: &[String]) -> u64 {
-    let names: usize = header.iter().map(|name| 2 * name.len()).sum();
-    names as u64 + COLUMN_BYTES * header.len() as u64
-}
-
-pub(crate) fn too_many_columns(limit: usize) -> String {
-    past("columns of the table, of all its files", "table_columns", limit)
 }
 
 fn place<'a>(storage: &'a Storage, handle: &'a Handle, folder: &'a str) -> Place<'a> {
@@ -675,24 +577,6 @@ impl Read for Content<'_> {
         Ok(n)
     }
 }
-
-/// Reads a marker; `None` where there is none, or one of another version of the library.
-pub(crate) async fn marker(storage: &Storage, folder: &str) -> Result<Option<Outcome>> {
-    match storage.read(&join(folder, MARKER)).await {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(e) if e.kind() == icefield_core::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// Writes an archive's marker: from now on its parts count.
-pub(crate) async fn mark(storage: &Storage, folder: &str, outcome: &Outcome) -> Result<()> {
-    let bytes = serde_json::to_vec(outcome)
-        .map_err(|e| Error::internal("an outcome that is no JSON").with_source(e))?;
-    storage.write(&join(folder, MARKER), bytes).await
-}
-
-const MARKER: &str = "_staged.json";
 
 /// Writes entries of the quarantine to a file of their own.
 pub(crate) fn quarantine_file(

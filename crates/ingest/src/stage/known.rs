@@ -1,0 +1,121 @@
+//! What is kept of an archive's files in memory until the run's end, counted and held to limits.
+
+use serde::{Deserialize, Serialize};
+
+use super::{StagedFile, Stager};
+use crate::archive::Failure;
+use crate::columns::Column;
+use crate::escape::past;
+use crate::infer::Candidates;
+use crate::quarantine::Reason;
+use crate::read::Part;
+
+/// Files of one table that have the same header.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Shape {
+    pub(crate) table: String,
+    /// The columns' names as the table has them.
+    pub(crate) header: Vec<String>,
+    pub(crate) nulls: Vec<u64>,
+    pub(crate) candidates: Vec<Candidates>,
+}
+
+/// A file's columns, as far as they were read.
+#[derive(Default)]
+pub(super) struct FileColumns {
+    pub(super) header: Vec<String>,
+    pub(super) columns: Vec<Column>,
+}
+
+/// Bytes that a file, and a column of a shape, take in memory beside their names.
+const FILE_BYTES: u64 = 512;
+const COLUMN_BYTES: u64 = 160;
+impl Stager<'_> {
+    /// Counts a file of a table.
+    pub(super) fn admit_file(&mut self, table: &str) -> Result<(), Failure> {
+        let limits = &self.settings.limits;
+        self.columns.entry(table.to_string()).or_default();
+        if self.columns.len() > limits.archive_tables {
+            let detail =
+                past("tables that the archive's files name", "archive_tables", limits.archive_tables);
+            return Err(Failure::Archive(Reason::TooManyTables, detail));
+        }
+        if self.outcome.files.len() as u64 >= limits.archive_files {
+            let detail = past("files of the archive", "archive_files", limits.archive_files);
+            return Err(Failure::Archive(Reason::TooManyFiles, detail));
+        }
+        Ok(())
+    }
+
+    /// The place of what a file that was taken shares with others of its header.
+    pub(super) fn shape(&mut self, table: &str, read: FileColumns) -> usize {
+        let FileColumns { header, columns } = read;
+        let key = (table.to_string(), header);
+        let at = match self.shapes.get(&key) {
+            Some(at) => *at,
+            None => {
+                let (table, header) = key.clone();
+                self.outcome.known_bytes += shape_bytes(&header);
+                let (nulls, candidates) = (vec![0; header.len()], vec![Candidates::default(); header.len()]);
+                self.outcome.shapes.push(Shape { table, header, nulls, candidates });
+                let at = self.outcome.shapes.len() - 1;
+                self.shapes.insert(key, at);
+                at
+            }
+        };
+        if let Some(shape) = self.outcome.shapes.get_mut(at) {
+            for ((nulls, candidates), column) in
+                shape.nulls.iter_mut().zip(&mut shape.candidates).zip(columns)
+            {
+                *nulls += column.nulls;
+                candidates.merge(column.candidates.unwrap_or_default());
+            }
+        }
+        at
+    }
+
+    /// Counts a file's columns before any of its rows is staged.
+    pub(super) fn admit(&mut self, table: &str, header: &[String], fresh: &[String]) -> Result<(), Failure> {
+        let limits = &self.settings.limits;
+        if fresh.iter().any(|name| name.len() > limits.column_name_bytes) {
+            let detail = past("bytes of a column's name", "column_name_bytes", limits.column_name_bytes);
+            return Err(Failure::Member(Reason::NameTooLong, detail));
+        }
+        let known = self.columns.entry(table.to_string()).or_default();
+        let new = fresh.iter().filter(|name| !known.contains(*name)).count();
+        if known.len() + new > limits.table_columns {
+            return Err(Failure::Member(Reason::TooManyColumns, too_many_columns(limits.table_columns)));
+        }
+        let names: usize = fresh.iter().filter(|name| known.insert(name.to_string())).map(String::len).sum();
+        self.outcome.known_bytes += (names + new * size_of::<String>()) as u64;
+        let key = (table.to_string(), header.to_vec());
+        let more = if self.shapes.contains_key(&key) { 0 } else { shape_bytes(header) };
+        self.check_known(more)
+    }
+
+    pub(super) fn check_known(&self, more: u64) -> Result<(), Failure> {
+        let most = self.settings.limits.archive_known_bytes;
+        if self.outcome.known_bytes.saturating_add(more) > most {
+            let detail = past("bytes to be known of the archive's files", "archive_known_bytes", most);
+            return Err(Failure::Archive(Reason::TooManyFiles, detail));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that a file takes in memory.
+pub(super) fn file_bytes(file: &StagedFile) -> u64 {
+    let texts = file.member.len() + file.table.len();
+    let parts = file.parts.iter().map(|part| part.location.len() + part.source.len() + size_of::<Part>());
+    FILE_BYTES + (texts + parts.sum::<usize>()) as u64
+}
+
+/// Bytes that a shape takes in memory: its names are in what finds it, too.
+fn shape_bytes(header: &[String]) -> u64 {
+    let names: usize = header.iter().map(|name| 2 * name.len()).sum();
+    names as u64 + COLUMN_BYTES * header.len() as u64
+}
+
+pub(crate) fn too_many_columns(limit: usize) -> String {
+    past("columns of the table, of all its files", "table_columns", limit)
+}
