@@ -194,7 +194,8 @@ impl Totals {
     pub(crate) fn evolved(&mut self, name: &str, known: Option<Vec<String>>, table: &Table) {
         let Some(known) = known else { return };
         for column in columns(table).into_iter().filter(|column| !known.contains(column)) {
-            println!("    {name}: new column {column}");
+            // Partners name columns.
+            println!("    {name}: new column {}", column.escape_debug());
             self.columns_evolved += 1;
         }
     }

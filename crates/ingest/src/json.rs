@@ -387,6 +387,21 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_three_bytes_after_a_wide_one_come_in_small_chunks() {
+        let keys: Vec<String> = (0..4_000).map(|k| format!("\"k{k}\":1")).collect();
+        let text = format!("{{{}}}\n{}", keys.join(","), "{}\n".repeat(2_000));
+        let (mut reader, limits, mut rows) = (text.as_bytes(), Limits::default(), 0);
+        let mut objects = Objects::new(&mut reader, &limits);
+        while objects.next(&mut Vec::new()).unwrap() {
+            let chunk = objects.chunk();
+            assert!(chunk.fields.len() < CHUNK_FIELDS + chunk.width, "{} fields", chunk.fields.len());
+            assert_eq!(chunk.fields.len(), chunk.rows.len() * chunk.width);
+            rows += chunk.rows.len();
+        }
+        assert_eq!(rows, 2_001);
+    }
+
+    #[test]
     fn a_line_that_is_set_aside_brings_no_columns() {
         let limits = Limits { field_bytes: 10, ..Limits::default() };
         let text = b"{\"a\":1}\n{\"b\":1,\"b\":2}\n{\"c\":\"0123456789\"}\n{\"d\":\"\\ud800\"}\n{\"e\":2}\n";

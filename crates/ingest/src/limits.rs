@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// Limits of one archive set it aside alone. Limits named `run_` are of all archives together: what passes one is set aside as
 /// [`Reason::RunLimit`](crate::Reason::RunLimit), is no fault of the archive, and a later run with the same staging folder goes
-/// on there. [`Limits::tables`] and [`Limits::table_columns`] are of a run too: which tables and headers are within them is
+/// on there; which archives it leaves out is a matter of which end first. [`Limits::tables`] and [`Limits::table_columns`] are of a run too: which tables and headers are within them is
 /// decided by the number of archives that have them, so that one archive does not push out what all others agree on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

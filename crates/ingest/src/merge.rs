@@ -256,6 +256,7 @@ impl Merge {
     }
 
     fn error(&mut self, at: usize, tables: &BTreeSet<String>, error: String) {
+        let error = escape::plain(&error);
         self.errors_seen += 1;
         let number = self.errors_seen;
         self.errors_of(tables, |errors| errors.put(at, number, error.clone()));

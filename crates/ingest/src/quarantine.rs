@@ -188,7 +188,8 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// Archives, then members, then rows, each in the order of the archives: of each archive the first 1,000 members and 100
-    /// rows, and of all of these the first 10,000, or as many as take 16 MiB. The rest is in [`Quarantine::read`].
+    /// rows, and of all of these the first 10,000, or as many as [`crate::Limits::listed_bytes`] has room for.
+    /// The rest is in [`Quarantine::read`].
     pub fn items(&self) -> &[Quarantined] {
         &self.listed
     }

@@ -398,3 +398,48 @@ async fn a_folder_of_someone_elses_names_is_read_all_the_same() {
     assert_eq!(ingested.quarantine.items().len(), 2, "{:?}", ingested.quarantine.items());
     assert!(!ingested.report.to_string().contains('\u{1b}'));
 }
+
+#[tokio::test]
+async fn a_zip_is_not_read_many_times_over() {
+    // Members of a megabyte and more, which the directory has in no order that a reader can follow: each again and again.
+    let noise: Vec<u8> = {
+        let mut seed = 7_u64;
+        let mut byte = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'a' + (seed >> 60) as u8) as u8
+        };
+        (0..3 << 20).map(|_| byte()).collect()
+    };
+    let files: Vec<(String, Vec<u8>)> =
+        (0..2).map(|i| (format!("calendar_2024-06-22_{i}.txt"), noise[i..].to_vec())).collect();
+    let whole = zip(&[(&files[0].0, &files[0].1), (&files[1].0, &files[1].1)]);
+    let directory = whole.windows(4).rposition(|w| w == b"PK\x05\x06").map(|end| {
+        let number = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().unwrap()) as usize;
+        (number(end + 16), end)
+    });
+    let (start, end) = directory.unwrap();
+    let entries = &whole[start..end];
+    let (first, second) = entries.split_at(entries.len() / 2);
+    let mut bytes = whole[..start].to_vec();
+    for copy in 0..200_u8 {
+        for entry in [first, second] {
+            let mut entry = entry.to_vec();
+            // Another name each time: "calendar" becomes as many others.
+            entry[46] = b'A' + copy / 20;
+            entry[47] = b'A' + copy % 20;
+            bytes.extend(entry);
+        }
+    }
+    let size = (bytes.len() - start) as u32;
+    bytes.extend_from_slice(&whole[end..]);
+    let at = bytes.len() - 22;
+    bytes[at + 12..at + 16].copy_from_slice(&size.to_le_bytes());
+    announce(&mut bytes, 400);
+    let drop = Drop::new();
+    drop.put("a.zip", bytes).await;
+    drop.put("good.tar.gz", tar_gz(&[GOOD])).await;
+    let ingested = drop.ingest().await.unwrap();
+    assert_eq!(aside(&ingested), [archive("a.zip", "corrupt")], "{:?}", ingested.quarantine.items().first());
+    assert!(detail(&ingested, 0).contains("8 times over"), "{}", detail(&ingested, 0));
+    assert_eq!(rows(&ingested, "calendar").await, ["1|10", "2|20"]);
+}
