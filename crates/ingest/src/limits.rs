@@ -19,7 +19,7 @@ pub struct Limits {
     /// for [`Limits::field_ratio`]. 64 MiB.
     pub ratio_floor_bytes: u64,
     /// Fields (rows times columns, those that a JSON line lacks included) for one compressed byte of an archive. A new staged
-    /// file counts as 16,384 and a hundred rows more, a bad row as 64. 400.
+    /// file counts as 4,096 and a hundred rows more, a bad row as 64. 400.
     pub field_ratio: u64,
     /// Members of an archive, folders included. 100,000.
     pub members: u64,

@@ -82,7 +82,7 @@ pub(crate) struct StagedFile {
 /// A new part costs as much as so many rows do: buffers, encoders and a footer for each of its columns.
 const PART_ROWS: u64 = 100;
 /// Fields whose cost a new part has beside that: a file is made, written and put.
-const PART_FIELDS: u64 = 16 << 10;
+const PART_FIELDS: u64 = 4 << 10;
 /// Fields whose cost one bad row has.
 const BAD_ROW_FIELDS: u64 = 64;
 

@@ -323,3 +323,19 @@ async fn a_panic_over_one_archive_is_that_archives_fault() {
         assert_eq!(ingested.report.archives_reused, if run == "read" { 0 } else { 2 });
     }
 }
+
+#[tokio::test]
+async fn many_small_files_that_are_honest_are_taken() {
+    let drop = Drop::new();
+    let file = |i: u64| {
+        let (listing, price) = (i * 7_919 % 1_000_003, i * 104_729 % 997);
+        let text = format!("id,price,when\n{listing},{price},2024-06-{:02}\n", i % 28 + 1);
+        (format!("calendar_2024-06-22_{i:05}.csv"), text.into_bytes())
+    };
+    let files: Vec<(String, Vec<u8>)> = (0..400).map(file).collect();
+    drop.put("a.tar.gz", tar_gz(&named(&files))).await;
+    // A floor that so many files pass, as 15,000 would pass that of the defaults.
+    let ingested = drop.ingest().limits(set(|l| l.ratio_floor_bytes = 1 << 20)).await.unwrap();
+    assert!(ingested.quarantine.is_empty(), "{:?}", archives(&ingested));
+    assert_eq!(ingested.table("calendar").unwrap().rows(), 400);
+}
