@@ -6,9 +6,12 @@ use serde::{Deserialize, Serialize};
 /// limit and its value, never a reason to stop.
 ///
 /// Limits of one archive set it aside alone. Limits named `run_` are of all archives together: what passes one is set aside as
-/// [`Reason::RunLimit`](crate::Reason::RunLimit), is no fault of the archive, and a later run with the same staging folder goes
-/// on there; which archives it leaves out is a matter of which end first. [`Limits::tables`] and [`Limits::table_columns`] are of a run too: which tables and headers are within them is
-/// decided by the number of archives that have them, so that one archive does not push out what all others agree on.
+/// [`Reason::RunLimit`](crate::Reason::RunLimit) and is no fault of the archive; which ones are left out is a matter of which end
+/// first. A later run with the same staging folder goes on after `run_bytes` and `run_members`, which bound work;
+/// `run_files` and `run_known_bytes` bound memory, and what passes them needs higher limits or a smaller drop.
+///
+/// [`Limits::tables`] and [`Limits::table_columns`] are of a run too. Which tables and headers are within them is decided by the
+/// number of archives that have them, so that one archive does not push out what all others agree on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
