@@ -236,9 +236,12 @@ fn too_large(limits: &Limits) -> (Reason, String) {
     (Reason::FieldTooLarge, past("bytes of a field", "field_bytes", limits.field_bytes))
 }
 
-/// An object's keys and the text of its values. The whole is checked by the JSON parser first, so that what follows may
+/// An object's keys and the text of its values.
+type Members<'a> = Vec<(Cow<'a, str>, &'a str)>;
+
+/// The members of an object. The whole is checked by the JSON parser first, so that what follows may
 /// lean on its being well formed. `None` for one of more than `most` keys.
-fn object(text: &str, most: usize) -> Result<Option<Vec<(Cow<'_, str>, &str)>>, String> {
+fn object(text: &str, most: usize) -> Result<Option<Members<'_>>, String> {
     serde_json::from_str::<IgnoredAny>(text).map_err(|e| e.to_string())?;
     let text = text.trim();
     let Some(mut rest) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).map(str::trim_start) else {

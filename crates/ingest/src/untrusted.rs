@@ -18,8 +18,11 @@ use crate::quarantine::Reason;
 use crate::rows::{BadRow, Chunk};
 use crate::text::Text;
 
+/// What reads a file of a kind.
+pub type Reader = fn(&[u8]);
+
 /// A kind of file, by the name of its fuzz target and of its folder in the corpus, and what reads it.
-pub const KINDS: [(&str, fn(&[u8])); 4] = [("csv", csv), ("json", json), ("tar", tar), ("zip", zip)];
+pub const KINDS: [(&str, Reader); 4] = [("csv", csv), ("json", json), ("tar", tar), ("zip", zip)];
 
 /// Small, so that an input of a few kilobytes passes them.
 fn limits() -> Limits {

@@ -51,7 +51,8 @@ async fn limits_of_an_archive_set_it_aside_alone() {
         .map(|i| (format!("calendar_2024-06-22_{i}.csv"), format!("a{i},b{i}\n1,2\n").into_bytes()))
         .collect();
     let tables: Vec<(String, Vec<u8>)> = (1..=9).flat_map(|i| files(1, &format!("t{i}"))).collect();
-    let cases: Vec<(&str, &[(String, Vec<u8>)], Limits, &str, &str)> = vec![
+    type Case<'a> = (&'a str, &'a [(String, Vec<u8>)], Limits, &'a str, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         ("bytes", &long, set(|l| l.archive_bytes = 10_000), "too many bytes", "archive_bytes is 10000"),
         ("files", &many, set(|l| l.archive_files = 39), "too many files", "archive_files is 39"),
         ("members", &many, set(|l| l.members = 39), "too many members", "members is 39"),
