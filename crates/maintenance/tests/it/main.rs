@@ -13,5 +13,6 @@ mod orphans;
 mod purge;
 mod racing;
 mod read_only;
+mod roots;
 mod upkeep;
 mod world;
