@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use iceberg::spec::{FormatVersion, NestedField, Schema};
 use icefield_core::catalog::{Catalog, MemoryCatalog, TableIdent};
-use icefield_core::commit::{Expiry, Transaction, is_applied};
+use icefield_core::commit::{DeleteBy, Expiry, Overwrite, Transaction, is_applied};
 use icefield_core::evolve::{PropertiesUpdate, types};
+use icefield_core::filter::Filter;
 use icefield_core::format::load_manifest_list;
 use icefield_core::{AsOf, Clock, ErrorKind, SystemClock, Table};
 use icefield_testkit::FakeClock;
@@ -179,4 +180,25 @@ async fn a_metadata_log_deletes_no_file_outside_of_its_table() {
     for file in others {
         assert!(t.storage().exists(file).await.unwrap(), "{file}");
     }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_does_not_tell_what_it_did_is_looked_into() {
+    let (catalog, t) = table(SystemClock::shared(), FormatVersion::V1, schema(), None, &[]).await;
+    let (t, _) = append(&catalog, &t, "main", "a").await;
+    let (t, read) = append(&catalog, &t, "main", "b").await;
+    let removal = Transaction::new(&t).delete_files(["memory://w/db/t/data/a"]);
+    let t = removal.commit(&*catalog).await.unwrap().table;
+    let file = t.storage().read(t.metadata_location()).await.unwrap();
+    let mut metadata: serde_json::Value = serde_json::from_slice(&file).unwrap();
+    for snapshot in metadata["snapshots"].as_array_mut().unwrap() {
+        snapshot.as_object_mut().unwrap().remove("summary");
+    }
+    let location = "memory://w/db/t/metadata/00009-7fa4eb01-4bd3-4a1c-8ee1-000000000000.metadata.json";
+    t.storage().write(location, serde_json::to_vec(&metadata).unwrap()).await.unwrap();
+    let ident = TableIdent::from_strs(["db", "old"]).unwrap();
+    let t = catalog.register_table(&ident, location).await.unwrap();
+    let replace = Overwrite { delete: DeleteBy::Filter(Filter::True), add: vec![], reads: None };
+    let late = Transaction::new(&t).based_on(read).overwrite(replace).commit(&*catalog).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
 }
