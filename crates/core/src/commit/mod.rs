@@ -284,7 +284,8 @@ impl Transaction {
 
     /// Whether the transaction is done where another's did the same. What expires is told to one, and what is created is one's.
     fn may_be_anothers(&self) -> bool {
-        self.actions.iter().all(|action| matches!(action, Action::Change(_)))
+        let told = |action: &Action| matches!(action, Action::Expire(_) | Action::CreateRef(..));
+        !self.actions.iter().any(told)
     }
 
     fn data(self, action: DataAction) -> Self {

@@ -474,10 +474,17 @@ async fn a_change_whose_conflict_was_its_own_success_is_done() {
             SchemaUpdate::new().add_column("more", Type::Primitive(PrimitiveType::Int)).apply(metadata)
         })
     };
-    for (name, operation) in METADATA_OPERATIONS.into_iter().chain([("add", add)]) {
+    let back: Operation = |t, table, _| {
+        let second = table.metadata().snapshots().find(|s| s.sequence_number() == 2).unwrap();
+        t.rollback_to(second.snapshot_id())
+    };
+    let more: [(&str, Operation); 3] =
+        [("add", add), ("back", back), ("drop", |t, _, _| t.remove_ref("kept"))];
+    for (name, operation) in METADATA_OPERATIONS.into_iter().chain(more) {
         let (_, after) = undisturbed(&origin, operation, &live).await;
         let world = World::fork(&origin).await;
-        world.catalog.queue([CommitFault::Repeated]);
+        // Nothing is asked of the catalog again.
+        world.catalog.queue([CommitFault::Repeated, CommitFault::Fail]);
         let done = run(&world, operation, &live).await.unwrap_or_else(|e| panic!("{name}: {e}"));
         assert!(done.snapshot_id.is_none(), "{name}");
         assert_eq!(world.state().await, after, "{name}");
