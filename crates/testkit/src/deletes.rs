@@ -210,7 +210,9 @@ pub async fn commit_delta(catalog: &dyn Catalog, table: &Table, delta: Delta) ->
     let metadata = table.metadata();
     let parent = metadata.current_snapshot().expect("a table with rows");
     let number = metadata.next_sequence_number();
-    let id = parent.snapshot_id().wrapping_add(number).abs();
+    // A branch that was rolled back has the parent again.
+    let made = number.wrapping_add(metadata.snapshots().len() as i64);
+    let id = parent.snapshot_id().wrapping_add(made).abs();
     let folder = format!("{}/metadata", metadata.location());
     let is_v3 = metadata.format_version() == FormatVersion::V3;
     let added_rows: u64 = delta.data.iter().map(|file| file.file.record_count()).sum();

@@ -125,7 +125,7 @@ impl Storage {
     /// assert!(storage.resolve("/srv/archive/t/metadata/v1.metadata.json").is_ok());
     /// assert!(storage.resolve("/srv/archives/t").is_err());
     /// assert!(storage.resolve("/etc/passwd").is_err());
-    /// # icefield_core::Result::Ok(())
+    /// # Ok::<(), icefield_core::Error>(())
     /// ```
     ///
     /// # Errors
