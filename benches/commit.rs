@@ -30,7 +30,7 @@ use icefield_core::{SystemClock, Table};
 use icefield_testkit::{FaultyStore, OpKind};
 use object_store::local::LocalFileSystem;
 
-/// How many partitions the table has. The manifests of each are next to each other.
+/// The number of the table's partitions. The manifests of each are next to each other.
 const PARTITIONS: usize = 100;
 const FILES_IN_MANIFEST: usize = 10;
 /// The time between two appends of the other process.

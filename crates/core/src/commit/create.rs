@@ -90,7 +90,7 @@ async fn require_absent(base: &Table, catalog: &dyn Catalog) -> Result<()> {
     }
 }
 
-/// Whether what has the name is not this table; false also where that can't be told. Where nothing has it by now, this table
+/// Tells whether another table has the name; false also where that can't be told. Where nothing has it by now, this table
 /// may have had it, and be renamed.
 async fn is_anothers(base: &Table, catalog: &dyn Catalog) -> bool {
     let found = catalog.load_table(base.ident()).await;

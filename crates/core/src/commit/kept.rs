@@ -21,7 +21,7 @@ pub(super) struct Kept {
     pub(super) deletes_for: Option<(HashSet<String>, i64)>,
     /// Manifests of the files that come.
     pub(super) added: Option<Vec<ManifestFile>>,
-    /// What became of manifests that were merged.
+    /// Merged manifests, by those that they were made of.
     pub(super) merged: HashMap<Vec<Listed>, Vec<ManifestFile>>,
 }
 

@@ -282,7 +282,7 @@ impl Transaction {
         self.actions.iter().any(|action| matches!(action, Action::Data { action, .. } if action.is_long()))
     }
 
-    /// Whether the transaction is done where another's did the same. What expires is told to one, and what is created is one's.
+    /// Tells whether the transaction is done where another's did the same. What expires is told to one, and what is created is one's.
     fn may_be_anothers(&self) -> bool {
         let told = |action: &Action| matches!(action, Action::Expire(_) | Action::CreateRef(..));
         !self.actions.iter().any(told)

@@ -68,7 +68,7 @@ struct Raced {
 }
 
 impl Raced {
-    /// Whether a table shows what the request would have changed, of metadata alone.
+    /// Tells whether a table shows what the request would have changed, of metadata alone.
     fn is_shown(&self, table: &Table) -> bool {
         let moved = table.metadata_location() != self.base.metadata_location();
         !adds_snapshot(&self.request) && moved && shows(table.metadata(), &self.base, &self.request)
@@ -306,7 +306,7 @@ impl Run<'_> {
     fn unknown(&self, source: Error) -> Error {
         Error::new(
             ErrorKind::CommitStateUnknown,
-            "the catalog's answer to a commit was lost, or may be undone by a request that is still on its way, and the table \
+            "the catalog's answer to a commit was lost, or a request may still be on its way, and the table \
              does not show the commit; reload the table and look for the commit's id in its snapshots, or commit again with the \
              same idempotency key",
         )
@@ -359,13 +359,13 @@ async fn settle(
     Settled::Unknown
 }
 
-/// Whether a request can't be applied to a table as it is by now, however late it arrives.
+/// Tells whether a request can't be applied to a table as it is by now, however late it arrives.
 fn is_broken(request: &CommitRequest, table: &Table) -> bool {
     let moved = request.base.as_ref().is_some_and(|base| base != table.metadata_location());
     moved || request.requirements.iter().any(|requirement| requirement.check(Some(table.metadata())).is_err())
 }
 
-/// Whether all that came to a table since is there, on whatever branch: no snapshot that has expired lies between.
+/// Tells whether all that came to a table since is there, on whatever branch: no snapshot that has expired lies between.
 fn leads_back_to(metadata: &TableMetadata, base: &TableMetadata) -> bool {
     let is_first = base.snapshots().len() == 0;
     let is_known = |id| metadata.snapshot_by_id(id).is_some() || base.snapshot_by_id(id).is_some();

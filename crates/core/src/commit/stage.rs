@@ -175,7 +175,7 @@ fn require_schema_and_spec(requirements: &mut Vec<TableRequirement>, metadata: &
     }
 }
 
-/// Whether the requirement of the default spec's id keeps this spec: it is the default one, and the id can't become another
+/// Tells whether the requirement of the default spec's id keeps this spec: it is the default one, and the id can't become another
 /// spec's. New specs have ids above all others, so that those of lower ones are not given out again.
 fn is_known_by_its_id(spec_id: i32, metadata: &TableMetadata) -> bool {
     let mut specs = metadata.partition_specs_iter();

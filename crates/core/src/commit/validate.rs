@@ -252,7 +252,7 @@ impl<'a> Validator<'a> {
         applies || (self.replaces_what_it_reads() && (self.is_global(file) || self.reads.touches(file)))
     }
 
-    /// Whether a delete file that was removed came after the new files' sequence number, and may have deleted their rows: by
+    /// Tells whether a delete file that was removed came after the new files' sequence number, and may have deleted their rows: by
     /// positions that came instead it deletes those of the files that are replaced.
     fn relies_on(&self, file: &LiveFile) -> bool {
         let since = self.footprint.sequence_number.is_some_and(|number| file.sequence_number > number);

@@ -335,7 +335,7 @@ fn take_from_type(of: &mut Value, path: &str, into: &mut Map<String, Value>) {
     }
 }
 
-/// Whether `iceberg` holds this value, and writes it as what it reads again.
+/// Tells whether `iceberg` holds this value, and writes it as what it reads again.
 fn is_held(value: &Literal, of: &Type) -> bool {
     let Type::Primitive(primitive) = of else { return false };
     let dates = match (primitive, value) {
@@ -358,7 +358,7 @@ fn is_held(value: &Literal, of: &Type) -> bool {
             == Some(value)
 }
 
-/// Whether `iceberg` holds this value and spells it as the format does: of small decimals it writes an exponent.
+/// Tells whether `iceberg` holds this value and spells it as the format does: of small decimals it writes an exponent.
 fn is_spelled(value: &Literal, of: &Type) -> bool {
     is_held(value, of) && value.clone().try_into_json(of).ok() == encode(value, of)
 }

@@ -85,7 +85,7 @@ impl Confinement {
     }
 }
 
-/// Whether a location is a folder's or below it, by its text and on the disk. Nothing is within a whole store.
+/// Tells whether a location is a folder's or below it, by its text and on the disk. Nothing is within a whole store.
 pub(super) fn is_within(location: &str, folder: &str) -> bool {
     let (Ok(location), Ok(folder)) = (Location::parse(location), Location::parse(folder)) else {
         return false;

@@ -51,6 +51,12 @@ async fn hostile(world: &World, change: impl FnOnce(&mut Value)) -> Table {
     world.catalog.register_table(&ident("hostile"), &location).await.unwrap()
 }
 
+/// Statistics of the oldest snapshot, in a file.
+fn statistics(metadata: &Value, path: &str) -> Value {
+    json!([{"snapshot-id": metadata["snapshots"][0]["snapshot-id"], "statistics-path": path,
+        "file-size-in-bytes": 1, "file-footer-size-in-bytes": 1, "blob-metadata": []}])
+}
+
 fn ident(name: &str) -> TableIdent {
     TableIdent::from_strs(["db", name]).unwrap()
 }
@@ -61,13 +67,8 @@ async fn an_expiry_deletes_no_file_outside_of_its_table() {
     let victim = world.append(&["b"]).await;
     let list = world.table().await.metadata().snapshot_by_id(victim).unwrap().manifest_list().to_string();
     let table = hostile(&world, |metadata| {
-        let oldest = metadata["snapshots"][0]["snapshot-id"].clone();
-        let path = |path: &str| {
-            json!({"snapshot-id": oldest, "statistics-path": path,
-            "file-size-in-bytes": 1, "file-footer-size-in-bytes": 1, "blob-metadata": []})
-        };
-        metadata["statistics"] = json!([path(OTHERS[0])]);
-        metadata["partition-statistics"] = json!([path(OTHERS[1])]);
+        metadata["statistics"] = statistics(metadata, OTHERS[0]);
+        metadata["partition-statistics"] = statistics(metadata, OTHERS[1]);
         // A snapshot whose list is the neighbour's.
         metadata["snapshots"][1]["manifest-list"] = json!(list);
     })
@@ -92,13 +93,8 @@ async fn what_lies_elsewhere_goes_on_request_but_not_a_neighbours() {
     let world = World::new().await;
     let neighbours = "memory://w/db/t/data/a.parquet";
     let table = hostile(&world, |metadata| {
-        let oldest = metadata["snapshots"][0]["snapshot-id"].clone();
-        let path = |path: &str| {
-            json!({"snapshot-id": oldest, "statistics-path": path,
-            "file-size-in-bytes": 1, "file-footer-size-in-bytes": 1, "blob-metadata": []})
-        };
-        metadata["statistics"] = json!([path(OTHERS[0])]);
-        metadata["partition-statistics"] = json!([path(neighbours)]);
+        metadata["statistics"] = statistics(metadata, OTHERS[0]);
+        metadata["partition-statistics"] = statistics(metadata, neighbours);
     })
     .await;
     world.later();

@@ -143,7 +143,7 @@ async fn a_fixed_value_with_its_length_spoils_no_other() {
     assert_eq!(live.len(), 3);
 }
 
-/// What a manifest list says of a manifest of data files.
+/// A manifest of data files, as its list has it.
 fn listed(sequence_number: i64) -> ManifestFile {
     ManifestFile {
         sequence_number,
