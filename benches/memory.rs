@@ -5,8 +5,9 @@
 //! `examples/partner_day` leaves), or 10.9 million of its own, into a table; scans it whole; adds the same rows nine times more,
 //! and scans it again. Prints what each scan takes beyond the idle process. `-- planning` plans alone.
 //!
-//! `cargo bench --bench memory -- --write [MILLION_ROWS]` writes 100 million rows in a plan of 64 partitions within 4 GiB, and
-//! prints the peak and the sizes of the row groups: those that are not the last of their file, and how many are too small.
+//! `cargo bench --bench memory -- --write [MILLION_ROWS]` writes 400 million rows in a plan of 64 partitions within 4 GiB to tables
+//! that ask for a size of row groups, and prints the peak and the sizes of the row groups: those that are not the last of their
+//! file, and how many are too small. 64 partition values have an open file each, so they ask for a quarter of the size.
 
 mod common;
 
@@ -49,7 +50,7 @@ async fn main() {
     let write = std::env::args().any(|arg| arg == "--write");
     let arguments: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     if write {
-        return write_row_groups(arguments.first().and_then(|millions| millions.parse().ok()).unwrap_or(100))
+        return write_row_groups(arguments.first().and_then(|millions| millions.parse().ok()).unwrap_or(400))
             .await;
     }
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -94,21 +95,27 @@ async fn main() {
 async fn write_row_groups(millions: u64) {
     const PARTITIONS: u64 = 64;
     const BUDGET: usize = 4 << 30;
-    const ROW_GROUP: i64 = 128 << 20;
     let folder = tempfile::tempdir().unwrap();
     let session = Session::builder().memory_budget(BUDGET).parallelism(64).open(folder.path()).await.unwrap();
     let batches = (millions * 1_000_000).div_ceil(PARTITIONS * batch(0).num_rows() as u64);
     let schema = batch(0).schema();
-    for (name, partitions) in [("unpartitioned", 0), ("one partition", 1), ("64 partition values", 64)] {
+    for (name, partitions, row_group) in [
+        ("unpartitioned", 0, 128_i64 << 20),
+        ("one partition", 1, 128 << 20),
+        ("64 partition values", 64, 32 << 20),
+    ] {
         let part =
             |part| Arc::new(Rows { schema: schema.clone(), part, batches }) as Arc<dyn PartitionStream>;
         let table = StreamingTable::try_new(schema.clone(), (0..PARTITIONS).map(part).collect()).unwrap();
         let frame = session.context().read_table(Arc::new(table)).unwrap();
         let idle = reset_peak();
         let write = frame.append_to(&session, format!("bench.groups_{partitions}"));
-        let write = write.create_with(|t| match partitions {
-            0 => t,
-            many => t.partition_by([bucket("id", many)]),
+        let write = write.create_with(|t| {
+            let t = t.property("write.parquet.row-group-size-bytes", row_group.to_string());
+            match partitions {
+                0 => t,
+                many => t.partition_by([bucket("id", many)]),
+            }
         });
         let report = write.await.unwrap();
         let above = peak().saturating_sub(idle);
@@ -120,14 +127,15 @@ async fn write_row_groups(millions: u64) {
             sizes.extend(groups.iter().rev().skip(1).map(|group| group.compressed_size()));
             files += 1;
         }
-        let small = sizes.iter().filter(|size| **size < ROW_GROUP / 10 * 9).count();
+        let small = sizes.iter().filter(|size| **size < row_group / 10 * 9).count();
         let mean = (sizes.iter().sum::<i64>() / (sizes.len().max(1) as i64)) >> 20;
         println!(
             "{} rows, {name}: peak {} MiB above idle; {files} files, {} row groups before the last of a file, {mean} MiB each, \
-             {small} of them under 90 % of 128 MiB",
+             {small} of them under 90 % of {} MiB",
             report.rows,
             above >> 20,
             sizes.len(),
+            row_group >> 20,
         );
         std::fs::remove_dir_all(data).unwrap();
     }

@@ -54,6 +54,8 @@ pub(crate) enum Deal {
 pub(crate) struct Worth {
     /// Encoded bytes that are worth another lane's file.
     pub(crate) bytes: u64,
+    /// The same for a key whose rows are more than its lanes' share of all rows: other lanes are idle beside it.
+    pub(crate) heavy: u64,
     /// Rows that are, where no row was encoded yet. `None`: nothing is.
     pub(crate) rows: Option<u64>,
     /// What rows became.
@@ -61,10 +63,10 @@ pub(crate) struct Worth {
 }
 
 impl Worth {
-    /// How many files rows are worth, of which the last may not be full.
-    fn files(&self, rows: u64) -> usize {
+    /// How many files of so many bytes rows are worth, of which the last may not be full.
+    fn files(&self, rows: u64, each: u64) -> usize {
         let whole = match (self.encoded.bytes_of(rows), self.rows) {
-            (Some(bytes), _) => bytes / self.bytes.max(1),
+            (Some(bytes), _) => bytes / each.max(1),
             (None, Some(each)) => rows / each.max(1),
             (None, None) => 0,
         };
@@ -99,6 +101,8 @@ pub(crate) struct Lanes<'a> {
     /// How many there are to begin with, of rows that are dealt as they come, and how many there may be.
     pub(crate) first: usize,
     pub(crate) most: usize,
+    /// How many a heavy key may have.
+    pub(crate) of_heavy: usize,
     /// Bytes of rows that may wait in one.
     pub(crate) room: usize,
     pub(crate) how: Deal,
@@ -122,6 +126,7 @@ impl Lanes<'_> {
         let dealer = Arc::new(Dealer {
             how: self.how,
             worth: self.worth,
+            of_heavy: self.of_heavy,
             open: AtomicUsize::new(self.first.clamp(1, self.most.max(1))),
             rows: AtomicU64::new(0),
             keys: Mutex::default(),
@@ -241,8 +246,10 @@ impl RecordBatchStream for Lane {
 struct Dealer {
     how: Deal,
     worth: Worth,
-    /// How many lanes there are, of rows that are dealt as they come, and of how many rows.
+    of_heavy: usize,
+    /// How many lanes there are, of rows that are dealt as they come.
     open: AtomicUsize,
+    /// How many rows there were.
     rows: AtomicU64,
     /// Keys by their hash. Those of one hash are one key here: they share lanes, no more.
     keys: Mutex<HashMap<u64, Key>>,
@@ -324,7 +331,8 @@ impl Producer {
         let Dealer { worth, open, rows: so_far, .. } = &*self.dealer;
         let before = so_far.fetch_add(rows, Ordering::Relaxed);
         let now = open.load(Ordering::Relaxed);
-        if now < self.lanes.len() && self.is_full(self.number % now) && worth.files(before) > now {
+        if now < self.lanes.len() && self.is_full(self.number % now) && worth.files(before, worth.bytes) > now
+        {
             // Another task may be first: one more is enough.
             let _ = open.compare_exchange(now, now + 1, Ordering::Relaxed, Ordering::Relaxed);
         }
@@ -346,10 +354,11 @@ impl Producer {
             }
         }
         {
+            let all = self.dealer.rows.fetch_add(hashes.len() as u64, Ordering::Relaxed);
             let mut known = self.dealer.keys.lock().unwrap_or_else(PoisonError::into_inner);
             let mut of_place: HashMap<Place, usize> = HashMap::new();
             for (hash, rows) in counts {
-                let place = self.place_of(hash, rows, known.entry(hash));
+                let place = self.place_of(hash, rows, all, known.entry(hash));
                 let at = *of_place.entry(place).or_insert_with(|| {
                     places.push((place, Vec::new()));
                     places.len() - 1
@@ -375,11 +384,20 @@ impl Producer {
         pieces.collect()
     }
 
-    fn place_of(&self, hash: u64, rows: u64, entry: Entry<'_, u64, Key>) -> Place {
-        let first = (hash % self.lanes.len() as u64) as usize;
+    /// The place of so many rows of a key; `all` is how many rows there were of all keys.
+    fn place_of(&self, hash: u64, rows: u64, all: u64, entry: Entry<'_, u64, Key>) -> Place {
+        let (worth, lanes) = (&self.dealer.worth, self.lanes.len());
+        let first = (hash % lanes as u64) as usize;
         let key = entry.or_insert(Key { rows: 0, lanes: 1 });
-        let full = || (0..key.lanes).all(|n| self.is_full((first + n) % self.lanes.len()));
-        if key.lanes < self.lanes.len() && full() && self.dealer.worth.files(key.rows) > key.lanes {
+        let full = || (0..key.lanes).all(|n| self.is_full((first + n) % lanes));
+        let share = |rows: u64, of: usize| u128::from(rows) * of as u128;
+        let is_heavy = || {
+            key.lanes < self.dealer.of_heavy
+                && share(key.rows, lanes) > share(all, key.lanes)
+                && worth.files(key.rows, worth.heavy) > key.lanes
+        };
+        let is_worth = || worth.files(key.rows, worth.bytes) > key.lanes || is_heavy();
+        if key.lanes < lanes && is_worth() && full() {
             key.lanes += 1;
         }
         key.rows += rows;

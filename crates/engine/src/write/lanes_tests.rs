@@ -32,13 +32,14 @@ struct Test {
     pool: Arc<dyn MemoryPool>,
     reservation: MemoryReservation,
     encoded: Arc<Encoded>,
+    heavy: u64,
 }
 
 impl Test {
     fn new() -> Self {
         let pool: Arc<dyn MemoryPool> = SharedMemoryPool::new(1 << 30);
         let reservation = MemoryConsumer::new("rows").with_can_spill(true).register(&pool);
-        Self { pool, reservation, encoded: Arc::default() }
+        Self { pool, reservation, encoded: Arc::default(), heavy: 1000 }
     }
 
     fn lanes(
@@ -47,11 +48,12 @@ impl Test {
         how: Deal,
         input: Vec<SendableRecordBatchStream>,
     ) -> Vec<SendableRecordBatchStream> {
-        let worth = Worth { bytes: 1000, rows: None, encoded: self.encoded.clone() };
+        let worth = Worth { bytes: 1000, heavy: self.heavy, rows: None, encoded: self.encoded.clone() };
         let lanes = Lanes {
             schema: &schema(),
             first: 1,
             most,
+            of_heavy: most,
             room: 16 << 10,
             how,
             worth,
@@ -182,6 +184,30 @@ async fn a_key_of_more_than_a_file_has_another_lane_where_its_own_is_full() {
     for _ in 0..15 {
         assert!(soon(lanes[next].next()).await.is_some());
     }
+    drop(lanes);
+    settle().await;
+    assert_eq!(test.pool.reserved(), 0);
+}
+
+#[tokio::test]
+async fn a_key_of_most_rows_has_other_lanes_early() {
+    let test = Test { heavy: 100, ..Test::new() };
+    // 2 batches are worth a lane to a heavy key, 20 to others.
+    test.encoded.add(20 * ROWS as u64, 1000);
+    let mut lanes =
+        test.lanes(3, Deal::ByKey(vec![0]), vec![stream_of((0..60).map(|_| Ok(batch(7))).collect())]);
+    for lane in &mut lanes {
+        assert!(soon(lane.next()).await.is_some(), "all lanes have rows, while nobody takes others'");
+    }
+    drop(lanes);
+    // Keys of a lane's share of the rows each: however full their lanes are, nobody would be idle.
+    let turns = (0..36).map(|n| Ok(batch(n % 4))).collect();
+    let mut lanes = test.lanes(2, Deal::ByKey(vec![0]), vec![stream_of(turns)]);
+    settle().await;
+    let (first, second) = lanes.split_at_mut(1);
+    let (one, other) = tokio::join!(rest(&mut first[0]), rest(&mut second[0]));
+    let of_both = one.iter().filter(|key| other.contains(key)).count();
+    assert_eq!((one.len() + other.len(), of_both), (36 * ROWS, 0));
     drop(lanes);
     settle().await;
     assert_eq!(test.pool.reserved(), 0);

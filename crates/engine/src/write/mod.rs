@@ -58,9 +58,6 @@ use upload::PART;
 pub(crate) const LINEAGE: [(&str, i32); 2] =
     [("_row_id", 2_147_483_540), ("_last_updated_sequence_number", 2_147_483_539)];
 
-/// Rows at which a row group is closed, whatever its bytes: readers share work by row groups.
-const ROW_GROUP_ROWS: usize = 1 << 20;
-
 /// What a write has done so far, all its writers together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -311,7 +308,7 @@ impl Writer {
             parquet: parquet_schema(&schema)?,
             properties: Arc::new(settings.parquet.clone()),
             row_group_bytes: settings.row_group_bytes,
-            row_group_rows: ROW_GROUP_ROWS,
+            row_group_rows: settings.row_group_rows,
             nans: nan::NanCounter::new(schema.as_struct().fields()),
             cores: Arc::new(Semaphore::new(tasks)),
         };

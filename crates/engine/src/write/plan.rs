@@ -20,7 +20,6 @@ use futures::StreamExt;
 use iceberg::spec::{NullOrder, Schema, SortDirection, SortOrder, Transform};
 use icefield_core::{Error, Result};
 
-use super::ROW_GROUP_ROWS;
 use super::conform::Conform;
 use super::keys::{KeyColumn, Partitioning, path_of};
 use super::lanes::{Deal, Encoded, Lanes, Worth};
@@ -165,6 +164,8 @@ pub(crate) struct Shares<'a> {
 
 /// Encoded bytes that are worth a file of their own, where another writer would be idle.
 const WORTH_A_FILE: u64 = 32 << 20;
+/// Rows that are, before any was encoded.
+const ROWS_WORTH_A_FILE: u64 = 1 << 20;
 /// Bytes of rows that wait for a writer, at most, and at least.
 const WAITING: usize = 16 << 20;
 const WAITING_LEAST: usize = 256 << 10;
@@ -225,24 +226,30 @@ impl Shares<'_> {
         let tasks = context.session_config().target_partitions().max(1);
         let encoded = self.encoded.clone();
         let by_key = self.distribution == Distribution::Hash && !layout.partition_keys.is_empty();
+        let full = if self.writer_per_stream { usize::MAX } else { self.full_row_groups(context).max(2) };
+        let heavy = self.target_file_size.min(WORTH_A_FILE);
         let (most, how, worth) = match by_key {
             true => {
                 // Not even one file is whole of which nothing is known.
-                let bytes = if self.writer_per_stream { u64::MAX } else { self.target_file_size };
-                (tasks, Deal::ByKey(layout.partition_keys.clone()), Worth { bytes, rows: None, encoded })
+                let (bytes, heavy) = match self.writer_per_stream {
+                    true => (u64::MAX, u64::MAX),
+                    false => (self.target_file_size, heavy),
+                };
+                (
+                    tasks,
+                    Deal::ByKey(layout.partition_keys.clone()),
+                    Worth { bytes, heavy, rows: None, encoded },
+                )
             }
             false => {
-                let bytes = self.target_file_size.min(WORTH_A_FILE);
-                let rows = Some(ROW_GROUP_ROWS as u64);
-                let full =
-                    if self.writer_per_stream { usize::MAX } else { self.full_row_groups(context).max(2) };
-                (tasks.min(input.len()).min(full), Deal::AsTheyCome, Worth { bytes, rows, encoded })
+                let worth = Worth { bytes: heavy, heavy, rows: Some(ROWS_WORTH_A_FILE), encoded };
+                (tasks.min(input.len()).min(full), Deal::AsTheyCome, worth)
             }
         };
         let first = if self.writer_per_stream { most } else { 1 };
         let room = share_of(context, WAITING, WAITING_LEAST, most);
-        let schema = &layout.schema;
-        Lanes { schema, first, most, room, how, worth, reservation: self.reservation }.deal(input)
+        let (schema, reservation) = (&layout.schema, self.reservation);
+        Lanes { schema, first, most, of_heavy: full, room, how, worth, reservation }.deal(input)
     }
 
     /// How many writers fill a row group each in the memory that there is: fewer writers encode on as many cores.

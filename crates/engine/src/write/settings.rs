@@ -9,6 +9,9 @@ use parquet::file::properties::{
 };
 use parquet::schema::types::ColumnPath;
 
+const ROW_GROUP_BYTES: &str = "write.parquet.row-group-size-bytes";
+/// Rows of a row group where the table asks for no size: readers share work by row groups, and narrow rows are many to 128 MiB.
+const ROW_GROUP_ROWS: usize = 1 << 20;
 const BLOOM_ENABLED: &str = "write.parquet.bloom-filter-enabled.column.";
 const BLOOM_FPP: &str = "write.parquet.bloom-filter-fpp.column.";
 const BLOOM_NDV: &str = "write.parquet.bloom-filter-ndv.column.";
@@ -35,6 +38,8 @@ pub(crate) struct Settings {
     pub(crate) target_file_size: u64,
     /// Encoded size in bytes at which a row group is closed.
     pub(crate) row_group_bytes: usize,
+    /// Rows at which it is, whatever its bytes.
+    pub(crate) row_group_rows: usize,
     pub(crate) distribution: Distribution,
     pub(crate) parquet: WriterProperties,
 }
@@ -51,7 +56,9 @@ impl Settings {
             let message = "data files are written as Parquet only; set write.format.default to parquet";
             return Err(Error::unsupported(message).with("write.format.default", format));
         }
-        let row_group_bytes = positive(&properties, "write.parquet.row-group-size-bytes", 128 << 20)?;
+        let row_group_bytes = positive(&properties, ROW_GROUP_BYTES, 128 << 20)?;
+        // Who asks for a size gets it.
+        let row_group_rows = properties.text(ROW_GROUP_BYTES).map_or(ROW_GROUP_ROWS, |_| usize::MAX);
         let page_rows = positive(&properties, "write.parquet.page-row-limit", 20_000)?;
         let mut parquet = WriterProperties::builder()
             .set_compression(codec(&properties)?)
@@ -74,6 +81,7 @@ impl Settings {
         Ok(Self {
             target_file_size: positive(&properties, "write.target-file-size-bytes", 512 << 20)? as u64,
             row_group_bytes,
+            row_group_rows,
             distribution: distribution(&properties, metadata)?,
             parquet: parquet.build(),
         })

@@ -44,7 +44,11 @@ fn metadata(properties: &[(&str, &str)], partitioned: bool, sorted: bool) -> Tab
 fn defaults_are_icebergs() {
     let settings = Settings::of(&metadata(&[], false, false)).unwrap();
     assert_eq!(settings.target_file_size, 536_870_912);
-    assert_eq!(settings.row_group_bytes, 134_217_728);
+    assert_eq!((settings.row_group_bytes, settings.row_group_rows), (134_217_728, 1_048_576));
+    // A size that a table asks for is not cut short by a number of rows.
+    let asked = Settings::of(&metadata(&[("write.parquet.row-group-size-bytes", "134217728")], false, false))
+        .unwrap();
+    assert_eq!((asked.row_group_bytes, asked.row_group_rows), (134_217_728, usize::MAX));
     let column = ColumnPath::new(vec!["id".into()]);
     assert!(matches!(settings.parquet.compression(&column), Compression::ZSTD(_)));
     assert_eq!(settings.parquet.column_dictionary_page_size_limit(&column), 2_097_152);
