@@ -19,6 +19,11 @@ use icefield_core::{Error, Result, Table};
 
 use super::ScanCaches;
 
+/// Statistics take some 250 bytes for each column of each file while files are planned. Of columns that don't decide which files
+/// are read, so many of a file are decoded at least, and so many of all files together at most.
+const LEAST_COLUMNS: usize = 12;
+const MOST_COLUMNS_OF_FILES: usize = 128 << 10;
+
 /// The live entries of a manifest as planning wants them: by partition value.
 ///
 /// Entries have the statistics that scans have wanted so far. The file is kept, compressed as it is, so that a scan that wants
@@ -70,7 +75,8 @@ pub struct PlannedFiles {
 }
 
 /// The files of a snapshot that may hold rows that match `filter`, in the manifests' order, with the statistics of the columns
-/// that the filter tests and of those that `statistics` names; they may have others' too.
+/// that the filter tests and of those that `statistics` names; they may have others' too. Of many columns of many files those of
+/// the lowest ids have statistics, and those that the table is sorted by.
 ///
 /// # Cost
 /// One request for the manifest list and one for each manifest that may hold matching files, as many at once as memory goes;
@@ -122,8 +128,22 @@ pub(crate) async fn files_of(
     let keys = deletes.iter().flat_map(|delete| delete.file.equality_ids().unwrap_or_default());
     let mut columns: HashSet<i32> = keys.collect();
     collect_columns(filter, &mut columns);
-    let data = planner.plan(data, &statistics.or(&WantedStatistics::of(columns))).await?;
+    columns.extend(sorted_columns(table).filter(|id| statistics.covers(&WantedStatistics::of([*id]))));
+    let statistics = statistics.lowest(columns_of(&data)).or(&WantedStatistics::of(columns));
+    let data = planner.plan(data, &statistics).await?;
     Ok(PlannedFiles { data, deletes })
+}
+
+/// How many columns' statistics there is memory for in the files of these manifests.
+fn columns_of(manifests: &[ManifestFile]) -> usize {
+    let counts = manifests.iter().flat_map(|m| [m.added_files_count, m.existing_files_count]);
+    let files = counts.flatten().fold(0_usize, |sum, count| sum.saturating_add(count as usize));
+    (MOST_COLUMNS_OF_FILES / files.max(1)).max(LEAST_COLUMNS)
+}
+
+/// The columns that the table's rows are sorted by.
+fn sorted_columns(table: &Table) -> impl Iterator<Item = i32> {
+    table.metadata().default_sort_order().fields.iter().map(|field| field.source_id)
 }
 
 /// The columns that a filter tests.

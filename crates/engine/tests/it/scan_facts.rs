@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::common::stats::Precision;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{col, lit};
@@ -391,6 +392,20 @@ async fn a_plan_holds_few_bytes_for_each_file_and_column_that_it_uses() {
     let a_column = (all - none) / 100 / FILES;
     assert!((24..40).contains(&a_column), "{a_column} bytes for a column of a file");
     assert!(two - none < 3 * FILES * a_column, "{two} bytes for two columns");
+
+    // Of many columns of many files some have statistics: those that come first, that are filtered, that rows are sorted by.
+    let many = session.create_table("ns.many", long_columns(100)).sort_by([asc("c70")]).await.unwrap();
+    append(&many, entries(many.core().metadata().location(), 4 * FILES as i64, 100, 10, 100)).await;
+    let plan = session.sql("SELECT * FROM ns.many WHERE c98 >= 0").await.unwrap();
+    let plan = plan.create_physical_plan().await.unwrap();
+    let mut scan = &plan;
+    while let Some(input) = scan.children().into_iter().next() {
+        scan = input;
+    }
+    let statistics = scan.partition_statistics(None).unwrap();
+    let known = |at: &usize| statistics.column_statistics[*at].min_value != Precision::Absent;
+    let known: Vec<usize> = (0..100).filter(known).collect();
+    assert_eq!(known, (0..65).chain([70, 98]).collect::<Vec<_>>());
 
     let small = Session::builder().catalog(session.catalog().clone()).memory_budget(1 << 20).build().unwrap();
     let refused = small.sql("SELECT * FROM ns.t").await.unwrap().create_physical_plan().await.unwrap_err();

@@ -53,6 +53,14 @@ impl WantedStatistics {
         }
     }
 
+    /// The same for so many columns at most: those of the lowest ids.
+    pub fn lowest(&self, columns: usize) -> Self {
+        match self {
+            Self::Columns(ids) if ids.len() > columns => Self::of(ids.iter().copied().take(columns)),
+            other => other.clone(),
+        }
+    }
+
     /// Whether this has all that the other wants.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
