@@ -196,6 +196,25 @@ async fn a_cached_transform_over_a_join_of_several_files_ends() {
     assert_eq!(other.unwrap().count().await.unwrap(), 200);
 }
 
+/// A fault of DataFusion's, for whoever executes a plan's partitions himself. When this fails, take it out of docs/known-limits.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_of_a_join_waits_for_the_others() {
+    let session = icefield_engine::Session::builder().parallelism(4).build().unwrap();
+    for name in ["orders", "customers"] {
+        for file in 0..4 {
+            let rows = format!("SELECT value AS id FROM range({}, {})", file * 50, file * 50 + 50);
+            let rows = session.sql(&rows).await.unwrap();
+            rows.append_to(&session, format!("j.{name}")).create_with(|t| t).await.unwrap();
+        }
+    }
+    let query = "SELECT o.id FROM j.orders o JOIN j.customers c ON o.id = c.id";
+    let plan = session.sql(query).await.unwrap().create_physical_plan().await.unwrap();
+    let alone =
+        datafusion::physical_plan::common::collect(plan.execute(0, session.context().task_ctx()).unwrap());
+    assert!(tokio::time::timeout(std::time::Duration::from_secs(1), alone).await.is_err());
+    assert_eq!(session.sql(query).await.unwrap().count().await.unwrap(), 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn cached_rows_are_counted_once_and_given_back() {
     let session = icefield_engine::Session::builder().parallelism(4).memory_budget(64 << 20).build().unwrap();
