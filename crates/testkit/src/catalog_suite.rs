@@ -17,6 +17,8 @@ use icefield_core::{ErrorKind, Result, Table};
 
 use futures::TryStreamExt;
 
+use crate::catalog_places;
+
 /// Every story, in order.
 pub async fn run(catalog: Arc<dyn Catalog>) {
     namespaces_nest_and_list_their_children(&*catalog).await;
@@ -38,6 +40,8 @@ pub async fn run(catalog: Arc<dyn Catalog>) {
     a_commit_names_each_table_once(&*catalog).await;
     an_update_that_cannot_be_applied_fails_and_changes_nothing(&*catalog).await;
     a_missing_or_corrupt_metadata_file_is_invalid_data(&*catalog).await;
+    let unused = fresh(&*catalog, "outside").await;
+    catalog_places::what_lies_outside_of_the_warehouse_is_no_tables(&*catalog, unused).await;
     of_two_creators_one_wins(catalog.clone()).await;
     commits_of_two_tables_in_either_order_get_along(catalog.clone()).await;
     a_commit_that_is_dropped_half_way_leaves_a_catalog_that_works(catalog.clone()).await;

@@ -16,6 +16,7 @@
 //! - [`untrusted`] is what is done with files that nobody vouches for.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
+mod catalog_places;
 pub mod catalog_suite;
 mod clock;
 mod content;

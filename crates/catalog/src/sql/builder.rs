@@ -101,13 +101,15 @@ impl SqlCatalogBuilder {
         }
     }
 
-    /// Where tables lie that are created without a location: a URL or an absolute path.
+    /// Where tables lie that are created without a location: a URL or an absolute path. Tables that name files elsewhere are
+    /// refused, unless the [storage](Self::storage) says otherwise.
     pub fn warehouse(mut self, warehouse: impl Into<String>) -> Self {
         self.warehouse = Some(warehouse.into());
         self
     }
 
-    /// The stores of the tables' files. By default those that [`Storage::new`] finds.
+    /// The stores of the tables' files, and where these may be beside the warehouse ([`Storage::for_warehouse`]). By default those
+    /// that [`Storage::new`] finds, and the warehouse alone.
     pub fn storage(mut self, storage: Storage) -> Self {
         self.storage = Some(storage);
         self
@@ -140,7 +142,11 @@ impl SqlCatalogBuilder {
     pub async fn open(self) -> Result<SqlCatalog> {
         let storage = self.storage.unwrap_or_default();
         let warehouse = self.warehouse.unwrap_or_default().trim_end_matches('/').to_string();
-        storage.resolve(&warehouse).map_err(|e| {
+        let storage = storage.for_warehouse(&warehouse).and_then(|storage| {
+            storage.resolve(&warehouse)?;
+            Ok(storage)
+        });
+        let storage = storage.map_err(|e| {
             Error::invalid_input("give the catalog a warehouse: a URL or an absolute path")
                 .with("warehouse", &warehouse)
                 .with_source(e)

@@ -32,21 +32,19 @@ struct State {
 }
 
 impl MemoryCatalog {
-    /// A catalog whose tables lie under `warehouse` (a URL) unless they are created elsewhere, where the storage's files
-    /// [may be](Storage::confined_to).
+    /// A catalog whose tables lie under `warehouse` (a URL), and elsewhere where the storage's files
+    /// [may be](Storage::for_warehouse).
     pub fn new(warehouse: impl Into<String>, storage: Storage) -> Self {
         Self::with_clock(warehouse, storage, SystemClock::shared())
     }
 
     /// As [`MemoryCatalog::new`], with a clock.
     pub fn with_clock(warehouse: impl Into<String>, storage: Storage, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            warehouse: warehouse.into(),
-            storage,
-            clock,
-            state: Mutex::default(),
-            cache: MetadataCache::default(),
-        }
+        let warehouse = warehouse.into();
+        // Below what is no location nothing lies.
+        let confined = storage.for_warehouse(warehouse.trim_end_matches('/'));
+        let storage = confined.unwrap_or_else(|_| storage.confined_to_nothing());
+        Self { warehouse, storage, clock, state: Mutex::default(), cache: MetadataCache::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

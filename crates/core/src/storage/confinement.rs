@@ -18,7 +18,10 @@ use crate::error::{Error, Result};
 /// Where locations may be.
 #[derive(Clone, Default)]
 pub(super) enum Confinement {
+    /// Nothing was said: anywhere, until a catalog confines its tables to its warehouse.
     #[default]
+    Unsaid,
+    /// The service said so.
     Anywhere,
     Within(Vec<Place>),
 }
@@ -34,6 +37,7 @@ pub(super) struct Place {
 impl fmt::Debug for Confinement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Unsaid => f.write_str("Unsaid"),
             Self::Anywhere => f.write_str("Anywhere"),
             Self::Within(places) => f.debug_list().entries(places.iter().map(|place| &place.text)).finish(),
         }
@@ -57,6 +61,19 @@ impl Confinement {
         match (self, Self::within(more)?) {
             (Self::Within(places), Self::Within(more)) => Ok(Self::Within([&places[..], &more].concat())),
             _ => Ok(self.clone()),
+        }
+    }
+
+    /// What holds for the tables of a catalog: where nothing was said, its warehouse and `moved`, the places that files were
+    /// moved to; where places were named, those and the warehouse.
+    pub(super) fn of_tables(
+        &self,
+        warehouse: String,
+        moved: impl IntoIterator<Item = String>,
+    ) -> Result<Self> {
+        match self {
+            Self::Unsaid => Self::within(std::iter::once(warehouse).chain(moved)),
+            said => said.and([warehouse]),
         }
     }
 

@@ -85,6 +85,11 @@ impl Mapping {
         });
     }
 
+    /// Where files were moved to.
+    pub(super) fn targets(&self) -> impl Iterator<Item = String> {
+        self.moved.iter().map(|moved| moved.to.clone())
+    }
+
     pub(super) fn apply<'a>(&self, location: &'a str) -> Cow<'a, str> {
         if self.moved.is_empty() && self.relative_to.is_none() {
             return Cow::Borrowed(location);

@@ -9,6 +9,7 @@
 //! Schemes: `file`, `memory`, `s3` (also `s3a`, `s3n`), `gs`, `az` (also `abfs`, `abfss`, `adl`, `azure`).
 
 mod confinement;
+mod credentials;
 mod file_io;
 mod location;
 mod mapping;
@@ -46,7 +47,7 @@ pub struct FileEntry {
 }
 
 /// Where a location's bytes are: a store and a path in it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Resolved {
     /// `scheme://authority`, without a path: what the store is registered under.
     pub base: Url,
@@ -56,10 +57,21 @@ pub struct Resolved {
     pub path: Path,
 }
 
+impl fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What a store shows of itself may have its credentials.
+        let Self { base, store: _, path } = self;
+        f.debug_struct("Resolved")
+            .field("base", &base.as_str())
+            .field("path", &path.as_ref())
+            .finish_non_exhaustive()
+    }
+}
+
 /// Files by URL. Cheap to clone; clones share their stores.
 ///
 /// A catalog's tables name their files themselves. Where these may be is for the service to say, with
-/// [`confined_to`](Self::confined_to); until it does, they may be wherever this process can read and write.
+/// [`confined_to`](Self::confined_to); where it says nothing, a catalog [confines them](Self::for_warehouse) to its warehouse.
 #[derive(Clone)]
 pub struct Storage {
     inner: Arc<Inner>,
@@ -69,6 +81,8 @@ pub struct Storage {
 
 struct Inner {
     options: HashMap<String, String>,
+    /// Whether the metadata service of the machine may be asked for credentials.
+    of_machine: bool,
     stores: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
 }
 
@@ -90,7 +104,8 @@ impl Default for Storage {
 }
 
 impl Storage {
-    /// Stores found by URL scheme, configured by the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`).
+    /// Stores found by URL scheme, configured by the environment (`AWS_*`, `GOOGLE_*`, `AZURE_*`). A store without
+    /// credentials is refused, unless those of the machine [are wanted](Self::with_machine_credentials).
     pub fn new() -> Self {
         Self::with_options(HashMap::new())
     }
@@ -99,8 +114,26 @@ impl Storage {
     /// (`aws_endpoint`, ...) or Iceberg's (`s3.endpoint`, `s3.region`, `s3.access-key-id`, `s3.secret-access-key`,
     /// `s3.session-token`, `s3.path-style-access`).
     pub fn with_options(options: HashMap<String, String>) -> Self {
-        let inner = Arc::new(Inner { options, stores: Mutex::default() });
+        let inner = Arc::new(Inner { options, of_machine: false, stores: Mutex::default() });
         Self { inner, mapping: Arc::default(), confinement: Arc::default() }
+    }
+
+    /// Whether stores for which no credentials are configured ask the machine that this process runs on for those of its role: the
+    /// metadata service of an EC2 instance or of a virtual machine of Google's or Azure's. Default: off. Web identities, containers' and
+    /// pods' credentials and workload identities, which the environment names, need no word; nor does a public bucket, for which
+    /// the option `skip_signature` is `true`.
+    ///
+    /// ```
+    /// use icefield_core::storage::Storage;
+    ///
+    /// // A service on an EC2 instance whose role may read and write the bucket.
+    /// let storage = Storage::new().with_machine_credentials(true);
+    /// # let _ = storage;
+    /// ```
+    pub fn with_machine_credentials(&self, of_machine: bool) -> Self {
+        let stores = Mutex::new(self.stores().clone());
+        let inner = Inner { options: self.inner.options.clone(), of_machine, stores };
+        Self { inner: Arc::new(inner), ..self.clone() }
     }
 
     /// Uses `store` for every location under `base` (`scheme://authority`): a wrapped store, or one of a kind that URLs
@@ -144,7 +177,35 @@ impl Storage {
         Ok(Self { confinement: Arc::new(confinement), ..self.clone() })
     }
 
-    /// The same stores, for any location: for those that the service itself names, and where all tables are its own.
+    /// The same stores, for the tables of a catalog. Where nothing was said of places, locations are confined to the warehouse and to
+    /// where files were [moved](Self::with_mappings); where [places were named](Self::confined_to), to those and the warehouse.
+    /// [`unconfined`](Self::unconfined) stores stay so. The catalogs of this library do this with the storage that they are
+    /// given; others do it when they are opened.
+    ///
+    /// ```
+    /// use icefield_core::storage::Storage;
+    ///
+    /// let storage = Storage::new().for_warehouse("/srv/lake")?;
+    /// assert!(storage.resolve("/srv/lake/hotel/rates/data/a.parquet").is_ok());
+    /// assert!(storage.resolve("/srv/backup/rates/data/a.parquet").is_err());
+    /// # Ok::<(), icefield_core::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`confined_to`](Self::confined_to).
+    pub fn for_warehouse(&self, warehouse: &str) -> Result<Self> {
+        let warehouse = self.mapped(warehouse).into_owned();
+        let confinement = self.confinement.of_tables(warehouse, self.mapping.targets())?;
+        Ok(Self { confinement: Arc::new(confinement), ..self.clone() })
+    }
+
+    /// The same stores, for no location.
+    pub(crate) fn confined_to_nothing(&self) -> Self {
+        Self { confinement: Arc::new(Confinement::Within(Vec::new())), ..self.clone() }
+    }
+
+    /// The same stores, for any location, in catalogs too: whoever writes a table's metadata then reads, writes and deletes with the
+    /// rights of this process. For locations that the service itself names, and where all tables are its own.
     pub fn unconfined(&self) -> Self {
         Self { confinement: Arc::new(Confinement::Anywhere), ..self.clone() }
     }
@@ -185,8 +246,8 @@ impl Storage {
     /// The store and path of a location. Makes no request.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] for a scheme that is not known, a path that no store takes (`..`), and what lies outside of
-    /// the places that were [named](Self::confined_to).
+    /// [`ErrorKind::InvalidInput`] for a scheme that is not known, a path that no store takes (`..`), what lies outside of
+    /// the places that were [named](Self::confined_to), and a store without [credentials](Self::with_machine_credentials).
     pub fn resolve(&self, location: &str) -> Result<Resolved> {
         let mapped = self.mapped(location);
         let parsed = Location::parse(&mapped)?;
@@ -218,8 +279,11 @@ impl Storage {
         let environment = std::env::vars()
             .filter(|(key, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|prefix| key.starts_with(prefix)))
             .map(|(key, value)| (key.to_ascii_lowercase(), value));
-        let options =
-            environment.chain(self.inner.options.iter().flat_map(|(k, v)| location::store_option(k, v)));
+        let options = self.inner.options.iter().flat_map(|(key, value)| location::store_option(key, value));
+        let options: Vec<_> = environment.chain(options).collect();
+        if !self.inner.of_machine {
+            credentials::require(base, &options)?;
+        }
         match object_store::parse_url_opts(base, options) {
             Ok((store, _)) => Ok(Arc::from(store)),
             Err(e) => Err(Error::invalid_input(

@@ -184,7 +184,8 @@ async fn a_file_where_a_folder_is_to_be_is_no_failure_in_passing() {
 
 #[test]
 fn what_lies_outside_of_the_named_places_is_refused() {
-    let storage = Storage::new().confined_to(["s3://lake/w", "memory://m", "gs://b/x/"]).unwrap();
+    let stores = Storage::new().with_machine_credentials(true);
+    let storage = stores.confined_to(["s3://lake/w", "memory://m", "gs://b/x/"]).unwrap();
     for (location, fine) in [
         ("s3://lake/w", true),
         ("s3://lake/w/t/x", true),
@@ -253,4 +254,32 @@ async fn links_lead_to_no_file_outside_of_the_named_places() {
     }
     assert_eq!(std::fs::read(at("outside/secret")).unwrap(), b"secret");
     assert_eq!(std::fs::read_dir(at("outside")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_catalogs_storage_is_confined_to_its_warehouse_unless_said() {
+    let fine = |storage: &Storage, location: &str| storage.resolve(location).is_ok();
+    let named = Storage::new().confined_to(["/srv/archive"]).unwrap();
+    for (storage, archive, elsewhere) in
+        [(Storage::new(), false, false), (named, true, false), (Storage::new().unconfined(), true, true)]
+    {
+        let of_tables = storage.for_warehouse("memory://lake/w").unwrap();
+        assert!(fine(&of_tables, "memory://lake/w/t"), "{of_tables:?}");
+        assert_eq!(fine(&of_tables, "/srv/archive/t"), archive, "{of_tables:?}");
+        for location in ["/etc/passwd", "memory://lake/x", "memory://other/w/t", "memory://lake"] {
+            assert_eq!(fine(&of_tables, location), elsewhere, "{of_tables:?} {location}");
+        }
+        // The one that was given is what it was, and another catalog's warehouse comes on top of what was said.
+        assert_eq!(fine(&storage, "/srv/other"), !format!("{storage:?}").contains("/srv/archive"));
+        assert!(fine(&of_tables.for_warehouse("memory://two").unwrap(), "memory://two/t"));
+    }
+    // Where the service said that files were moved, they may be.
+    let moved = [("/was/lake", "memory://new/lake"), ("data/lake", "memory://new/relative")];
+    let moved = Storage::new().with_mappings(moved).unwrap();
+    let of_tables = moved.for_warehouse("/was/lake").unwrap();
+    for location in ["/was/lake/t", "data/lake/t", "memory://new/relative/t"] {
+        assert!(fine(&of_tables, location), "{location}");
+    }
+    assert!(!fine(&of_tables, "/was/t") && !fine(&of_tables, "memory://new/t"));
+    assert_eq!(Storage::new().for_warehouse("relative").unwrap_err().kind(), ErrorKind::InvalidInput);
 }

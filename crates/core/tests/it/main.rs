@@ -5,6 +5,7 @@ mod branches;
 mod conflicts;
 mod cost;
 mod creation;
+mod credentials;
 mod dangling;
 mod descriptions;
 mod evolved;

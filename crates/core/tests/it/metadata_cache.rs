@@ -31,7 +31,7 @@ async fn a_metadata_file_of_a_fixed_name_is_read_again_once_it_changed() {
     let folder = tempfile::tempdir().unwrap();
     let on_disk = format!("{}/v3.metadata.json", folder.path().display());
     for location in ["memory://w/db/t/metadata/v3.metadata.json", &on_disk] {
-        let (catalog, table) = registered(Storage::new(), location).await;
+        let (catalog, table) = registered(Storage::new().unconfined(), location).await;
         catalog.storage().write(location, owned_by("two")).await.unwrap();
         let now = catalog.load_table(table.ident()).await.unwrap();
         assert_eq!(now.property("owner"), Some("two"), "{location}");

@@ -253,7 +253,7 @@ async fn of_others(name: &str, folder: &Path) -> (MemoryCatalog, Table) {
     }
     let location = format!("file:///warehouse/db/{name}/metadata");
     let storage = Storage::new().with_mappings([(location.clone(), folder.display().to_string())]).unwrap();
-    let catalog = MemoryCatalog::new("memory://w", storage);
+    let catalog = MemoryCatalog::new("memory://w", storage.unconfined());
     catalog.create_namespace(&NamespaceIdent::new("db".to_string()), HashMap::new()).await.unwrap();
     let metadata = format!("{location}/table.metadata.json");
     let table = catalog.register_table(&parse_ident("db.t").unwrap(), &metadata).await.unwrap();

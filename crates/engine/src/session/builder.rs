@@ -132,7 +132,8 @@ impl SessionBuilder {
             None => {
                 let warehouse = self.warehouse.unwrap_or_else(|| "memory://warehouse".to_string());
                 let storage = self.storage.unwrap_or_default();
-                storage.resolve(warehouse.trim_end_matches('/')).map_err(|e| {
+                let own = warehouse.trim_end_matches('/');
+                storage.for_warehouse(own).and_then(|storage| storage.resolve(own)).map_err(|e| {
                     Error::invalid_input("the warehouse is a URL or an absolute path; tables keep the places of their files in full")
                         .with("warehouse", &warehouse)
                         .with_source(e)

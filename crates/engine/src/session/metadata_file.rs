@@ -78,7 +78,7 @@ impl IntoFuture for OpenMetadataFile {
                 .rsplit_once("/metadata/")
                 .or(location.rsplit_once('/'))
                 .map_or("", |(folder, _)| folder);
-            let places = moved.iter().map(|(_, to)| to.clone()).chain([folder.to_string()]);
+            let places = moved.iter().map(|(_, to)| to.clone()).chain([folder.to_string(), location.clone()]);
             let places = places.filter(|place| !place.is_empty()).collect::<Vec<_>>();
             let storage = session.catalog().storage().and_within(places)?.with_mappings(moved)?;
             let core = CoreTable::from_metadata_file(storage, ident, &location).await?;

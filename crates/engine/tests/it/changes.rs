@@ -9,7 +9,7 @@ use icefield_engine::ops::DataFrameExt;
 use icefield_engine::{Session, Table};
 use icefield_testkit::{newest_metadata, spark_sql};
 
-use crate::scan_support::{rows, session, text_rows};
+use crate::scan_support::{rows, session, session_for_all_places, text_rows};
 
 async fn append(session: &Session, values: &str) -> Table {
     let frame =
@@ -197,7 +197,7 @@ async fn appends_and_changes_are_those_of_spark() {
     if spark_sql(folder.path(), made).is_none() {
         return;
     }
-    let session = session();
+    let session = session_for_all_places();
     let metadata = newest_metadata(&folder.path().join("db/t")).unwrap();
     let namespace = icefield_core::catalog::NamespaceIdent::new("db".to_string());
     session.catalog().create_namespace(&namespace, Default::default()).await.unwrap();

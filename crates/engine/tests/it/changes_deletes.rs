@@ -23,7 +23,9 @@ use icefield_testkit::deletes::{
 };
 use icefield_testkit::{FaultyStore, ReferenceTables, newest_metadata, spark_sql};
 
-use crate::scan_support::{append, create, partition, rows, session, text_rows, write_file};
+use crate::scan_support::{
+    append, create, partition, rows, session, session_for_all_places, text_rows, write_file,
+};
 
 fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, c)| (name, c, true))).unwrap()
@@ -333,7 +335,7 @@ async fn feed_leads_from_state_to_state(table: &Table) -> usize {
 #[tokio::test]
 async fn tables_of_the_reference_implementation_change_as_their_snapshots_say() {
     let Some(tables) = ReferenceTables::find() else { return };
-    let session = session();
+    let session = session_for_all_places();
     for name in ["v2mor", "v3dv", "v2eq", "v3eq"] {
         let table = register(&session, name, &newest_metadata(&tables.table(name)).unwrap()).await;
         assert!(feed_leads_from_state_to_state(&table).await > 0, "{name}");
@@ -378,7 +380,7 @@ async fn merge_on_read_changes_are_those_that_spark_tells_of_copy_on_write() {
     if spark_sql(folder.path(), &statements).is_none() {
         return;
     }
-    let session = session();
+    let session = session_for_all_places();
     let mut tables = Vec::new();
     for (name, ..) in made {
         let metadata = newest_metadata(&folder.path().join(format!("db/{name}"))).unwrap();

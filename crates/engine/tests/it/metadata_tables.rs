@@ -15,7 +15,7 @@ use icefield_engine::{MetadataTable, Session, from_datafusion};
 use icefield_testkit::{ReferenceTables, newest_metadata, spark_sql};
 use serde_json::{Map, Value, json};
 
-use crate::scan_support::{rows, session};
+use crate::scan_support::{rows, session, session_for_all_places};
 
 /// A table of three appends to partitions, `db.t`.
 async fn written(session: &Session) {
@@ -197,7 +197,7 @@ async fn position_deletes_are_those_of_the_reference_implementation() {
 
 /// Compares what Spark and we say of tables of a warehouse, now and at their first snapshots.
 async fn agree_with_spark(warehouse: &Path, names: &[&str], tables: &[MetadataTable]) {
-    let session = session();
+    let session = session_for_all_places();
     let namespace = NamespaceIdent::new("db".to_string());
     session.catalog().create_namespace(&namespace, HashMap::new()).await.unwrap();
     let (mut asked, mut statements) = (Vec::new(), Vec::new());

@@ -15,7 +15,7 @@ use icefield_core::evolve::MetadataChange;
 use icefield_core::format::{
     ContentFile, FileMetrics, MetricsConfig, arrow_schema, data_file, data_file_metrics, parquet_schema,
 };
-use icefield_core::storage::join;
+use icefield_core::storage::{Storage, join};
 use icefield_engine::{Session, Table};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
@@ -24,6 +24,11 @@ use parquet::file::properties::WriterProperties;
 /// A session in memory.
 pub(crate) fn session() -> Session {
     Session::builder().parallelism(2).build().unwrap()
+}
+
+/// The same, for tables that others wrote wherever they lie.
+pub(crate) fn session_for_all_places() -> Session {
+    Session::builder().storage(Storage::new().unconfined()).parallelism(2).build().unwrap()
 }
 
 /// A new table `ns.{name}`.

@@ -15,7 +15,7 @@ async fn compaction_keeps_the_rows_of_the_reference_implementations_tables() {
     assert!(!of_main.is_empty());
     for line in of_main {
         let metadata = newest_metadata(&tables.table(&line.table)).unwrap();
-        let catalog = MemoryCatalog::new("memory://w", Storage::new());
+        let catalog = MemoryCatalog::new("memory://w", Storage::new().unconfined());
         let namespace = NamespaceIdent::new("db".to_string());
         catalog.create_namespace(&namespace, Default::default()).await.unwrap();
         let name = format!("db.{}", line.table);

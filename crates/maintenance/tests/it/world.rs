@@ -55,6 +55,7 @@ impl World {
         let memory = Arc::new(memory);
         let store = FaultyStore::new(memory.clone());
         let storage = Storage::new().with_store("memory://w", Arc::new(store.clone())).unwrap();
+        let storage = storage.confined_to(["memory://w", "memory://other"]).unwrap();
         // A copy must not give the ids again that the original gave.
         static SEED: AtomicU64 = AtomicU64::new(7);
         let clock = FakeClock::new(SEED.fetch_add(1, Ordering::Relaxed));
