@@ -13,6 +13,11 @@ use crate::clock::Clock;
 use crate::config::Properties;
 use crate::error::Result;
 
+/// The most that a table's properties may ask for: whoever may set them must not make other writers wait for a year.
+const MOST_WAIT: Duration = Duration::from_secs(5 * 60);
+const MOST_TOTAL: Duration = Duration::from_secs(24 * 60 * 60);
+const MOST_CHECKS: u32 = 50;
+
 #[derive(Debug, Clone)]
 pub(super) struct RetryPolicy {
     /// Unset: lost races are retried for as long as `total` lasts. Each lost race is another's commit, so that they are
@@ -30,14 +35,15 @@ pub(super) struct RetryPolicy {
 impl RetryPolicy {
     pub(super) fn new(properties: &HashMap<String, String>, clock: &dyn Clock) -> Result<Self> {
         let properties = Properties::new(properties);
+        let wait = |name, default| Ok::<_, crate::Error>(properties.millis_or(name, default)?.min(MOST_WAIT));
         Ok(Self {
             retries: properties.get("commit.retry.num-retries")?,
-            min_wait: properties.millis_or("commit.retry.min-wait-ms", 100)?,
-            max_wait: properties.millis_or("commit.retry.max-wait-ms", 60_000)?,
-            total: properties.millis_or("commit.retry.total-timeout-ms", 1_800_000)?,
-            status_checks: properties.get_or("commit.status-check.num-retries", 3)?,
-            status_min_wait: properties.millis_or("commit.status-check.min-wait-ms", 1_000)?,
-            status_max_wait: properties.millis_or("commit.status-check.max-wait-ms", 60_000)?,
+            min_wait: wait("commit.retry.min-wait-ms", 100)?,
+            max_wait: wait("commit.retry.max-wait-ms", 60_000)?,
+            total: properties.millis_or("commit.retry.total-timeout-ms", 1_800_000)?.min(MOST_TOTAL),
+            status_checks: properties.get_or("commit.status-check.num-retries", 3)?.min(MOST_CHECKS),
+            status_min_wait: wait("commit.status-check.min-wait-ms", 1_000)?,
+            status_max_wait: wait("commit.status-check.max-wait-ms", 60_000)?,
             started_ms: clock.now_ms(),
         })
     }
@@ -106,4 +112,29 @@ pub(super) fn queue(table: Uuid) -> Arc<Queue> {
     let queue = Arc::<Queue>::default();
     queues.insert(table, Arc::downgrade(&queue));
     queue
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[test]
+    fn no_property_makes_a_writer_wait_for_long() {
+        let names = ["retry.min-wait-ms", "retry.max-wait-ms", "retry.total-timeout-ms"];
+        let names = names.into_iter().chain(["status-check.min-wait-ms", "status-check.max-wait-ms"]);
+        let mut properties: HashMap<_, _> =
+            names.map(|name| (format!("commit.{name}"), "31536000000".to_string())).collect();
+        for name in ["commit.retry.num-retries", "commit.status-check.num-retries"] {
+            properties.insert(name.to_string(), u32::MAX.to_string());
+        }
+        let policy = RetryPolicy::new(&properties, &SystemClock).unwrap();
+        assert!((1..100).all(|tries| policy.wait(tries, &SystemClock) <= MOST_WAIT));
+        let checks: Duration = (0..policy.status_checks).map(|check| policy.status_wait(check)).sum();
+        assert!(checks <= MOST_TOTAL && policy.total <= MOST_TOTAL, "{policy:?}");
+        // What is asked for within reason is kept.
+        let properties = [("commit.retry.min-wait-ms".to_string(), "240000".to_string())];
+        let policy = RetryPolicy::new(&properties.into(), &SystemClock).unwrap();
+        assert_eq!(policy.min_wait, Duration::from_secs(240));
+    }
 }

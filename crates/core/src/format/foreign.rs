@@ -4,13 +4,13 @@
 //! `iceberg` refuses a schema that has one. So where a schema's JSON is parsed each becomes a stand-in, a `fixed` of a length
 //! that no value can have ([`hide`]), and where JSON is written it becomes itself again ([`show`]). A stand-in's number says
 //! what it stands for: its kind, and a place in the process's list of the types' texts, of which there are few (a
-//! geometry's names its reference system). So a schema carries all of it, wherever a column is moved, nested or renamed to,
+//! geometry's names its reference system), a metadata file's ([`OfFile`]) fewer. So a schema carries all of it, wherever a column is moved, nested or renamed to,
 //! and two stand-ins are equal where the types are.
 //!
 //! Whoever handles a `fixed` asks [`foreign_kind`] first: the values of these columns are no fixed bytes, and their bounds
 //! can't be compared (a geometry's are points).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use arrow_schema::{DataType, Field, Fields};
@@ -23,9 +23,15 @@ use crate::error::{Error, Result};
 /// Lengths from here on are stand-ins.
 const FIRST: u64 = 1 << 63;
 
-/// The most types that a process knows, and the longest text of one: metadata files from anywhere must not fill memory.
-const MAX_TYPES: usize = 1 << 12;
+/// The most types that a metadata file may have, and the longest text of one, of the format's kinds and of others, in bytes.
+const MAX_OF_FILE: usize = 64;
 const MAX_TEXT: usize = 4096;
+const MAX_OTHER_TEXT: usize = 256;
+/// The most that the texts of a process may take, of the format's kinds and of others, in bytes: metadata files from anywhere must
+/// not fill memory, and types that somebody made up take no room from those that there are.
+const MAX_TEXTS: usize = 16 << 20;
+/// About what a text takes beside itself.
+const PER_TEXT: usize = 128;
 
 /// The name of Arrow's extension type of variants.
 pub const VARIANT_EXTENSION: &str = "arrow.parquet.variant";
@@ -75,6 +81,36 @@ impl ForeignKind {
 struct Texts {
     texts: Vec<Arc<str>>,
     places: HashMap<Arc<str>, u32>,
+    /// What those of the format's kinds and the others take.
+    held: [usize; 2],
+}
+
+/// The types of one file that `iceberg` does not know.
+#[derive(Debug, Default)]
+pub(crate) struct OfFile {
+    texts: HashSet<String>,
+    /// Whether all are to be known to the process already.
+    no_new: bool,
+}
+
+impl OfFile {
+    /// Those of a file that belongs to a table whose metadata is known.
+    pub(crate) fn of_known_table() -> Self {
+        Self { no_new: true, ..Self::default() }
+    }
+
+    /// Counts a type of the file.
+    fn meet(&mut self, text: &str) -> Result<()> {
+        if self.texts.contains(text) {
+            return Ok(());
+        }
+        if self.texts.len() >= MAX_OF_FILE {
+            let message = "the file has too many types of columns that are not known";
+            return Err(Error::data_invalid(message).with("type", text).with("most", MAX_OF_FILE));
+        }
+        self.texts.insert(text.to_string());
+        Ok(())
+    }
 }
 
 static TEXTS: LazyLock<RwLock<Texts>> = LazyLock::new(RwLock::default);
@@ -169,10 +205,11 @@ pub fn first_foreign(schema: &Schema) -> Option<(String, PrimitiveType)> {
 /// columns goes into their descriptions: see [`members`].
 ///
 /// # Errors
-/// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted) past the most types that a process knows.
-pub(crate) fn hide(of: &mut Value) -> Result<bool> {
+/// [`DataInvalid`](crate::ErrorKind::DataInvalid) past the most types that a file may have,
+/// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted) past those that a process knows.
+pub(crate) fn hide(of: &mut Value, file: &mut OfFile) -> Result<bool> {
     match of {
-        Value::String(text) => match stand_in(text)? {
+        Value::String(text) => match stand_in(text, file)? {
             Some(stand_in) => {
                 *of = Value::String(stand_in);
                 Ok(true)
@@ -185,18 +222,18 @@ pub(crate) fn hide(of: &mut Value) -> Result<bool> {
                 Some("struct") => {
                     let fields = object.get_mut("fields").and_then(Value::as_array_mut);
                     for field in fields.into_iter().flatten().filter_map(Value::as_object_mut) {
-                        any |= hide_field(field)?;
+                        any |= hide_field(field, file)?;
                     }
                 }
                 Some("list") => {
                     if let Some(element) = object.get_mut("element") {
-                        any |= hide(element)?;
+                        any |= hide(element, file)?;
                     }
                 }
                 Some("map") => {
                     for part in ["key", "value"] {
                         if let Some(part) = object.get_mut(part) {
-                            any |= hide(part)?;
+                            any |= hide(part, file)?;
                         }
                     }
                 }
@@ -208,13 +245,13 @@ pub(crate) fn hide(of: &mut Value) -> Result<bool> {
     }
 }
 
-fn hide_field(field: &mut Map<String, Value>) -> Result<bool> {
+fn hide_field(field: &mut Map<String, Value>, file: &mut OfFile) -> Result<bool> {
     members::hide(field);
-    field.get_mut("type").map_or(Ok(false), hide)
+    field.get_mut("type").map_or(Ok(false), |of| hide(of, file))
 }
 
 /// The stand-in of a type that `iceberg` does not know.
-fn stand_in(text: &str) -> Result<Option<String>> {
+fn stand_in(text: &str, file: &mut OfFile) -> Result<Option<String>> {
     let known = |text: &str| {
         let known = serde_json::from_value::<PrimitiveType>(Value::String(text.to_string()));
         known.is_ok_and(|known| foreign_kind(&known).is_none())
@@ -228,32 +265,54 @@ fn stand_in(text: &str) -> Result<Option<String>> {
         return Ok(Some(lower));
     }
     let kind = ForeignKind::of(text);
+    if kind == ForeignKind::Other && text.len() > MAX_OTHER_TEXT {
+        return Ok(None);
+    }
+    file.meet(text)?;
+    let place = place(text, kind, file.no_new)?;
     let kind = KINDS.iter().position(|other| *other == kind).unwrap_or(KINDS.len() - 1);
-    let length = FIRST + ((kind as u64) << 32) + u64::from(place(text)?);
+    let length = FIRST + ((kind as u64) << 32) + u64::from(place);
     Ok(Some(format!("fixed[{length}]")))
 }
 
 /// The place of a text, which is given when it is first seen.
-fn place(text: &str) -> Result<u32> {
+fn place(text: &str, kind: ForeignKind, no_new: bool) -> Result<u32> {
     if let Some(place) = TEXTS.read().unwrap_or_else(PoisonError::into_inner).places.get(text) {
         return Ok(*place);
     }
-    let mut known = TEXTS.write().unwrap_or_else(PoisonError::into_inner);
-    if let Some(place) = known.places.get(text) {
-        return Ok(*place);
+    if no_new && !is_plain(text, kind) {
+        return Err(Error::data_invalid("no metadata has this type of column").with("type", text));
     }
-    let place = known.texts.len();
-    if place >= MAX_TYPES {
-        return Err(Error::new(
-            crate::ErrorKind::ResourceExhausted,
-            "this process has met too many column types that it does not know; start it again",
-        )
-        .with("type", text));
+    TEXTS.write().unwrap_or_else(PoisonError::into_inner).place(text, kind)
+}
+
+/// Whether a type is one of the four of the format without arguments: those always have room.
+fn is_plain(text: &str, kind: ForeignKind) -> bool {
+    kind != ForeignKind::Other && !text.contains('(')
+}
+
+impl Texts {
+    fn place(&mut self, text: &str, kind: ForeignKind) -> Result<u32> {
+        if let Some(place) = self.places.get(text) {
+            return Ok(*place);
+        }
+        let of_format = kind != ForeignKind::Other;
+        let [known, others] = &mut self.held;
+        let held = if of_format { known } else { others };
+        let with = *held + text.len() + PER_TEXT;
+        if with > MAX_TEXTS && !is_plain(text, kind) {
+            return Err(Error::new(
+                crate::ErrorKind::ResourceExhausted,
+                "this process has met too many column types that it does not know; start it again",
+            )
+            .with("type", text));
+        }
+        *held = with;
+        let (text, place) = (Arc::<str>::from(text), self.texts.len() as u32);
+        self.texts.push(text.clone());
+        self.places.insert(text, place);
+        Ok(place)
     }
-    let (text, place) = (Arc::<str>::from(text), place as u32);
-    known.texts.push(text.clone());
-    known.places.insert(text, place);
-    Ok(place)
 }
 
 /// Puts types back in the place of their stand-ins, at every level of a schema's JSON.

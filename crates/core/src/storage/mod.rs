@@ -307,19 +307,20 @@ impl Storage {
     pub(crate) async fn read_within(&self, location: &str, most: u64) -> Result<Bytes> {
         let at = self.resolve(location)?;
         let got = at.store.get(&at.path).await.map_err(|e| about(e, location))?;
-        if got.meta.size > most {
-            let longer = Error::new(ErrorKind::ResourceExhausted, "the file is longer than it may be");
-            return Err(longer.with("file", location).with("bytes", got.meta.size).with("most", most));
-        }
+        check_length(got.meta.size, most, location)?;
         got.bytes().await.map_err(|e| about(e, location))
     }
 
     /// Reads a whole file and the tag by which its store tells this content from others, if it gives one. `None` where the
     /// content is still that of `tag`. One request.
+    ///
+    /// # Errors
+    /// As [`read_within`](Self::read_within).
     pub(crate) async fn read_unless(
         &self,
         location: &str,
         tag: Option<&str>,
+        most: u64,
     ) -> Result<Option<(Bytes, Option<String>)>> {
         let at = self.resolve(location)?;
         let options = GetOptions { if_none_match: tag.map(str::to_string), ..GetOptions::default() };
@@ -327,6 +328,7 @@ impl Storage {
             Err(object_store::Error::NotModified { .. }) if tag.is_some() => return Ok(None),
             got => got.map_err(|e| about(e, location))?,
         };
+        check_length(got.meta.size, most, location)?;
         let tag = got.meta.e_tag.clone();
         Ok(Some((got.bytes().await.map_err(|e| about(e, location))?, tag)))
     }
@@ -467,6 +469,14 @@ pub async fn ends_before(
 ) -> bool {
     matches!(error, object_store::Error::Generic { .. })
         && store.head(path).await.is_ok_and(|found| found.size < end)
+}
+
+fn check_length(bytes: u64, most: u64, location: &str) -> Result<()> {
+    if bytes <= most {
+        return Ok(());
+    }
+    let longer = Error::new(ErrorKind::ResourceExhausted, "the file is longer than it may be");
+    Err(longer.with("file", location).with("bytes", bytes).with("most", most))
 }
 
 fn about(error: object_store::Error, location: &str) -> Error {

@@ -27,6 +27,8 @@ const MAGIC: &[u8] = b"Obj\x01";
 const SYNC_BYTES: usize = 16;
 /// The most that a block may be, decompressed, in bytes. Writers' blocks are of 64 KB or so; some write a file as one block.
 pub(super) const MAX_BLOCK_BYTES: u64 = 1 << 29;
+/// The most that the blocks of a file in memory may be together, decompressed, in bytes.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// A container file's header, read.
 pub(super) struct Container<'a> {
@@ -111,6 +113,7 @@ impl Layout {
         mut record: impl FnMut(&mut Reader<'_>, &Schema) -> Result<()>,
     ) -> Result<()> {
         let mut blocks = Reader::new(file.get(self.start..).unwrap_or_default());
+        let mut total = 0_u64;
         while !blocks.is_at_end() {
             let count = blocks.length()?;
             let compressed = blocks.bytes()?;
@@ -122,6 +125,10 @@ impl Layout {
                         .with("bytes", most)
                 }
             })?;
+            total = total.saturating_add(block.len() as u64);
+            if total > MAX_BYTES {
+                return Err(broken("its blocks are too large together"));
+            }
             let mut reader = Reader::new(&block);
             for _ in 0..count {
                 // A record takes a byte at least, or a count could keep this busy for ever.

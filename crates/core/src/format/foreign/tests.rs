@@ -25,7 +25,7 @@ fn schema() -> Value {
 
 fn hidden() -> Schema {
     let mut json = schema();
-    assert!(hide(&mut json).unwrap());
+    assert!(hide(&mut json, &mut OfFile::default()).unwrap());
     serde_json::from_value(json).unwrap()
 }
 
@@ -36,11 +36,11 @@ fn types_at_every_level_come_back_as_they_were() {
     assert_eq!(back, schema());
     // Hiding again what was hidden finds the same stand-ins.
     let mut again = back.clone();
-    hide(&mut again).unwrap();
+    hide(&mut again, &mut OfFile::of_known_table()).unwrap();
     assert_eq!(serde_json::from_value::<Schema>(again).unwrap(), hidden());
     let mut plain =
         json!({"type": "struct", "fields": [{"id": 1, "name": "a", "required": true, "type": "int"}]});
-    assert!(!hide(&mut plain).unwrap());
+    assert!(!hide(&mut plain, &mut OfFile::default()).unwrap());
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_default_of_such_a_type_is_kept_and_not_read() {
         let json = json!({"type": "struct", "schema-id": 0, "fields": [
             {"id": 3, "name": "v", "required": false, "type": "variant", key: "AA=="}]});
         let mut hidden = json.clone();
-        assert!(hide(&mut hidden).unwrap());
+        assert!(hide(&mut hidden, &mut OfFile::default()).unwrap());
         let schema: Schema = serde_json::from_value(hidden).unwrap();
         let field = schema.field_by_id(3).unwrap();
         let read = [members::initial_default(field), members::write_default(field)];
@@ -94,7 +94,7 @@ fn a_default_of_such_a_type_is_kept_and_not_read() {
 #[test]
 fn geometries_are_marked_as_geoarrow_has_it() {
     let of = |text: &str| {
-        let stand_in = stand_in(text).unwrap().unwrap();
+        let stand_in = stand_in(text, &mut OfFile::default()).unwrap().unwrap();
         serde_json::from_value::<PrimitiveType>(Value::String(stand_in)).unwrap()
     };
     for (text, metadata) in [
@@ -113,4 +113,51 @@ fn geometries_are_marked_as_geoarrow_has_it() {
     }
     assert_eq!(extension(&of("variant")).unwrap().0, VARIANT_EXTENSION);
     assert_eq!(extension(&of("unknown")), None);
+}
+
+#[test]
+fn invented_types_take_no_room_from_those_that_there_are() {
+    let mut texts = Texts::default();
+    let mut of = |text: &str| texts.place(text, ForeignKind::of(text)).map(drop);
+    let mut number = 0_u32;
+    let mut fill = |of: &mut dyn FnMut(&str) -> Result<()>, name: &str| {
+        let long = "x".repeat(200);
+        loop {
+            number += 1;
+            if let Err(error) = of(&format!("{name}({number}{long})")) {
+                assert_eq!(error.kind(), crate::ErrorKind::ResourceExhausted);
+                return;
+            }
+        }
+    };
+    fill(&mut of, "madeup");
+    for text in ["variant", "geometry(srid:3857)", "geography(OGC:CRS84, karney)"] {
+        of(text).unwrap();
+    }
+    fill(&mut of, "geometry");
+    for text in ["unknown", "variant", "geometry", "geography", "geometry(srid:3857)"] {
+        of(text).unwrap();
+    }
+    let held: usize = texts.texts.iter().map(|text| text.len() + PER_TEXT).sum();
+    assert!(held <= 2 * MAX_TEXTS + 4 * PER_TEXT * 2, "{held}");
+}
+
+#[test]
+fn a_file_has_few_types_that_nobody_knows() {
+    let column =
+        |id: usize, of: String| json!({"id": id, "name": format!("c{id}"), "required": false, "type": of});
+    let schema = |types: usize| {
+        let fields: Vec<_> = (0..200).map(|id| column(id + 1, format!("few{}", id % types))).collect();
+        json!({"type": "struct", "schema-id": 0, "fields": fields})
+    };
+    hide(&mut schema(MAX_OF_FILE), &mut OfFile::default()).unwrap();
+    let error = hide(&mut schema(MAX_OF_FILE + 1), &mut OfFile::default()).unwrap_err();
+    assert_eq!(error.kind(), crate::ErrorKind::DataInvalid, "{error}");
+    // Schemas of one file count together.
+    let mut file = OfFile::default();
+    hide(&mut schema(MAX_OF_FILE), &mut file).unwrap();
+    let other = json!({"type": "struct", "fields": [column(1, "one more".to_string())]});
+    hide(&mut other.clone(), &mut file).unwrap_err();
+    // What belongs to a table has no types that the table's metadata does not have.
+    hide(&mut other.clone(), &mut OfFile::of_known_table()).unwrap_err();
 }

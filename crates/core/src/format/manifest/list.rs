@@ -6,24 +6,55 @@ use serde_json::{Value, json};
 use super::entry::text;
 use super::header::{optional, required};
 use super::write::sync;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::avro::{
-    Compression, Container, ContainerWriter, MAX_BLOCK_BYTES, Reader, Schema, put_array, put_bytes, put_long,
-    put_optional,
+    Compression, Container, ContainerWriter, Reader, Schema, put_array, put_bytes, put_long, put_optional,
 };
 use crate::format::source::broken;
+
+/// The most that a list's file, a block of it decompressed, and what its entries take in memory may be, in bytes: a million
+/// manifests.
+pub(super) const MAX_LIST_BYTES: u64 = 512 << 20;
+const MAX_LIST_BLOCK_BYTES: u64 = 128 << 20;
+/// The most partition fields of an entry: no spec has so many.
+const MAX_SUMMARIES: usize = 1 << 12;
 
 /// The manifests that a manifest list's file names, of whatever format version. Pure.
 ///
 /// # Errors
 /// As [`load_manifest_list`](super::load_manifest_list), without the file's location.
 pub fn parse_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
-    let mut manifests = Vec::new();
-    Container::open(file)?.layout.records(file, MAX_BLOCK_BYTES, |reader, schema| {
-        manifests.push(manifest(reader, schema)?);
+    parse_within(file, MAX_LIST_BYTES)
+}
+
+fn parse_within(file: &[u8], most: u64) -> Result<Vec<ManifestFile>> {
+    let (mut manifests, mut held) = (Vec::new(), 0_u64);
+    let mut entry = |reader: &mut Reader<'_>, schema: &Schema| {
+        let manifest = manifest(reader, schema)?;
+        held = held.saturating_add(in_memory(&manifest));
+        if held > most {
+            return Err(broken("it names more manifests than fit in memory"));
+        }
+        manifests.push(manifest);
         Ok(())
+    };
+    let read = Container::open(file)?.layout.records(file, MAX_LIST_BLOCK_BYTES, &mut entry);
+    read.map_err(|e| match e.kind() {
+        ErrorKind::ResourceExhausted => broken("a block of it is too large").with_source(e),
+        _ => e,
     })?;
     Ok(manifests)
+}
+
+/// About what an entry takes in memory, in bytes.
+fn in_memory(manifest: &ManifestFile) -> u64 {
+    let summary = |of: &FieldSummary| {
+        let bounds = of.lower_bound.iter().chain(&of.upper_bound);
+        size_of_val(of) + bounds.map(|bound| bound.len()).sum::<usize>()
+    };
+    let summaries: usize = manifest.partitions.iter().flatten().map(summary).sum();
+    let key = manifest.key_metadata.as_ref().map_or(0, Vec::len);
+    (size_of_val(manifest) + manifest.manifest_path.len() + key + summaries) as u64
 }
 
 fn manifest(reader: &mut Reader<'_>, schema: &Schema) -> Result<ManifestFile> {
@@ -109,6 +140,9 @@ fn summaries(reader: &mut Reader<'_>, schema: &Schema) -> Result<Vec<FieldSummar
             Ok(true)
         })?;
         let (lower_bound, upper_bound) = (lower.map(Into::into), upper.map(Into::into));
+        if summaries.len() == MAX_SUMMARIES {
+            return Err(broken("an entry has more partition fields than a spec may have"));
+        }
         summaries.push(FieldSummary { contains_null, contains_nan, lower_bound, upper_bound });
         Ok(())
     })?;
@@ -135,7 +169,8 @@ pub struct ManifestListHead {
 ///
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a manifest without sequence number that is another snapshot's, and,
-/// from v2 on, for one without the numbers of its files and rows.
+/// from v2 on, for one without the numbers of its files and rows;
+/// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted) for more manifests than are read again.
 pub fn write_manifest_list(
     head: &ManifestListHead,
     manifests: impl IntoIterator<Item = ManifestFile>,
@@ -154,8 +189,13 @@ pub fn write_manifest_list(
     }
     let (schema, sync) = (list_schema(head.version).to_string(), sync(&(head.snapshot_id, "list")));
     let mut writer = ContainerWriter::new(schema, header, Compression::default(), sync);
-    let mut next_row_id = head.first_row_id;
+    let (mut next_row_id, mut held) = (head.first_row_id, 0_u64);
     for mut manifest in manifests {
+        held = held.saturating_add(in_memory(&manifest));
+        if held > MAX_LIST_BYTES {
+            let message = "the snapshot would have more manifests than are read again; merge them first";
+            return Err(Error::new(ErrorKind::ResourceExhausted, message));
+        }
         let wrong = |message: &str, manifest: &ManifestFile| {
             Error::invalid_input(message).with("manifest", &manifest.manifest_path)
         };
@@ -271,4 +311,62 @@ fn list_schema(version: FormatVersion) -> Value {
         fields.push(optional("first_row_id", 520, json!("long")));
     }
     json!({"type": "record", "name": "manifest_file", "fields": fields})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::manifest::unlisted;
+
+    const HEAD: ManifestListHead = ManifestListHead {
+        version: FormatVersion::V2,
+        snapshot_id: 1,
+        parent_snapshot_id: None,
+        sequence_number: 1,
+        first_row_id: 0,
+    };
+
+    fn listed(name: usize, summaries: usize) -> ManifestFile {
+        let summary =
+            FieldSummary { contains_null: false, contains_nan: None, lower_bound: None, upper_bound: None };
+        ManifestFile {
+            partitions: Some(vec![summary; summaries]),
+            added_files_count: Some(0),
+            existing_files_count: Some(0),
+            deleted_files_count: Some(0),
+            added_rows_count: Some(0),
+            existing_rows_count: Some(0),
+            deleted_rows_count: Some(0),
+            ..unlisted(format!("memory://w/{name}"), 1)
+        }
+    }
+
+    fn error(file: &[u8], most: u64) -> String {
+        let error = parse_within(file, most).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::DataInvalid, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn a_list_that_takes_much_memory_is_refused() {
+        let (file, _) = write_manifest_list(&HEAD, (0..1_000).map(|name| listed(name, 100))).unwrap();
+        let manifests = parse_within(&file, 16 << 20).unwrap();
+        let held: u64 = manifests.iter().map(in_memory).sum();
+        assert!(held > 1_000 * 100 * size_of::<FieldSummary>() as u64, "{held} of {} bytes", file.len());
+        assert_eq!(parse_within(&file, held).unwrap().len(), 1_000);
+        assert!(error(&file, held - 1).contains("than fit in memory"));
+        let (file, _) = write_manifest_list(&HEAD, [listed(0, MAX_SUMMARIES)]).unwrap();
+        assert_eq!(parse_manifest_list(&file).unwrap().len(), 1);
+        let (file, _) = write_manifest_list(&HEAD, [listed(0, MAX_SUMMARIES + 1)]).unwrap();
+        assert!(error(&file, MAX_LIST_BYTES).contains("partition fields"));
+    }
+
+    #[test]
+    fn a_block_of_a_list_that_decompresses_to_much_is_refused() {
+        let mut wide = listed(0, 0);
+        wide.key_metadata = Some(vec![0; MAX_LIST_BLOCK_BYTES as usize]);
+        let (file, _) = write_manifest_list(&HEAD, [wide]).unwrap();
+        assert!(file.len() < 1 << 20, "{}", file.len());
+        assert!(error(&file, MAX_LIST_BYTES).contains("a block of it is too large"));
+    }
 }

@@ -28,7 +28,7 @@ const UNIT: usize = 1 << 10;
 const ANY: usize = 64 << 10;
 const ANY_BLOCK: u64 = 4 << 20;
 /// The most that a manifest's file may be, in bytes.
-const MAX_FILE_BYTES: u64 = 1 << 30;
+pub(super) const MAX_FILE_BYTES: u64 = 1 << 30;
 
 /// How much memory the reading of one manifest may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

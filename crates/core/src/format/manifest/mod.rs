@@ -27,7 +27,7 @@ use super::metadata::inline_manifests;
 use super::source::{about, broken, unreadable};
 use super::{FileEntry, LiveFile};
 use crate::deletes::path_bounds;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Storage, check_location};
 
 pub use entry::WantedStatistics;
@@ -82,13 +82,22 @@ pub async fn load_manifest_list(storage: &Storage, snapshot: &Snapshot) -> Resul
         }
         return Ok(files);
     }
-    let bytes = storage.read(location).await.map_err(|e| unreadable(e, location))?;
+    let bytes = read_within(storage, location, list::MAX_LIST_BYTES).await?;
     let manifests = parse_manifest_list(&bytes)
         .map_err(|e| e.with("file", location).with("snapshot", snapshot.snapshot_id()))?;
     for manifest in &manifests {
         check_location(&manifest.manifest_path).map_err(|e| no_location(e, location))?;
     }
     Ok(manifests)
+}
+
+/// Reads a file that a snapshot names whole, unless it is longer than any of its kind. One request.
+async fn read_within(storage: &Storage, location: &str, most: u64) -> Result<Bytes> {
+    let read = storage.read_within(location, most).await.map_err(|e| match e.kind() {
+        ErrorKind::ResourceExhausted => broken("it is too long").with_source(e),
+        _ => e,
+    });
+    read.map_err(|e| unreadable(e, location))
 }
 
 /// Whether a snapshot of version 1 has no manifest list: its manifests are listed in the metadata file.
@@ -98,7 +107,7 @@ pub fn lists_manifests_itself(snapshot: &Snapshot) -> bool {
 
 /// What a manifest list would say of a manifest that the metadata file names.
 async fn inline_manifest(storage: &Storage, snapshot: &Snapshot, location: String) -> Result<ManifestFile> {
-    let bytes = storage.read(&location).await.map_err(|e| unreadable(e, &location))?;
+    let bytes = read_within(storage, &location, load::MAX_FILE_BYTES).await?;
     let container = Container::open(&bytes).map_err(|e| e.with("file", &location))?;
     let spec_id = container.metadata.get(b"partition-spec-id".as_slice());
     let spec_id = spec_id.and_then(|id| std::str::from_utf8(id).ok()?.parse().ok()).unwrap_or_default();
@@ -402,7 +411,7 @@ fn header_schema(text: &[u8]) -> Option<Schema> {
         return Some(schema);
     }
     let mut schema: Value = serde_json::from_slice(text).ok()?;
-    foreign::hide(&mut schema).ok()?;
+    foreign::hide(&mut schema, &mut foreign::OfFile::of_known_table()).ok()?;
     serde_json::from_value(schema).ok()
 }
 

@@ -16,8 +16,11 @@ pub use whole::Metadata;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
-/// The most that a decompressed metadata file may be, in bytes.
-const MAX_METADATA_BYTES: u64 = 1 << 30;
+/// The most that a metadata file may be, decompressed, in bytes. A snapshot takes one or two thousand.
+const MAX_METADATA_BYTES: u64 = 128 << 20;
+/// The most values, members and items that its JSON may have: each takes some hundred bytes of memory, and two in the file. A
+/// snapshot has about thirty.
+const MAX_METADATA_VALUES: usize = 4 << 20;
 
 /// Reads and parses a metadata file, gzip or plain. One request.
 ///
@@ -39,7 +42,8 @@ pub(crate) async fn load_metadata_unless(
     location: &str,
     tag: Option<&str>,
 ) -> Result<Option<(Metadata, Option<String>)>> {
-    let read = storage.read_unless(location, tag).await.map_err(|e| match e.kind() {
+    let read = storage.read_unless(location, tag, MAX_METADATA_BYTES).await.map_err(|e| match e.kind() {
+        ErrorKind::ResourceExhausted => too_large().with("file", location).with_source(e),
         ErrorKind::NotFound => e.reworded(|why| {
             format!(
                 "the metadata file is missing: {why}; check its location, restore it, or use an earlier one"
@@ -67,11 +71,10 @@ pub fn parse_metadata(file: &[u8]) -> Result<Metadata> {
                 )
                 .with_source(e)
             })?;
-        if plain.len() as u64 > MAX_METADATA_BYTES {
-            return Err(Error::data_invalid("the metadata file decompresses to more than 1 GiB"));
-        }
+        check_size(&plain)?;
         serde_json::from_slice(&plain)
     } else {
+        check_size(file)?;
         serde_json::from_slice(file)
     };
     let json = json.map_err(|e| {
@@ -83,15 +86,58 @@ pub fn parse_metadata(file: &[u8]) -> Result<Metadata> {
     Metadata::from_json(json)
 }
 
+fn too_large() -> Error {
+    Error::data_invalid(format!(
+        "the metadata file is too large: {} MiB and {MAX_METADATA_VALUES} values are the most that is read; expire snapshots with the \
+         engine that wrote it, or register an earlier one",
+        MAX_METADATA_BYTES >> 20,
+    ))
+}
+
+/// Refuses JSON that would take memory out of proportion, before it is parsed.
+fn check_size(json: &[u8]) -> Result<()> {
+    let fits = json.len() as u64 <= MAX_METADATA_BYTES && values(json) <= MAX_METADATA_VALUES;
+    if fits { Ok(()) } else { Err(too_large()) }
+}
+
+/// About how many values JSON has: what separates and opens them, outside of texts.
+fn values(json: &[u8]) -> usize {
+    let (mut values, mut rest) = (0, json);
+    while let Some((byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b',' | b':' | b'[' | b'{' => values += 1,
+            b'"' => {
+                // Up to the quote that ends it, or to the end of what is cut off.
+                loop {
+                    let at = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+                    let is_escape = rest.get(at) == Some(&b'\\');
+                    rest = rest.get(at + if is_escape { 2 } else { 1 }..).unwrap_or_default();
+                    if !is_escape {
+                        break;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    values
+}
+
 /// A metadata file's bytes, as `write.metadata.compression-codec` has them compressed, and what its name ends with. Pure.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for another codec than none and gzip.
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for another codec than none and gzip,
+/// [`ErrorKind::ResourceExhausted`](crate::ErrorKind::ResourceExhausted) for more metadata than is read again.
 pub(crate) fn metadata_file(metadata: &Metadata) -> Result<(Vec<u8>, &'static str)> {
     const CODEC: &str = "write.metadata.compression-codec";
     let codec = metadata.properties().get(CODEC).map(|codec| codec.to_ascii_lowercase());
     let json = serde_json::to_vec(&metadata.to_json()?)
         .map_err(|e| Error::internal("the metadata can't be serialised").with_source(e))?;
+    check_size(&json).map_err(|_| {
+        let message = "the table's metadata would be larger than what is read again; expire snapshots first";
+        Error::new(ErrorKind::ResourceExhausted, message)
+    })?;
     match codec.as_deref() {
         None | Some("none") => Ok((json, ".metadata.json")),
         Some("gzip") => Ok((compress(&json)?, ".gz.metadata.json")),
@@ -128,6 +174,40 @@ mod tests {
     fn format_versions_are_parsed() {
         assert_eq!(parse_format_version(" 3 ").unwrap(), FormatVersion::V3);
         assert!(parse_format_version("4").unwrap_err().to_string().contains('4'));
+    }
+
+    #[test]
+    fn values_of_json_are_counted_outside_of_its_texts() {
+        for (json, expected) in [
+            ("", 0),
+            ("17", 0),
+            (r#"{"a": [1, 2, {}], "b": ",:[{", "c\\": "\"\\", "d": "é,"}"#, 12),
+            (r#"{"cut": "shor,"#, 2),
+            (r#""\"#, 0),
+        ] {
+            assert_eq!(values(json.as_bytes()), expected, "{json}");
+        }
+    }
+
+    #[tokio::test]
+    async fn metadata_that_takes_much_memory_is_refused_unparsed() {
+        let storage = Storage::new();
+        let head = r#"{"format-version": 2, "x": ["#.to_string();
+        let many = head.clone() + &"0,".repeat(MAX_METADATA_VALUES);
+        let long = head + &" ".repeat(MAX_METADATA_BYTES as usize);
+        for (name, json) in [("many", many), ("long", long)] {
+            for (suffix, bytes) in [("gz", compress(json.as_bytes()).unwrap()), ("plain", json.into_bytes())]
+            {
+                let location = format!("memory://w/{name}.{suffix}.metadata.json");
+                storage.write(&location, bytes).await.unwrap();
+                let error = load_metadata(&storage, &location).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::DataInvalid, "{error}");
+                assert!(
+                    error.message().contains("too large") && error.to_string().contains(&location),
+                    "{error}"
+                );
+            }
+        }
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::error::Result;
-use crate::format::foreign;
+use crate::format::foreign::{self, OfFile};
 
 /// The field ids of partitions begin after this.
 const BEFORE_PARTITION_IDS: i64 = 999;
@@ -84,11 +84,12 @@ pub(super) fn stand_in(json: &mut Map<String, Value>) -> Result<()> {
         let id = id_of(id).to_string();
         json.insert("table-uuid".to_string(), id.into());
     }
+    let mut types = OfFile::default();
     if let Some(schema) = json.get_mut("schema") {
-        foreign::hide(schema)?;
+        foreign::hide(schema, &mut types)?;
     }
     for schema in json.get_mut("schemas").and_then(Value::as_array_mut).into_iter().flatten() {
-        foreign::hide(schema)?;
+        foreign::hide(schema, &mut types)?;
     }
     let columns = columns(json);
     let default_spec = json.get("default-spec-id").cloned();
