@@ -70,14 +70,16 @@ impl SqlCatalogBuilder {
         }
     }
 
-    /// Keeps the catalog in a SQLite file. The file and the folders above it are created where they are absent.
+    /// Keeps the catalog in a SQLite file. The file and the folders above it are created where they are absent, for this user alone
+    /// (0600 and 0700): whoever may write the file says what the tables are.
     pub fn sqlite(mut self, path: impl Into<PathBuf>) -> Self {
         self.place = Some(Place::Sqlite(path.into()));
         self
     }
 
     /// Keeps the catalog in a PostgreSQL database, by its URL. Its parameters `sslmode` (by default `prefer`: encrypted where the
-    /// server can) and `sslrootcert` say how the connection is encrypted and the server known, as in libpq.
+    /// server can) and `sslrootcert` say how the connection is encrypted and the server known, as in libpq. `prefer` and `require`
+    /// take any server for the right one: wherever others might be on the way, ask for `sslmode=verify-full`.
     pub fn postgres(mut self, url: impl Into<String>) -> Self {
         self.place = Some(Place::Postgres(url.into()));
         self

@@ -65,6 +65,13 @@ impl CommitError {
     }
 }
 
+/// The connection can't be encrypted, or the server is not known to be the one that is meant.
+const NOT_SECURE: (ErrorKind, &str) = (
+    ErrorKind::InvalidInput,
+    "the connection to the catalog's database can't be secured by TLS as its URL asks; see the cause, and check the server's \
+     certificate and name, sslrootcert and sslmode",
+);
+
 /// An error of `sqlx`, in our kinds. `of_database` judges what the database itself answered.
 pub(super) fn error(
     error: sqlx::Error,
@@ -72,6 +79,9 @@ pub(super) fn error(
 ) -> Error {
     use sqlx::Error as Their;
     let (kind, message) = match &error {
+        Their::Tls(_) => NOT_SECURE,
+        // How rustls says that a certificate or the server's answer is wrong: the next try would find the same.
+        Their::Io(e) if e.kind() == std::io::ErrorKind::InvalidData && e.get_ref().is_some() => NOT_SECURE,
         Their::Database(answer) => of_database(answer.as_ref()),
         Their::Io(_) | Their::Protocol(_) | Their::WorkerCrashed | Their::BeginFailed => {
             (ErrorKind::Transient, "the connection to the catalog's database broke")
@@ -82,10 +92,6 @@ pub(super) fn error(
         Their::Configuration(_) => {
             (ErrorKind::InvalidInput, "the catalog's database URL is wrong; see the cause")
         }
-        Their::Tls(_) => (
-            ErrorKind::InvalidInput,
-            "the catalog's database wants TLS, which this build does not have; connect through a local proxy or sslmode=disable",
-        ),
         Their::ColumnDecode { .. } | Their::Decode(_) | Their::ColumnIndexOutOfBounds { .. } => {
             (ErrorKind::DataInvalid, "a table of the catalog's database has a column of an unexpected type")
         }

@@ -34,11 +34,18 @@ impl SqliteDatabase {
     /// Opens a file, and creates it and the folders above it where they are absent.
     pub(super) async fn open(path: &Path, max_connections: u32, timeout: Duration) -> Result<Self> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            tokio::fs::create_dir_all(folder).await.map_err(|e| {
+            private_folder().create(folder).await.map_err(|e| {
                 Error::new(ErrorKind::Io, "the folder of the catalog's database can't be created")
                     .with("folder", folder.display())
                     .with_source(e)
             })?;
+        }
+        // SQLite takes an empty file for a new database, and gives its journals the rights that it has.
+        let created = private_file().open(path).await.map(drop);
+        if let Some(e) = created.err().filter(|e| e.kind() != std::io::ErrorKind::AlreadyExists) {
+            let (why, kind) =
+                ("the catalog's database can't be created; check its path and permissions", ErrorKind::Io);
+            return Err(Error::new(kind, why).with("database", path.display()).with_source(e));
         }
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -55,6 +62,24 @@ impl SqliteDatabase {
             .map_err(|e| about(e, path))?;
         Ok(Self { path: path.to_path_buf(), pool, writer: Arc::default() })
     }
+}
+
+/// Makes folders that are absent, for this user alone.
+fn private_folder() -> tokio::fs::DirBuilder {
+    let mut folders = tokio::fs::DirBuilder::new();
+    folders.recursive(true);
+    #[cfg(unix)]
+    folders.mode(0o700);
+    folders
+}
+
+/// Makes a file that is absent, for this user alone.
+fn private_file() -> tokio::fs::OpenOptions {
+    let mut file = tokio::fs::OpenOptions::new();
+    file.write(true).create_new(true);
+    #[cfg(unix)]
+    file.mode(0o600);
+    file
 }
 
 #[async_trait]

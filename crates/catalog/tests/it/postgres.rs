@@ -344,3 +344,38 @@ async fn a_connection_is_encrypted_and_the_server_known_as_the_url_asks() {
         assert!(!error.is_commit_state_unknown());
     }
 }
+
+/// A server that answers the request for TLS so, whoever it is.
+fn answering(answer: &'static [u8]) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("postgresql://user:s3cret@{}/lake", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().flatten() {
+            let _ = connection.read(&mut [0; 8]);
+            let _ = connection.write_all(answer);
+            // What the client says then, until it has had enough.
+            while connection.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {}
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_secure_is_told_so_and_not_advised() {
+    let cases: [(&[u8], &str); 2] = [(b"N", "does not support TLS"), (b"SHTTP/1.1 200 Fine, sir.\r\n", "")];
+    for (answer, cause) in cases {
+        for mode in ["require", "verify-full"] {
+            let url = format!("{}?sslmode={mode}", answering(answer));
+            let builder = SqlCatalog::builder("lake").postgres(url).warehouse(WAREHOUSE);
+            let error = builder.connect_timeout(Duration::from_secs(5)).open().await.unwrap_err();
+            // Trying again would find the same.
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+            let text = format!("{error:?}");
+            assert!(text.contains("secured by TLS") && text.contains(cause), "{text}");
+            for bad in ["disable", "does not have", "s3cret"] {
+                assert!(!text.contains(bad), "{text}");
+            }
+        }
+    }
+}

@@ -234,3 +234,25 @@ async fn a_table_is_read_again_only_when_another_has_committed() {
     let anew = ours.create_table(&ns, creation("t")).await.unwrap();
     assert_eq!(theirs.load_table(ident).await.unwrap().metadata().uuid(), anew.metadata().uuid());
 }
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_catalog_is_its_users_alone_and_an_old_one_as_it_was() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let inner = folder.path().join("lake/catalogs");
+    let path = inner.join("catalog.db");
+    let catalog = SqlCatalog::sqlite("lake", &path, "memory://lake/w", Storage::new()).await.unwrap();
+    catalog.create_namespace(&namespace(&["n"]), HashMap::new()).await.unwrap();
+    for entry in std::fs::read_dir(&inner).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
+    assert_eq!((mode(&inner), mode(&folder.path().join("lake"))), (0o700, 0o700));
+    catalog.close().await;
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    std::fs::set_permissions(&inner, PermissionsExt::from_mode(0o750)).unwrap();
+    let again = SqlCatalog::sqlite("lake", &path, "memory://lake/w", Storage::new()).await.unwrap();
+    assert!(again.namespace_exists(&namespace(&["n"])).await.unwrap());
+    assert_eq!((mode(&path), mode(&inner)), (0o640, 0o750));
+}
