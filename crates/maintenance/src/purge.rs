@@ -22,7 +22,7 @@ use crate::common::{
     delete_files, require_gc, tell, total,
 };
 use crate::orphans::Unloadable;
-use crate::ownership::{Elsewhere, Ownership};
+use crate::ownership::{Elsewhere, NamedFile, Ownership};
 use crate::paths::{Folders, KeyHash, Path};
 use crate::reach::{FileKind, Manifests, Missing, present, statistics};
 
@@ -167,7 +167,7 @@ async fn run(purge: Purge) -> Result<PurgeReport> {
     require_gc(table.metadata(), "purge")?;
     let whose = Ownership::of(&target.catalog, &table, elsewhere, Unloadable::Fail).await?;
     let mut files = reached(&table, skip_unreadable).await?;
-    let outside = files.keep_elsewhere(&whose);
+    let outside = whose.keep_elsewhere(&mut files.all, &files.folders);
     // The walk may have taken long: by now the name may be another table's, which is not to be dropped.
     require_same(&table, &target.reload().await?)?;
     target.catalog.drop_table(table.ident()).await?;
@@ -226,34 +226,12 @@ fn require_same(meant: &Table, found: &Table) -> Result<()> {
     .with("table", found.ident()))
 }
 
-struct Reached {
-    kind: FileKind,
-    path: Path,
-    /// Where metadata tells.
-    bytes: Option<u64>,
-}
-
 #[derive(Default)]
 struct AllReached {
-    all: HashMap<KeyHash, Reached>,
+    all: HashMap<KeyHash, NamedFile>,
     folders: Folders,
     /// The files that were skipped. None of them is in `all`.
     unreadable: Vec<UnreadableFile>,
-}
-
-impl AllReached {
-    /// Keeps what may not be deleted with the table, and counts it.
-    fn keep_elsewhere(&mut self, whose: &Ownership) -> FileCounts {
-        let (folders, mut kept) = (&self.folders, FileCounts::new());
-        self.all.retain(|_, file| {
-            let may_go = whose.may_go(&folders.location(&file.path));
-            if !may_go {
-                kept.entry(file.kind).or_default().add_if_known(file.bytes);
-            }
-            may_go
-        });
-        kept
-    }
 }
 
 /// Everything that the table names but its current metadata file, and what is skipped.
@@ -263,7 +241,7 @@ async fn reached(table: &Table, skip_unreadable: bool) -> Result<AllReached> {
     let AllReached { all: known, folders, .. } = &mut files;
     let (mut unreadable, mut kept) = (Vec::new(), HashSet::new());
     let mut add = |kind, location: &str, bytes| {
-        let file = || Reached { kind, path: folders.path(location), bytes };
+        let file = || NamedFile { kind, path: folders.path(location), bytes };
         known.entry(KeyHash::of(location)).or_insert_with(file);
     };
     let earlier: Vec<&str> = current.metadata_log().iter().map(|log| log.metadata_file.as_str()).collect();

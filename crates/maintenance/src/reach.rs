@@ -16,11 +16,12 @@ use futures::stream::{self, StreamExt};
 use iceberg::spec::{
     DataContentType, DataFileFormat, ManifestContentType, ManifestFile, SnapshotRef, TableMetadata,
 };
-use icefield_core::format::{ManifestReader, load_manifest_list};
+use icefield_core::format::{ManifestReader, lists_manifests_itself, load_manifest_list};
 use icefield_core::storage::Storage;
-use icefield_core::{Error, ErrorKind, Result};
+use icefield_core::{Error, ErrorKind, Result, Table};
 
 use crate::identity;
+use crate::paths::KeyHash;
 
 /// Manifest lists and metadata files that are read at once.
 pub(crate) const READ_CONCURRENCY: usize = 8;
@@ -172,6 +173,24 @@ pub(crate) fn statistics(metadata: &TableMetadata) -> Vec<(i64, String, u64)> {
         .partition_statistics_iter()
         .map(|s| (s.snapshot_id, &s.statistics_path, s.file_size_in_bytes));
     table.chain(partition).map(|(id, path, size)| (id, path.clone(), size.max(0) as u64)).collect()
+}
+
+/// Every file that a table's current metadata file reaches, that file and the earlier ones that it names among them. One request for
+/// each snapshot's manifest list and one for each manifest.
+pub(crate) async fn reached_by(table: &Table) -> Result<HashSet<KeyHash>> {
+    let (storage, metadata) = (table.storage(), table.metadata());
+    let mut reached = HashSet::from([KeyHash::of(table.metadata_location())]);
+    reached.extend(metadata.metadata_log().iter().map(|log| KeyHash::of(&log.metadata_file)));
+    reached.extend(statistics(metadata).iter().map(|(_, location, _)| KeyHash::of(location)));
+    let listed = metadata.snapshots().filter(|snapshot| !lists_manifests_itself(snapshot));
+    reached.extend(listed.map(|snapshot| KeyHash::of(snapshot.manifest_list())));
+    let manifests = Manifests::of(storage, metadata.snapshots().cloned(), Missing::Fail).await?;
+    reached.extend(manifests.0.values().map(|manifest| KeyHash::of(&manifest.manifest_path)));
+    let visit = |_, location: &str, _| {
+        reached.insert(KeyHash::of(location));
+    };
+    manifests.visit_live(storage, Missing::Fail, |_, _| true, visit).await?;
+    Ok(reached)
 }
 
 fn kind_of(content: DataContentType, format: DataFileFormat) -> FileKind {

@@ -209,6 +209,10 @@ impl Catalog for FaultyCatalog {
         self.inner.new_location(ident).await
     }
 
+    async fn is_shared(&self, folder: &str, ident: &TableIdent) -> Result<bool> {
+        self.inner.is_shared(folder, ident).await
+    }
+
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
         self.inner.create_table(namespace, creation).await
     }

@@ -30,7 +30,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use icefield_core::catalog::{
     Catalog, CommitOutcome, CommitRequest, MetadataCache, NamespaceIdent, StagedMetadata, TableCreation,
-    TableIdent, check_ident, default_location, no_metadata_file, registered, stage_create,
+    TableIdent, check_ident, default_location, lies_in, no_metadata_file, registered, stage_create,
 };
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
@@ -365,6 +365,21 @@ impl Catalog for SqlCatalog {
         let args = [self.name.as_str(), &inside];
         let used = self.retry(|_| self.database.query(statements::LOCATION_IN_USE, &args)).await?;
         Ok(if used.is_empty() { location } else { format!("{location}-{}", self.clock.uuid()) })
+    }
+
+    async fn is_shared(&self, folder: &str, ident: &TableIdent) -> Result<bool> {
+        // The end of the folder as others write it too, so that few rows come.
+        let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+        let end = format!("{}/", parts.split_off(parts.len().saturating_sub(2)).join("/"));
+        let args = [self.name.as_str(), &end];
+        let rows = self.retry(|_| self.database.query(statements::POINTERS_WITH, &args)).await?;
+        let own = [encode(ident.namespace())?, ident.name().to_string()];
+        Ok(rows.iter().any(|row| match row.as_slice() {
+            [Some(namespace), Some(name), Some(pointer)] => {
+                (namespace, name) != (&own[0], &own[1]) && lies_in(pointer, folder)
+            }
+            _ => false,
+        }))
     }
 
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {

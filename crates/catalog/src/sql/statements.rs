@@ -62,6 +62,10 @@ pub(super) const DROP_NAMESPACE: &str =
 pub(super) const LOCATION_IN_USE: &str = "SELECT 'yes' WHERE EXISTS (SELECT 1 FROM iceberg_tables \
     WHERE catalog_name = $1 AND substr(metadata_location, 1, length($2)) = $2)";
 
+/// The tables whose pointers have a text ($2) in them. Databases have no other function for it in common.
+pub(super) const POINTERS_WITH: &str = "SELECT table_namespace, table_name, metadata_location FROM iceberg_tables \
+    WHERE catalog_name = $1 AND replace(metadata_location, $2, '') <> metadata_location";
+
 /// The statements that mind `iceberg_type`, a column that tables of the V0 layout do not have.
 #[derive(Debug)]
 pub(super) struct Statements {

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::{
     Catalog, CommitOutcome, CommitRequest, MetadataCache, NamespaceIdent, StagedMetadata, TableCreation,
-    TableIdent, check_ident, check_namespace, check_requests, default_location, exists, no_metadata_file,
-    registered, stage_commit, stage_create,
+    TableIdent, check_ident, check_namespace, check_requests, default_location, exists, lies_in,
+    no_metadata_file, registered, stage_commit, stage_create,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
@@ -197,6 +197,11 @@ impl Catalog for MemoryCatalog {
         let inside = format!("{location}/");
         let used = self.state().tables.values().any(|pointer| pointer.starts_with(&inside));
         Ok(if used { format!("{location}-{}", self.clock.uuid()) } else { location })
+    }
+
+    async fn is_shared(&self, folder: &str, ident: &TableIdent) -> Result<bool> {
+        let state = self.state();
+        Ok(state.tables.iter().any(|(other, pointer)| other != ident && lies_in(pointer, folder)))
     }
 
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {

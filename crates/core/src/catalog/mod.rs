@@ -20,7 +20,7 @@ pub use iceberg::{NamespaceIdent, TableCreation, TableIdent, TableRequirement, T
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Storage, join};
+use crate::storage::{Storage, join, same_location};
 use crate::table::Table;
 
 pub use bridge::IcebergCatalog;
@@ -167,6 +167,24 @@ pub trait Catalog: Debug + Send + Sync {
     /// Commits to several tables at once, all or nothing. Each table may be named once.
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome;
 
+    /// Whether the current metadata file of another table than `ident` lies in a folder, whatever form its location is written in.
+    /// By default every table is loaded, to see.
+    async fn is_shared(&self, folder: &str, ident: &TableIdent) -> Result<bool> {
+        let mut namespaces: Vec<Option<NamespaceIdent>> = vec![None];
+        while let Some(parent) = namespaces.pop() {
+            if let Some(namespace) = &parent {
+                for other in self.list_tables(namespace).await? {
+                    if other != *ident && lies_in(self.load_table(&other).await?.metadata_location(), folder)
+                    {
+                        return Ok(true);
+                    }
+                }
+            }
+            namespaces.extend(self.list_namespaces(parent.as_ref()).await?.into_iter().map(Some));
+        }
+        Ok(false)
+    }
+
     /// Whether a namespace exists.
     async fn namespace_exists(&self, namespace: &NamespaceIdent) -> Result<bool> {
         found(self.namespace_properties(namespace).await)
@@ -176,6 +194,12 @@ pub trait Catalog: Debug + Send + Sync {
     async fn table_exists(&self, ident: &TableIdent) -> Result<bool> {
         found(self.load_table(ident).await)
     }
+}
+
+/// Whether a file lies in a folder, not in one below it, whatever form each is written in.
+pub fn lies_in(file: &str, folder: &str) -> bool {
+    let own = file.rsplit_once('/').map_or("", |(folder, _)| folder).trim_end_matches('/');
+    same_location(own, folder.trim_end_matches('/'))
 }
 
 fn found<T>(result: Result<T>) -> Result<bool> {

@@ -12,7 +12,7 @@ use super::manifests::ManifestStore;
 use super::retry::{Queue, RetryPolicy, queue};
 use super::stage::{Staged, discard, stage};
 use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history};
-use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates};
+use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates, lies_in};
 use crate::config::Properties;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::same_location;
@@ -219,7 +219,7 @@ impl Run<'_> {
                 Some(table) => {
                     self.open.clear(); // they asked for the branches to be where they are no more
                     self.discard_but(&staged.named).await;
-                    discard(self.catalog.storage(), forgotten_metadata(&current, &table), false).await;
+                    self.forget(&current, &table).await;
                     Tried::Done(table, staged.snapshot_id, false)
                 }
                 None => Tried::Unknown(Error::internal("the catalog gave no table back"), request, current),
@@ -230,6 +230,24 @@ impl Run<'_> {
             }
             CommitOutcome::Failed(e) => Tried::Failed(e),
             CommitOutcome::Unknown(e) => Tried::Unknown(e, request, current),
+        }
+    }
+
+    /// Deletes the metadata files that a commit has dropped from the log, where no other table has its own in their folder.
+    async fn forget(&self, before: &Table, after: &Table) {
+        let Some((folder, _)) = before.metadata_location().rsplit_once('/') else { return };
+        let files = forgotten_metadata(before, after, folder);
+        if files.is_empty() {
+            return;
+        }
+        match self.catalog.is_shared(folder, after.ident()).await {
+            Ok(false) => discard(self.catalog.storage(), files, false).await,
+            Ok(true) => {
+                tracing::warn!(table = %after.ident(), folder, "another table's metadata lies in the same folder; earlier metadata files stay");
+            }
+            Err(error) => {
+                tracing::warn!(table = %after.ident(), folder, %error, "earlier metadata files stay, as the catalog does not say whose else they may be");
+            }
         }
     }
 
@@ -396,9 +414,9 @@ fn shows(metadata: &TableMetadata, base: &Table, request: &CommitRequest) -> boo
 }
 
 /// With `write.metadata.delete-after-commit.enabled`: the metadata files that this commit dropped from the log
-/// (`write.metadata.previous-versions-max`). Nothing names them any more. The log is what a writer says: what lies outside of
-/// the table's folder stays.
-fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
+/// (`write.metadata.previous-versions-max`). Nothing names them any more. The log is what a writer says: only metadata files go, in
+/// the table's folder, that lie beside the one that the catalog named.
+fn forgotten_metadata(before: &Table, after: &Table, folder: &str) -> Vec<String> {
     let properties = Properties::new(after.metadata().properties());
     // Where files may be other tables' too, one of these may be what another name's table is at.
     let shared = !properties.flag("gc.enabled", true).unwrap_or(false);
@@ -412,5 +430,6 @@ fn forgotten_metadata(before: &Table, after: &Table) -> Vec<String> {
         !named.iter().any(|named| same_location(named, file))
             && !same_location(file, after.metadata_location())
     };
-    log.filter(|file| is_forgotten(file) && after.owns(file)).collect()
+    let is_own = |file: &String| lies_in(file, folder) && file.contains(".metadata.json") && after.owns(file);
+    log.filter(|file| is_forgotten(file) && is_own(file)).collect()
 }

@@ -171,6 +171,8 @@ async fn a_metadata_log_deletes_no_file_outside_of_its_table() {
     }
     let location = "memory://w/db/t/metadata/00009-7fa4eb01-4bd3-4a1c-8ee1-000000000000.metadata.json";
     t.storage().write(location, serde_json::to_vec(&metadata).unwrap()).await.unwrap();
+    // Alone in its folder.
+    catalog.drop_table(t.ident()).await.unwrap();
     let ident = TableIdent::from_strs(["db", "hostile"]).unwrap();
     let mut t = catalog.register_table(&ident, location).await.unwrap();
     for name in ["a", "b", "c"] {
@@ -201,4 +203,42 @@ async fn a_snapshot_that_does_not_tell_what_it_did_is_looked_into() {
     let replace = Overwrite { delete: DeleteBy::Filter(Filter::True), add: vec![], reads: None };
     let late = Transaction::new(&t).based_on(read).overwrite(replace).commit(&*catalog).await;
     assert_eq!(late.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_log_deletes_no_metadata_of_a_table_in_the_same_folder() {
+    let logged = [
+        ("write.metadata.delete-after-commit.enabled", "true"),
+        ("write.metadata.previous-versions-max", "1"),
+    ];
+    for place in ["memory://w/db/t", "memory://w/db/t/data", "memory://w/db"] {
+        let (catalog, t) = table(SystemClock::shared(), FormatVersion::V2, schema(), None, &[]).await;
+        let first = t.metadata_location().to_string();
+        let (t, _) = append(&catalog, &t, "main", "a").await;
+        let mut metadata: serde_json::Value =
+            serde_json::from_slice(&t.storage().read(t.metadata_location()).await.unwrap()).unwrap();
+        // What else the neighbour needs, and its own metadata, the one that the catalog names too.
+        let data = "memory://w/db/t/data/a";
+        let named = [first.as_str(), t.metadata_location(), data];
+        t.storage().write(data, "rows").await.unwrap();
+        let log = named.map(|file| json!({"metadata-file": file, "timestamp-ms": 1}));
+        metadata["metadata-log"] = json!(log);
+        metadata["location"] = json!(place);
+        for (property, value) in logged {
+            metadata["properties"][property] = json!(value);
+        }
+        // Whoever may write files puts the table's metadata beside the neighbour's.
+        metadata["properties"]["write.metadata.path"] = json!("memory://w/db/t/metadata");
+        let location = "memory://w/db/t/metadata/00009-7fa4eb01-4bd3-4a1c-8ee1-000000000000.metadata.json";
+        t.storage().write(location, serde_json::to_vec(&metadata).unwrap()).await.unwrap();
+        let ident = TableIdent::from_strs(["db", "hostile"]).unwrap();
+        let mut hostile = catalog.register_table(&ident, location).await.unwrap();
+        for name in ["x", "y", "z"] {
+            hostile = append(&catalog, &hostile, "main", name).await.0;
+        }
+        for file in named {
+            assert!(t.storage().exists(file).await.unwrap(), "{place}: {file}");
+        }
+        assert_eq!(names(&catalog.load_table(t.ident()).await.unwrap(), "main").await, ["a"]);
+    }
 }

@@ -11,23 +11,15 @@ use icefield_core::table::references;
 use icefield_core::{Error, Result, Table};
 
 use crate::common::FileCounts;
-use crate::ownership::Ownership;
-use crate::paths::{Folders, KeyHash, Path};
+use crate::ownership::{NamedFile, Ownership};
+use crate::paths::{Folders, KeyHash};
 use crate::reach::{FileKind, Manifests, Missing, is_of_data, present, statistics};
-
-#[derive(Debug)]
-struct Candidate {
-    kind: FileKind,
-    path: Path,
-    /// Where metadata tells.
-    bytes: Option<u64>,
-}
 
 /// Files that snapshots to be removed reach and that none of those seen to stay does.
 #[derive(Debug)]
 pub(super) struct Unreached {
     gone: HashSet<i64>,
-    candidates: HashMap<KeyHash, Candidate>,
+    candidates: HashMap<KeyHash, NamedFile>,
     folders: Folders,
     /// Snapshots and manifests that are known to stay, so that each is read once.
     stay: HashSet<i64>,
@@ -56,7 +48,7 @@ impl Unreached {
         let mut candidates = HashMap::new();
         let folders = &mut this.folders;
         let mut add = |kind, location: &str, bytes| {
-            let candidate = || Candidate { kind, path: folders.path(location), bytes };
+            let candidate = || NamedFile { kind, path: folders.path(location), bytes };
             candidates.entry(KeyHash::of(location)).or_insert_with(candidate);
         };
         for manifest in theirs.0.values() {
@@ -120,8 +112,8 @@ impl Unreached {
             self.specs.insert(manifest.partition_spec_id);
         }
         // A manifest of data files holds no delete files, and the other way round.
-        let is_data = |candidate: &Candidate| candidate.kind == FileKind::Data;
-        let is_deletes = |candidate: &Candidate| {
+        let is_data = |candidate: &NamedFile| candidate.kind == FileKind::Data;
+        let is_deletes = |candidate: &NamedFile| {
             matches!(
                 candidate.kind,
                 FileKind::PositionDeletes | FileKind::EqualityDeletes | FileKind::DeletionVectors
@@ -154,15 +146,7 @@ impl Unreached {
 
     /// Keeps what may not be deleted with the table's snapshots, and counts it.
     pub(super) fn keep_elsewhere(&mut self, whose: &Ownership) -> FileCounts {
-        let (folders, mut kept) = (&self.folders, FileCounts::new());
-        self.candidates.retain(|_, candidate| {
-            let may_go = whose.may_go(&folders.location(&candidate.path));
-            if !may_go {
-                kept.entry(candidate.kind).or_default().add_if_known(candidate.bytes);
-            }
-            may_go
-        });
-        kept
+        whose.keep_elsewhere(&mut self.candidates, &self.folders)
     }
 
     /// What the snapshots that stay use.
@@ -180,7 +164,7 @@ impl Unreached {
 
     /// Every location, what is named by others before what names it.
     pub(super) fn in_order(&self) -> impl ExactSizeIterator<Item = String> + Send {
-        let mut all: Vec<&Candidate> = self.candidates.values().collect();
+        let mut all: Vec<&NamedFile> = self.candidates.values().collect();
         all.sort_unstable_by_key(|candidate| candidate.kind);
         all.into_iter().map(|candidate| self.folders.location(&candidate.path))
     }

@@ -246,13 +246,12 @@ impl RemoveOrphanFiles {
             None => roots::default_roots(metadata, &self.equal, self.allow_outside_table)?,
         };
         let neighbours = match self.check_other_tables {
-            true => Neighbours::of(&self.target.catalog, table, Unloadable::Fail).await?,
+            true => Neighbours::of(&self.target.catalog, table, &roots, Unloadable::Fail).await?,
             false => Neighbours::default(),
         };
         for root in &roots {
             neighbours.check(root)?;
         }
-        let neighbours = neighbours.inside(&roots);
         let mut listing = Listing::new(metadata, self.equal.clone(), cutoff_ms);
         for root in &roots {
             let mut files = self.target.storage().list(root);

@@ -1,5 +1,6 @@
 //! Which folders are looked through, and which of them other tables use.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -8,6 +9,8 @@ use icefield_core::catalog::{Catalog, FOLDER_PROPERTIES, NamespaceIdent, TableId
 use icefield_core::{Error, ErrorKind, Result, Table};
 
 use crate::identity::{Equal, is_within};
+use crate::paths::KeyHash;
+use crate::reach::reached_by;
 
 /// The folders that a table writes to, none inside another.
 pub(crate) fn own_roots(metadata: &TableMetadata, equal: &Equal) -> Vec<String> {
@@ -72,15 +75,21 @@ pub(crate) enum Unloadable {
     Skip,
 }
 
-/// The folders of the catalog's other tables.
+/// The files of the catalog's other tables: what lies in their folders. Where a table's own folder lies in that of another, what the
+/// other one reaches: all else there may be the table's.
 #[derive(Debug, Default)]
-pub(crate) struct Neighbours(Vec<(TableIdent, String)>);
+pub(crate) struct Neighbours {
+    folders: Vec<(TableIdent, String)>,
+    reached: Vec<(TableIdent, HashSet<KeyHash>)>,
+}
 
 impl Neighbours {
-    /// Loads all other tables. One request for each namespace and one or two for each table.
+    /// Loads all tables but `table`, files of which in `roots` are asked for. One request for each namespace and one or two for each
+    /// table; for those in whose folders a root lies, one more for each manifest list and manifest.
     pub(crate) async fn of(
         catalog: &Arc<dyn Catalog>,
         table: &Table,
+        roots: &[String],
         unloadable: Unloadable,
     ) -> Result<Self> {
         let mut idents = Vec::new();
@@ -105,24 +114,38 @@ impl Neighbours {
                     tracing::warn!(table = %ident, %error, "another table can't be loaded, and its folder is not known");
                     Ok((ident, None))
                 }
-                Err(e) => Err(Error::new(
-                    e.kind(),
-                    "another table of the catalog can't be loaded, so that its folders are not known; repair or drop it, or say check_other_tables(false) if it has no files here",
-                )
-                .with("table", &ident)
-                .with_source(e)),
+                Err(e) => Err(unknown(&ident, e)),
             });
-        let mut folders = Vec::new();
+        let mut neighbours = Self::default();
         while let Some((ident, table)) = loads.try_next().await? {
-            let roots = table.map(|table| own_roots(table.metadata(), &Equal::default())).unwrap_or_default();
-            folders.extend(roots.into_iter().map(|root| (ident.clone(), root)));
+            let Some(table) = table else { continue };
+            let mut folders = own_roots(table.metadata(), &Equal::default());
+            // Whatever its metadata says of the table's place, the catalog says where that metadata is.
+            let pointer = table.metadata_location();
+            folders.extend(pointer.rsplit_once('/').map(|(folder, _)| folder.to_string()));
+            let (around, beside): (Vec<String>, Vec<String>) =
+                folders.into_iter().partition(|folder| roots.iter().any(|root| is_inside(root, folder)));
+            neighbours.folders.extend(beside.into_iter().map(|folder| (ident.clone(), folder)));
+            if around.is_empty() {
+                continue;
+            }
+            match reached_by(&table).await {
+                Ok(reached) => neighbours.reached.push((ident, reached)),
+                // Everything there may be the other table's.
+                Err(error) if unloadable == Unloadable::Skip => {
+                    tracing::warn!(table = %ident, %error, "files of another table, in whose folder this one lies, are not known");
+                    neighbours.folders.extend(around.into_iter().map(|folder| (ident.clone(), folder)));
+                }
+                Err(e) => return Err(unknown(&ident, e)),
+            }
         }
-        Ok(Self(folders))
+        Ok(neighbours)
     }
 
     /// Refuses a folder that another table has too: which files are whose can't be told.
     pub(crate) fn check(&self, root: &str) -> Result<()> {
-        let shared = self.0.iter().find(|(_, folder)| is_within(root, folder) && is_within(folder, root));
+        let shared =
+            self.folders.iter().find(|(_, folder)| is_within(root, folder) && is_within(folder, root));
         match shared {
             None => Ok(()),
             Some((ident, folder)) => Err(Error::invalid_input(
@@ -133,22 +156,29 @@ impl Neighbours {
         }
     }
 
-    /// Keeps of the other tables' folders those inside of `roots`: nothing else is listed.
-    pub(super) fn inside(mut self, roots: &[String]) -> Self {
-        self.0.retain(|(_, folder)| roots.iter().any(|root| is_within(folder, root)));
-        self
-    }
-
-    /// Keeps of the other tables' folders those that this one does not lie in.
-    pub(crate) fn beside(mut self, location: &str) -> Self {
-        self.0.retain(|(_, folder)| !is_within(location, folder));
-        self
-    }
-
-    /// The other table in whose folder a file lies.
+    /// The other table that a file is of, or may be.
     pub(crate) fn owner(&self, location: &str) -> Option<&TableIdent> {
-        self.0.iter().find(|(_, folder)| is_within(location, folder)).map(|(ident, _)| ident)
+        let by_folder = self.folders.iter().find(|(_, folder)| is_within(location, folder));
+        let reached = || {
+            let key = KeyHash::of(location);
+            self.reached.iter().find(|(_, reached)| reached.contains(&key)).map(|(ident, _)| ident)
+        };
+        by_folder.map(|(ident, _)| ident).or_else(reached)
     }
+}
+
+/// Whether a folder lies in another, and is not that one.
+fn is_inside(folder: &str, of: &str) -> bool {
+    is_within(folder, of) && !is_within(of, folder)
+}
+
+fn unknown(ident: &TableIdent, error: Error) -> Error {
+    Error::new(
+        error.kind(),
+        "another table of the catalog can't be loaded, so that its files are not known; repair or drop it, or say check_other_tables(false) if it has no files here",
+    )
+    .with("table", ident)
+    .with_source(error)
 }
 
 fn skip_missing<T>(result: Result<T>) -> Result<Option<T>> {

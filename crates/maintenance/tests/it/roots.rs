@@ -198,3 +198,68 @@ async fn a_link_in_a_tables_folder_leads_to_no_deletion() {
     assert!(precious.join("id").exists(), "{report}");
     assert!(!lake.join("db/t/data/litter").exists(), "{report}");
 }
+
+/// The world's table with rows, and one whose owner says that it lies inside of it, or around.
+async fn overlapping(world: &World, location: &str, change: impl FnOnce(&mut Value)) -> Table {
+    for name in ["b", "c"] {
+        world.append(&[name]).await;
+    }
+    hostile(world, |metadata| {
+        metadata["location"] = json!(location);
+        change(metadata);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_table_inside_anothers_folder_deletes_none_of_its_files() {
+    for location in ["memory://w/db/t/data", "memory://w/db"] {
+        let world = World::new().await;
+        let theirs = "memory://w/db/t/data/a.parquet";
+        let table = overlapping(&world, location, |metadata| {
+            metadata["statistics"] = statistics(metadata, theirs);
+            metadata["snapshots"][1]["manifest-list"] = metadata["snapshots"][2]["manifest-list"].clone();
+        })
+        .await;
+        let own = format!("{location}/litter");
+        world.storage.write(&own, "litter").await.unwrap();
+        world.later();
+        let expiry = ExpireSnapshots::new(table.clone(), world.shared_catalog()).older_than(days(0));
+        let expired = expiry.await.unwrap();
+        world.assert_whole().await;
+        assert!(world.storage.exists(theirs).await.unwrap(), "{location}: {expired}");
+        let removal = RemoveOrphanFiles::new(table.clone(), world.shared_catalog()).older_than(days(1));
+        let removed = removal.await.unwrap();
+        world.assert_whole().await;
+        assert!(!world.storage.exists(&own).await.unwrap(), "{location}: {removed}");
+        let purged = Purge::new(table, world.shared_catalog()).await.unwrap();
+        world.assert_whole().await;
+        assert!(world.storage.exists(theirs).await.unwrap(), "{location}: {purged}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_in_anothers_folder_of_metadata_is_refused() {
+    let world = World::new().await;
+    let table = overlapping(&world, "memory://w/db/t/metadata", |_| {}).await;
+    let before = files(&world.storage, "nothing").await;
+    world.later();
+    let expiry = ExpireSnapshots::new(table.clone(), world.shared_catalog()).older_than(days(0));
+    let removal = RemoveOrphanFiles::new(table.clone(), world.shared_catalog());
+    let purge = Purge::new(table, world.shared_catalog());
+    for error in [expiry.await.unwrap_err(), removal.await.unwrap_err(), purge.await.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+    assert_eq!(files(&world.storage, "nothing").await, before);
+}
+
+#[tokio::test]
+async fn a_folder_below_anothers_is_not_emptied_on_request() {
+    let world = World::new().await;
+    let table = overlapping(&world, "memory://w/db", |_| {}).await;
+    let before = files(&world.storage, "nothing").await;
+    world.later();
+    let removal = RemoveOrphanFiles::new(table, world.shared_catalog());
+    let removed = removal.location("memory://w/db/t/data").await.unwrap();
+    assert_eq!(files(&world.storage, "nothing").await, before, "{removed}");
+}
