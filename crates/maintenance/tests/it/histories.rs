@@ -14,14 +14,14 @@ use crate::world::{World, litter, live_files};
 
 const STEPS: usize = 30;
 
-struct Random(FakeClock);
+pub(crate) struct Random(pub(crate) FakeClock);
 
 impl Random {
-    fn below(&self, n: usize) -> usize {
+    pub(crate) fn below(&self, n: usize) -> usize {
         (self.0.random() % n.max(1) as u64) as usize
     }
 
-    fn pick<T: Clone>(&self, from: &[T]) -> Option<T> {
+    pub(crate) fn pick<T: Clone>(&self, from: &[T]) -> Option<T> {
         from.get(self.below(from.len())).cloned()
     }
 }

@@ -9,6 +9,7 @@ mod expire;
 mod faults;
 mod foreign_types;
 mod histories;
+mod hostile_metadata;
 mod orphans;
 mod purge;
 mod racing;
