@@ -26,11 +26,35 @@ impl Display for Plain<'_> {
     }
 }
 
-/// Whether a character stands for itself alone: no control character, line end, or mark of the direction of text.
+/// Whether a character stands for itself alone and is seen: no control character, line end, mark of the direction of text, or
+/// one that shows as nothing, so that two names look the same.
 pub(crate) fn is_plain(c: char) -> bool {
-    let is_mark =
-        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    !(c.is_control() || is_mark || matches!(c, '\u{2028}' | '\u{2029}'))
+    !(c.is_control() || is_mark(c) || is_invisible(c))
+}
+
+/// Line ends, and marks of direction.
+fn is_mark(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    )
+}
+
+/// What has no width: joiners, fillers, tags, variants. Unicode calls most of them ignorable by default.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+/// Whether a path may have a character: those that people write, the joiners of Persian and what emoji are made of among them, which are
+/// escaped where the path is shown.
+pub(crate) fn may_be_in_a_path(c: char) -> bool {
+    is_plain(c) || matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0f}')
 }
 
 /// As [`Plain`].
@@ -60,7 +84,18 @@ mod tests {
     fn no_text_begins_a_line_or_turns_one_around() {
         let marks = ["\n", "\r", "\u{85}", "\u{2028}", "\u{2029}", "\u{1b}[2J", "\0", "\u{7f}", "\u{9b}"];
         let turns = ["\u{61c}", "\u{200e}", "\u{200f}", "\u{202a}", "\u{202e}", "\u{2066}", "\u{2069}"];
-        for hostile in marks.into_iter().chain(turns) {
+        let unseen = [
+            "\u{200b}",
+            "\u{200d}",
+            "\u{2060}",
+            "\u{feff}",
+            "\u{ad}",
+            "\u{e0041}",
+            "\u{3164}",
+            "\u{fff9}",
+            "\u{fe00}",
+        ];
+        for hostile in marks.into_iter().chain(turns).chain(unseen) {
             let shown = plain(&format!("a{hostile}b"));
             assert!(shown.starts_with("a\\u{") && shown.chars().all(is_plain), "{shown}");
         }

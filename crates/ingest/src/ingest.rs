@@ -14,6 +14,7 @@ use icefield_core::{Clock, Result, SystemClock};
 
 use crate::Pattern;
 use crate::archive::RunCounts;
+use crate::escape::past;
 use crate::merge::{Merge, unreadable};
 use crate::options::{BrokenArchive, Conversion, Csv, Limits, ManifestUse, Settings};
 use crate::quarantine::Reason;
@@ -69,7 +70,8 @@ type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 /// Whoever may write to the drop's folder is not trusted, with names no more than with sizes: [`Limits`] bound what an archive,
 /// and a run over all of them, takes of memory, time and the staging folder. On a local disk links are never followed, and pipes
 /// and devices never opened ([`Reason::Link`], [`Reason::NotAFile`]). Tables have plain names, or those of [`Ingest::tables`].
-/// Reports, details and logs show control characters, line ends and marks of direction as `\u{1b}`; `raw` has rows as they came.
+/// Reports, details and logs show control characters, line ends, marks of direction and what is not seen as `\u{1b}`; `raw` has rows
+/// as they came. A staging folder that is given is to be out of partners' reach.
 ///
 /// # Memory
 ///
@@ -77,8 +79,9 @@ type OnProgress = Arc<dyn Fn(&Progress) + Send + Sync>;
 /// eight times [`Limits::row_bytes`] (where there are such rows), [`Limits::archive_known_bytes`] and
 /// [`Limits::archive_listed_bytes`]; for Zstandard the window that the archive asks for, up to 128 MiB, and as much again for a
 /// member that is compressed within it; for a zip up to ten times its directory, which has up to 32 MiB. For the whole run
-/// [`Limits::run_known_bytes`], of which honest files take some hundred bytes each, and [`Limits::listed_bytes`]; before archives
-/// are read, ten times [`Limits::manifest_bytes`] for a moment.
+/// [`Limits::run_known_bytes`], of which honest files take some hundred bytes each, and [`Limits::listed_bytes`]; for each file of
+/// the drop, [`Limits::run_archives`] at most, about a kilobyte; before archives are read, ten times [`Limits::manifest_bytes`] for a
+/// moment.
 ///
 /// # Cancel safety
 ///
@@ -289,7 +292,7 @@ impl Ingest {
         // A staging folder that can't be written is no archive's fault.
         self.storage.write(&join(staging.location(), "_settings.txt"), fingerprint.clone()).await?;
         staging.keep_private(staging.location());
-        let found = source::find(
+        let mut found = source::find(
             &self.storage,
             &self.sources,
             &self.manifest_name,
@@ -298,17 +301,18 @@ impl Ingest {
         )
         .await?;
 
+        let archives = Arc::new(std::mem::take(&mut found.archives));
         let counts = Arc::new(RunCounts::default());
         let _cancel = CancelOnDrop(counts.clone());
         let mut merge = Merge::new(&self.settings.limits);
         let mut progress = Progress {
-            archives: found.archives.len() as u64,
-            bytes: found.archives.iter().map(|a| a.entry.size).sum(),
+            archives: archives.len() as u64,
+            bytes: archives.iter().fold(0, |bytes, archive| bytes.saturating_add(archive.entry.size)),
             ..Progress::default()
         };
         let mut reused_bytes = 0;
-        let folders: Vec<String> =
-            found.archives.iter().map(|a| staging.folder(&a.entry, &fingerprint)).collect();
+        let folders: Arc<Vec<String>> =
+            Arc::new(archives.iter().map(|a| staging.folder(&a.entry, &fingerprint)).collect());
         let worker = Arc::new(Worker {
             settings: Arc::new(self.settings.clone()),
             storage: self.storage.clone(),
@@ -320,12 +324,15 @@ impl Ingest {
         // An archive waits for its store now and then: twice as many as processors keep these busy.
         let twice = || 2 * std::thread::available_parallelism().map_or(2, NonZero::get);
         let parallelism = self.parallelism.unwrap_or_else(twice);
-        let mut jobs = Vec::with_capacity(found.archives.len());
-        for (at, (archive, folder)) in found.archives.iter().zip(&folders).enumerate() {
-            let (worker, archive, folder) = (worker.clone(), archive.clone(), folder.clone());
-            jobs.push(async move { (at, worker.archive(&archive, &folder).await) });
-        }
-        let mut done = futures::stream::iter(jobs).buffer_unordered(parallelism);
+        // A job is made when its turn comes: there may be many.
+        let job = {
+            let (worker, archives, folders) = (worker.clone(), archives.clone(), folders.clone());
+            move |at: usize| {
+                let (worker, archives, folders) = (worker.clone(), archives.clone(), folders.clone());
+                async move { (at, worker.archive(&archives[at], &folders[at]).await) }
+            }
+        };
+        let mut done = futures::stream::iter(0..archives.len()).map(job).buffer_unordered(parallelism);
         loop {
             let tick = if self.progress.is_some() {
                 self.clock.sleep(Duration::from_millis(200)).boxed()
@@ -340,7 +347,7 @@ impl Ingest {
                 None => {}
                 Some(None) => break,
                 Some(Some((at, outcome))) => {
-                    let archive = &found.archives[at];
+                    let archive = &archives[at];
                     progress.archives_done += 1;
                     match outcome {
                         Ok((outcome, reused)) => {
@@ -369,7 +376,7 @@ impl Ingest {
         }
         drop(done);
 
-        let after = found.archives.len();
+        let after = archives.len();
         for (i, (location, promised)) in found.missing.iter().enumerate() {
             let detail = "the manifest promises it, and it is not there".to_string();
             merge.not_read(after + i, location, Some(promised), Reason::Missing, detail);
@@ -388,6 +395,18 @@ impl Ingest {
         for (i, (location, reason, detail)) in found.aside.iter().enumerate() {
             merge.not_read(before + i, location, None, *reason, detail.clone());
         }
+        if found.left > 0 {
+            let most = self.settings.limits.run_archives;
+            let what = format!("{} files, or what is none, are left out", found.left);
+            let at = before + found.aside.len();
+            merge.not_read(
+                at,
+                &self.sources.join(", "),
+                None,
+                Reason::RunLimit,
+                past(&what, "run_archives", most),
+            );
+        }
         merge.settle(&self.settings);
         merge.report.archives_expected = (after + found.missing.len()) as u64;
         merge.report.archives_unlisted = found.unlisted;
@@ -402,7 +421,8 @@ impl Ingest {
         merge.report.elapsed_ms = u64::try_from(self.clock.now_ms() - started).unwrap_or(0);
         let (tables, quarantine, report) =
             merge.finish(&self.settings, self.source_column.as_deref(), &self.storage, &staging);
-        Ok(Ingested { tables, quarantine, report, staging, folders })
+        drop(archives);
+        Ok(Ingested { tables, quarantine, report, staging, folders: Arc::unwrap_or_clone(folders) })
     }
 
     fn prepare(&mut self) -> Result<()> {

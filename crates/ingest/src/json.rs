@@ -1,7 +1,8 @@
 //! JSON lines into rows: one object a line, its members the columns.
 //!
 //! A string is its text, a number, boolean, object or array its JSON, as it was written; `null` and an absent key are NULL.
-//! Columns may come at any line: a chunk ends before one that has a new column.
+//! Columns may come at any line. The rows of a chunk that came before one are widened, so that lines with a new column each make
+//! no chunk each.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -16,7 +17,7 @@ use crate::rows::{BadRow, Chunk, RowAt, Span, shortened, shown};
 
 const CHUNK_BYTES: usize = 256 << 10;
 const CHUNK_ROWS: usize = 8192;
-/// Fields of a chunk, those that rows lack included: a row of three bytes has as many as the widest before it.
+/// Fields of a chunk, those that rows lack included: a row of three bytes has as many as all columns that are known.
 const CHUNK_FIELDS: usize = 256 << 10;
 
 pub(crate) struct Objects<'a> {
@@ -27,6 +28,8 @@ pub(crate) struct Objects<'a> {
     /// The chunk: each line as it was written, then its values.
     data: Vec<u8>,
     fields: Vec<Span>,
+    /// Where each row's fields end, while the chunk is made.
+    ends: Vec<usize>,
     rows: Vec<RowAt>,
     /// A line that was read and that the next chunk begins with.
     kept: Option<(u64, Vec<u8>)>,
@@ -49,6 +52,7 @@ impl<'a> Objects<'a> {
             places: HashMap::new(),
             data: Vec::new(),
             fields: Vec::new(),
+            ends: Vec::new(),
             rows: Vec::new(),
             kept: None,
         }
@@ -74,11 +78,12 @@ impl<'a> Objects<'a> {
     pub(crate) fn next(&mut self, bad: &mut Vec<BadRow>) -> io::Result<bool> {
         self.data.clear();
         self.fields.clear();
+        self.ends.clear();
         self.rows.clear();
         let bad_before = bad.len();
         let (mut counted, mut bad_bytes) = (bad_before, 0);
         while self.rows.len() < CHUNK_ROWS
-            && self.fields.len() < CHUNK_FIELDS
+            && self.rows.len() * self.columns.len() < CHUNK_FIELDS
             && self.data.len() < CHUNK_BYTES
             && bad.len() - bad_before < CHUNK_ROWS
             && bad_bytes < CHUNK_BYTES
@@ -132,7 +137,7 @@ impl<'a> Objects<'a> {
                     bad.push(self.bad(line, Reason::TooManyFields, &detail, text.as_bytes()));
                     continue;
                 }
-                if !self.rows.is_empty() {
+                if !self.rows.is_empty() && (self.rows.len() + 1) * count > CHUNK_FIELDS {
                     self.kept = Some((line, text.as_bytes().to_vec()));
                     break;
                 }
@@ -147,7 +152,24 @@ impl<'a> Objects<'a> {
                 bad.push(self.bad(line, reason, &detail, text.as_bytes()));
             }
         }
+        self.widen();
         Ok(!self.rows.is_empty() || bad.len() > bad_before)
+    }
+
+    /// Gives the rows the columns that came after them, too.
+    fn widen(&mut self) {
+        let width = self.columns.len();
+        if self.fields.len() == self.rows.len() * width {
+            return;
+        }
+        let mut fields = Vec::with_capacity(self.rows.len() * width);
+        let mut start = 0;
+        for (row, end) in self.ends.iter().enumerate() {
+            fields.extend_from_slice(&self.fields[start..*end]);
+            fields.resize((row + 1) * width, Span::NULL);
+            start = *end;
+        }
+        self.fields = fields;
     }
 
     fn take(
@@ -195,6 +217,7 @@ impl<'a> Objects<'a> {
             };
         }
         self.rows.push(RowAt { start: start as u32, end: end as u32, line });
+        self.ends.push(self.fields.len());
         Ok(())
     }
 
@@ -402,6 +425,33 @@ mod tests {
             rows += chunk.rows.len();
         }
         assert_eq!(rows, 2_001);
+    }
+
+    #[test]
+    fn lines_with_a_new_key_each_come_in_a_few_chunks() {
+        let line = |k: usize| format!("{{\"k{k}\":{k},\"k0\":0}}\n");
+        let text: String = (1..4_000).map(line).collect();
+        let (mut reader, limits, mut rows, mut chunks) = (text.as_bytes(), Limits::default(), 0, 0);
+        let mut objects = Objects::new(&mut reader, &limits);
+        let mut scratch = Vec::new();
+        while objects.next(&mut Vec::new()).unwrap() {
+            let (chunk, columns) = (objects.chunk(), objects.columns());
+            assert_eq!(chunk.fields.len(), chunk.rows.len() * chunk.width);
+            assert!(chunk.fields.len() < CHUNK_FIELDS + chunk.width, "{} fields", chunk.fields.len());
+            for row in chunk.fields.chunks(chunk.width) {
+                rows += 1;
+                let named = row.iter().zip(columns).filter(|(span, _)| !span.is_null());
+                let values = named
+                    .map(|(span, name)| (name.clone(), chunk.text(*span, &mut scratch).unwrap().to_vec()));
+                let values: Vec<_> = values.collect();
+                assert_eq!(values.len(), 2);
+                assert!(values.contains(&("k0".into(), b"0".to_vec())));
+                assert!(values.contains(&(format!("k{rows}"), rows.to_string().into_bytes())));
+            }
+            chunks += 1;
+        }
+        assert_eq!(rows, 3_999);
+        assert!(chunks < 100, "{chunks} chunks");
     }
 
     #[test]

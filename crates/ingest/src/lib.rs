@@ -21,6 +21,7 @@ mod csv;
 #[cfg(feature = "dataframe")]
 mod dataframe;
 mod escape;
+mod first;
 mod infer;
 mod ingest;
 mod json;

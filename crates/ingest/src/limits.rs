@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Limits of one archive set it aside alone. Limits named `run_` are of all archives together: what passes one is set aside as
 /// [`Reason::RunLimit`](crate::Reason::RunLimit) and is no fault of the archive; which ones are left out is a matter of which end
 /// first. A later run with the same staging folder goes on after `run_bytes` and `run_members`, which bound work;
-/// `run_files` and `run_known_bytes` bound memory, and what passes them needs higher limits or a smaller drop.
+/// `run_archives`, `run_files` and `run_known_bytes` bound memory, and what passes them needs higher limits or a smaller drop.
 ///
 /// [`Limits::tables`] and [`Limits::table_columns`] are of a run too. Which tables and headers are within them is decided by the
 /// number of archives that have them, so that one archive does not push out what all others agree on.
@@ -22,8 +22,11 @@ pub struct Limits {
     /// for [`Limits::field_ratio`]. 64 MiB.
     pub ratio_floor_bytes: u64,
     /// Fields (rows times columns, those that a JSON line lacks included) for one compressed byte of an archive. A new staged
-    /// file counts as 4,096 and a hundred rows more, a bad row as 64. 400.
+    /// file counts as 4,096 and a hundred rows more, a bad row as 64, a gzip member behind another as 200. 400.
     pub field_ratio: u64,
+    /// Files in the folders that a run reads, archives or not, and as many others that are set aside. Those whose locations come
+    /// last are left out, and only counted. 100,000.
+    pub run_archives: usize,
     /// Members of an archive, folders included. 100,000.
     pub members: u64,
     /// Members of all archives that a run reads, without folders. 10,000,000.
@@ -78,6 +81,7 @@ impl Default for Limits {
             ratio: 200,
             ratio_floor_bytes: 64 << 20,
             field_ratio: 400,
+            run_archives: 100_000,
             members: 100_000,
             run_members: 10_000_000,
             member_bytes: 64 << 30,

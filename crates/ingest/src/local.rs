@@ -8,28 +8,42 @@
 use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use icefield_core::storage::{FileEntry, Storage, join};
 use icefield_core::{Error, ErrorKind};
 
 use crate::archive::Failure;
-use crate::escape::is_plain;
+use crate::escape::{may_be_in_a_path, past};
+use crate::first::First;
+use crate::options::Limits;
 use crate::quarantine::Reason;
 
-/// What is in a folder.
-#[derive(Debug, Default)]
+/// Bytes of a path below the caller's folder: what object stores allow.
+const PATH_BYTES: usize = 1024;
+
+/// What is in a folder, by location.
+#[derive(Debug)]
 pub(crate) struct Listing {
-    pub(crate) files: Vec<(FileEntry, Local)>,
-    /// Locations of what is neither a plain file nor a folder.
-    pub(crate) aside: Vec<(String, Reason, String)>,
+    pub(crate) files: First<(FileEntry, Option<Local>)>,
+    /// What is neither a plain file nor a folder.
+    pub(crate) aside: First<(Reason, String)>,
 }
 
-/// A file below a folder that the caller names, or that file itself where there are no steps.
+impl Listing {
+    /// A listing of at most so many files, and as many others.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { files: First::new(most), aside: First::new(most) }
+    }
+}
+
+/// A file below a folder that the caller names, or that file itself where there is no path.
 #[derive(Debug, Clone)]
 pub(crate) struct Local {
-    root: PathBuf,
-    steps: Vec<String>,
+    root: Arc<Path>,
+    /// Names, parted by slashes.
+    path: String,
 }
 
 /// The place on the local disk that a source is, where it is one.
@@ -39,57 +53,102 @@ pub(crate) fn root(storage: &Storage, source: &str) -> Option<PathBuf> {
     path.exists().then_some(path)
 }
 
-/// Lists a folder and its subfolders, or a file. Blocks.
-pub(crate) fn list(root: &Path, source: &str) -> io::Result<Listing> {
-    let mut listing = Listing::default();
+/// Lists a folder and its subfolders, or a file, and tells the number of files and others that were seen. Blocks. Those whose
+/// names are `hidden` are passed over.
+pub(crate) fn list(
+    root: &Path,
+    source: &str,
+    hidden: &dyn Fn(&str) -> bool,
+    limits: &Limits,
+    listing: &mut Listing,
+) -> io::Result<u64> {
     let about = std::fs::metadata(root)?;
+    let root: Arc<Path> = root.into();
     if !about.is_dir() {
-        let local = Local { root: root.to_path_buf(), steps: Vec::new() };
-        if about.is_file() {
-            listing.files.push((entry(source, &about), local));
-        } else {
-            listing.aside.push((source.to_string(), Reason::NotAFile, "not a plain file".into()));
+        let local = Local { root, path: String::new() };
+        match flaw(&about, limits) {
+            None => listing.files.put(source.to_string(), (entry(source, &about), Some(local))),
+            Some(flaw) => listing.aside.put(source.to_string(), flaw),
         }
-        return Ok(listing);
+        return Ok(1);
     }
-    let mut folders = vec![(Vec::<String>::new(), source.to_string())];
-    while let Some((steps, location)) = folders.pop() {
-        let folder = steps.iter().fold(root.to_path_buf(), |folder, step| folder.join(step));
+    let mut seen = 0;
+    let mut folders = vec![(String::new(), source.to_string())];
+    while let Some((path, location)) = folders.pop() {
         // What can't be read is set aside, unless it is what the caller names.
-        let entries = match std::fs::read_dir(&folder) {
-            Err(error) if !steps.is_empty() => {
-                listing.aside.push((location, Reason::Unreadable, error.to_string()));
+        let entries = match std::fs::read_dir(root.join(&path)) {
+            Err(error) if !path.is_empty() => {
+                listing.aside.put(location, (Reason::Unreadable, error.to_string()));
                 continue;
             }
             entries => entries?,
         };
         for found in entries {
-            let found = found?;
+            let found = match found {
+                Err(error) if !path.is_empty() => {
+                    listing.aside.put(location.clone(), (Reason::Unreadable, error.to_string()));
+                    break;
+                }
+                found => found?,
+            };
             let name = found.file_name();
             let shown = name.to_string_lossy();
             let location = join(&location, &shown);
-            let mut aside =
-                |reason, why: &str| listing.aside.push((location.clone(), reason, why.to_string()));
             let Ok(kind) = found.file_type() else { continue };
-            let Some(name) = name.to_str().filter(|name| name.chars().all(is_plain)) else {
+            if !kind.is_dir() {
+                seen += 1;
+            }
+            if !kind.is_dir() && hidden(&shown) {
+                continue;
+            }
+            let mut aside =
+                |reason, why: &str| listing.aside.put(location.clone(), (reason, why.to_string()));
+            let Some(name) = name.to_str().filter(|name| name.chars().all(may_be_in_a_path)) else {
                 aside(Reason::UnsafePath, "the name is no text, or has characters that are not shown");
                 continue;
             };
-            let steps: Vec<String> = steps.iter().cloned().chain([name.to_string()]).collect();
-            if kind.is_symlink() {
+            let path = if path.is_empty() { name.to_string() } else { format!("{path}/{name}") };
+            if path.len() > PATH_BYTES {
+                aside(Reason::UnsafePath, &format!("the path is longer than {PATH_BYTES} bytes"));
+            } else if kind.is_symlink() {
                 aside(Reason::Link, "a symbolic link");
             } else if kind.is_dir() {
-                folders.push((steps, location));
-            } else if !kind.is_file() {
-                aside(Reason::NotAFile, "not a plain file");
+                if folders.len() < limits.run_archives {
+                    folders.push((path, location));
+                } else {
+                    listing.files.left += 1;
+                }
             } else if !is_upload(name)
                 && let Ok(about) = found.metadata()
             {
-                listing.files.push((entry(&location, &about), Local { root: root.to_path_buf(), steps }));
+                match flaw(&about, limits) {
+                    None => {
+                        let local = Local { root: root.clone(), path };
+                        listing.files.put(location.clone(), (entry(&location, &about), Some(local)));
+                    }
+                    Some((reason, why)) => aside(reason, &why),
+                }
             }
         }
     }
-    Ok(listing)
+    Ok(seen)
+}
+
+/// Why a file is not one to read, by what the system says of it.
+fn flaw(about: &Metadata, limits: &Limits) -> Option<(Reason, String)> {
+    if !about.is_file() {
+        return Some((Reason::NotAFile, "not a plain file".into()));
+    }
+    #[cfg(unix)]
+    {
+        // Holes cost their writer nothing. A file system that compresses stores files in less than their size, too.
+        let stored = std::os::unix::fs::MetadataExt::blocks(about).saturating_mul(512);
+        if about.len() > limits.ratio_floor_bytes && about.len() / limits.ratio.max(1) > stored {
+            let what = format!("a sparse file: {} bytes, of which {stored} are stored", about.len());
+            return Some((Reason::NotAFile, past(&what, "ratio", limits.ratio)));
+        }
+    }
+    None
 }
 
 /// Whether a file is one that the store has not finished writing.
@@ -97,7 +156,7 @@ fn is_upload(name: &str) -> bool {
     name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn entry(location: &str, about: &Metadata) -> FileEntry {
+pub(crate) fn entry(location: &str, about: &Metadata) -> FileEntry {
     let modified_ms = about.modified().map_or(0, |at| DateTime::<Utc>::from(at).timestamp_millis());
     FileEntry { location: location.to_string(), size: about.len(), modified_ms }
 }
@@ -105,8 +164,8 @@ fn entry(location: &str, about: &Metadata) -> FileEntry {
 impl Local {
     /// A file beside this one, which is the caller's own.
     pub(crate) fn sibling(&self, name: &str) -> Option<(PathBuf, Self)> {
-        let folder = self.root.parent().filter(|_| self.steps.is_empty())?;
-        let local = Self { root: folder.to_path_buf(), steps: vec![name.to_string()] };
+        let folder = self.root.parent().filter(|_| self.path.is_empty())?;
+        let local = Self { root: folder.into(), path: name.to_string() };
         Some((folder.join(name), local))
     }
 
@@ -131,19 +190,21 @@ impl Local {
     fn descend(&self) -> io::Result<File> {
         use rustix::fs::{Mode, OFlags, open, openat};
         let (folder, file) = (OFlags::DIRECTORY | OFlags::CLOEXEC, OFlags::NONBLOCK | OFlags::CLOEXEC);
-        let Some((name, folders)) = self.steps.split_last() else {
-            return Ok(File::from(open(&self.root, file, Mode::empty())?));
-        };
-        let mut at = open(&self.root, folder, Mode::empty())?;
-        for step in folders {
-            at = openat(&at, step.as_str(), folder | OFlags::NOFOLLOW, Mode::empty())?;
+        if self.path.is_empty() {
+            return Ok(File::from(open(&*self.root, file, Mode::empty())?));
         }
-        Ok(File::from(openat(&at, name.as_str(), file | OFlags::NOFOLLOW, Mode::empty())?))
+        let mut at = open(&*self.root, folder, Mode::empty())?;
+        let mut steps = self.path.split('/').peekable();
+        while let Some(step) = steps.next() {
+            let kind = if steps.peek().is_some() { folder } else { file };
+            at = openat(&at, step, kind | OFlags::NOFOLLOW, Mode::empty())?;
+        }
+        Ok(File::from(at))
     }
 
     #[cfg(not(unix))]
     fn descend(&self) -> io::Result<File> {
-        File::open(self.steps.iter().fold(self.root.clone(), |path, step| path.join(step)))
+        File::open(self.path.split('/').fold(self.root.to_path_buf(), |path, step| path.join(step)))
     }
 }
 
@@ -179,8 +240,11 @@ mod tests {
             std::fs::create_dir_all(place).unwrap();
             std::fs::write(place.join("x.csv"), "id\n1\n").unwrap();
         }
-        let listing = list(&drop, "/drop").unwrap();
-        let [(entry, local)] = &listing.files[..] else { panic!("{listing:?}") };
+        let mut listing = Listing::new(9);
+        list(&drop, "/drop", &|_| false, &Limits::default(), &mut listing).unwrap();
+        let [(entry, Some(local))] = &listing.files.kept.values().collect::<Vec<_>>()[..] else {
+            panic!("{listing:?}")
+        };
         assert!(local.open(entry).is_ok());
 
         std::fs::remove_file(drop.join("a/x.csv")).unwrap();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use icefield_core::{Error, Result};
 use serde::Deserialize;
 
-use crate::escape::{is_plain, past};
+use crate::escape::{may_be_in_a_path, past};
 use crate::options::Settings;
 
 /// A drop's manifest: the archives in its order, found by their names.
@@ -87,7 +87,7 @@ impl Manifest {
 fn is_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..")
         && name.len() <= 1024
-        && name.chars().all(|c| is_plain(c) && !"/\\".contains(c))
+        && name.chars().all(|c| may_be_in_a_path(c) && !"/\\".contains(c))
 }
 
 impl Promised {

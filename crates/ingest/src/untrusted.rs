@@ -5,15 +5,15 @@
 use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 
 use crate::archive::{Failure, Members, RunCounts, Source, Watch, walk_tar, walk_zip};
 use crate::columns::{Column, arrays};
 use crate::csv::Splitter;
-use crate::escape::is_plain;
+use crate::escape::{is_plain, may_be_in_a_path};
 use crate::infer::Candidates;
 use crate::json::Objects;
-use crate::options::{Csv, Limits};
+use crate::options::{Conversion, Csv, Limits};
 use crate::quarantine::Reason;
 use crate::rows::{BadRow, Chunk};
 use crate::text::Text;
@@ -31,7 +31,7 @@ fn limits() -> Limits {
     limits
 }
 
-/// A CSV file, in whatever encoding, to columns of text.
+/// A CSV file, in whatever encoding, to columns.
 pub fn csv(bytes: &[u8]) {
     let limits = limits();
     let mut bytes = bytes;
@@ -49,7 +49,7 @@ pub fn csv(bytes: &[u8]) {
     }
 }
 
-/// JSON lines to columns of text.
+/// JSON lines to columns.
 pub fn json(bytes: &[u8]) {
     let limits = limits();
     let mut bytes = bytes;
@@ -63,9 +63,30 @@ pub fn json(bytes: &[u8]) {
     }
 }
 
+/// The columns of a file by turns: some whose types are inferred, and one of each type that values are parsed as.
 fn column(at: usize) -> Column {
-    let field = Field::new(format!("c{at}"), DataType::Utf8, true).into();
-    Column { field, conversion: None, candidates: Some(Candidates::default()), nulls: 0 }
+    let utc = || Some("UTC".into());
+    let money = Conversion::Money { precision: 12, scale: 2 };
+    let date = Conversion::Date { format: "%d/%m/%Y".into() };
+    let timestamp = Conversion::Timestamp { format: "%d/%m/%Y %H:%M:%S%.f%z".into() };
+    let (to, conversion) = match at % 16 {
+        0 => (DataType::Int64, None),
+        2 => (money.data_type(), Some(money)),
+        3 => (DataType::Date32, None),
+        4 => (DataType::Timestamp(TimeUnit::Microsecond, None), None),
+        6 => (DataType::Float64, None),
+        7 => (DataType::Boolean, None),
+        8 => (DataType::Time64(TimeUnit::Microsecond), None),
+        9 => (DataType::Timestamp(TimeUnit::Nanosecond, utc()), None),
+        10 => (DataType::Int8, None),
+        11 => (date.data_type(), Some(date)),
+        12 => (timestamp.data_type(), Some(timestamp)),
+        13 => (DataType::Decimal128(38, 38), None),
+        14 => (DataType::Timestamp(TimeUnit::Second, utc()), None),
+        _ => (DataType::Utf8, None),
+    };
+    let candidates = (to == DataType::Utf8).then(Candidates::default);
+    Column { field: Field::new(format!("c{at}"), to, true).into(), conversion, candidates, nulls: 0 }
 }
 
 /// Parses a chunk: every row is taken or set aside.
@@ -77,7 +98,7 @@ fn look(chunk: &Chunk<'_>, columns: &mut [Column], bad: &mut Vec<BadRow>, limits
         return;
     }
     let mut flaws = Vec::new();
-    let arrays = arrays(chunk, columns, &mut flaws).expect("text takes any row");
+    let arrays = arrays(chunk, columns, &mut flaws).expect("a row that does not parse is a flaw");
     let taken = arrays.first().map_or(0, |array| array.len());
     assert_eq!(taken + flaws.len(), chunk.rows.len());
 }
@@ -117,7 +138,8 @@ impl Seen {
 impl Members for Seen {
     fn member(&mut self, path: &str, data: &mut dyn Read) -> Result<(), Failure> {
         assert!(
-            path.chars().all(is_plain) && path.split('/').all(|part| !matches!(part, "" | "." | "..")),
+            path.chars().all(may_be_in_a_path)
+                && path.split('/').all(|part| !matches!(part, "" | "." | "..")),
             "{path:?}"
         );
         self.members += 1;

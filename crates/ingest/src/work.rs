@@ -44,7 +44,9 @@ impl Worker {
     }
 
     async fn once(&self, archive: &Archive, folder: &str) -> Result<(Outcome, bool), Fault> {
-        if let Some(outcome) = stage::marker(&self.storage, folder).await? {
+        if let Some(outcome) =
+            stage::marker(&self.storage, folder, &archive.entry.location, &self.settings.limits).await?
+        {
             return Ok((outcome, true));
         }
         let job = Job {

@@ -21,12 +21,28 @@ pub struct HostileArchive {
 type Make = fn(&mut StdRng) -> (&'static str, Vec<u8>);
 
 /// Every kind of hostile archive: what it is called, and what makes one.
-pub const HOSTILE_KINDS: [(&str, Make); 34] = [
+pub const HOSTILE_KINDS: [(&str, Make); 40] = [
     ("bomb", |r| (".tar.gz", gz(&tar(&[(file("evil", 1), lines(r, 3 << 20))])))),
     ("nested bomb", nested),
     ("nested bomb in zip", |r| {
         let inner = gz(&lines(r, 3 << 20));
         (".zip", zip(&[(file("evil", 1) + ".gz", inner)]).bytes)
+    }),
+    ("zstd bomb", |r| (".csv.zst", zstd_of_one_byte(0x58, r.random_range(40..90), b'\n'))),
+    ("zstd window of half a gigabyte", |_| (".csv.zst", zstd_of_one_byte(0x98, 2, b'7'))),
+    ("zstd frames of nothing", |r| {
+        let frames = b"\x50\x2A\x4D\x18\0\0\0\0".repeat(r.random_range(20_000..40_000));
+        (".tar.gz", gz(&tar(&[(file("evil", 1) + ".zst", frames)])))
+    }),
+    ("gzip members of nothing", |r| {
+        let members = gz(b"").repeat(r.random_range(10_000..20_000));
+        (".tar.gz", gz(&tar(&[(file("evil", 1) + ".gz", members)])))
+    }),
+    ("zip folder that has bytes", |_| (".zip", zip(&[(file("evil", 1) + "/", b"id\n1\n".to_vec())]).bytes)),
+    ("names that look the same", |r| {
+        let unseen =
+            ["\u{200b}", "\u{2060}", "\u{ad}", "\u{feff}", "\u{e0041}", "\u{3164}"][r.random_range(0..6)];
+        (".tar", tar(&[(file(&format!("cal{unseen}endar"), 1), b"id\n1\n".to_vec())]))
     }),
     ("columns that no other file has", |r| {
         let wide = |f: u32| (file("evil", f), names(&format!("c{f}_"), 120));
@@ -213,6 +229,17 @@ fn noise(chance: &mut StdRng, rows: usize) -> Vec<u8> {
 fn gz(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("memory takes it")
+}
+
+/// A frame that asks for a window (RFC 8878, 3.1.1.1.2), of so many blocks of 128 KiB, each one byte again and again.
+fn zstd_of_one_byte(window: u8, blocks: u32, byte: u8) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0, window];
+    for block in 1..=blocks {
+        let header = (128 << 10) << 3 | 1 << 1 | u32::from(block == blocks);
+        frame.extend_from_slice(&header.to_le_bytes()[..3]);
+        frame.push(byte);
+    }
+    frame
 }
 
 fn checksum(header: &mut [u8]) {

@@ -191,6 +191,12 @@ impl Download {
     pub(crate) fn watch(&self) -> Watch {
         self.watch.clone()
     }
+
+    fn of_another_size(&self) -> Failure {
+        let words = "the file's size is not the one that was listed; list it again";
+        let error = Error::new(ErrorKind::Transient, words).with("file", &self.location);
+        Failure::Storage(error.with("listed", self.expected).with("read", self.watch.bytes_in()))
+    }
 }
 
 impl BufRead for Download {
@@ -200,23 +206,15 @@ impl BufRead for Download {
             match self.chunks.next() {
                 Some(Ok(chunk)) => {
                     self.watch.put_in(chunk.len() as u64);
+                    // One that grows while it is read may never end.
+                    if self.watch.bytes_in() > self.expected {
+                        return Err(self.of_another_size().into());
+                    }
                     self.current = chunk;
                 }
                 Some(Err(error)) => return Err(Failure::Storage(error).into()),
-                None => {
-                    let (came, expected) = (self.watch.bytes_in(), self.expected);
-                    if came != expected {
-                        let error = Error::new(
-                            ErrorKind::Transient,
-                            "the file's size is not the one that was listed; list it again",
-                        )
-                        .with("file", &self.location)
-                        .with("listed", expected)
-                        .with("read", came);
-                        return Err(Failure::Storage(error).into());
-                    }
-                    break;
-                }
+                None if self.watch.bytes_in() != self.expected => return Err(self.of_another_size().into()),
+                None => break,
             }
         }
         Ok(&self.current)
@@ -330,5 +328,25 @@ impl Seek for Ranges {
         self.at =
             to.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a place before the file's start"))?;
         Ok(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_not_read_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().join("a.csv");
+        std::fs::write(&at, vec![b'1'; 40 * LOCAL_BYTES]).unwrap();
+        for listed in [0, 10, 2 * LOCAL_BYTES as u64] {
+            let watch = Watch::new(Arc::default(), &Limits::default(), None);
+            let file = File::open(&at).unwrap();
+            let read = io::copy(&mut Download::local(file, "a.csv", listed, watch.clone()), &mut io::sink());
+            let failure = Failure::from(read.unwrap_err());
+            assert!(matches!(&failure, Failure::Storage(error) if error.is_retryable()), "{failure}");
+            assert!(watch.bytes_in() <= listed + LOCAL_BYTES as u64, "{} of {listed}", watch.bytes_in());
+        }
     }
 }

@@ -20,7 +20,7 @@ use icefield_core::Error;
 pub(crate) use download::{Download, Ranges, RunCounts, Watch};
 pub(crate) use litter::{holds_nothing_of_a_table, is_litter, is_system_name};
 
-use crate::escape::{is_plain, past, plain};
+use crate::escape::{may_be_in_a_path, past, plain};
 use crate::options::Limits;
 use crate::quarantine::Reason;
 
@@ -147,13 +147,13 @@ pub(crate) fn walk(
     match format {
         Format::Tar(codec) => {
             let bytes_in = source.watch();
-            let data = decoded(source, codec, Failure::Archive)?;
+            let data = decoded(source, codec, bytes_in.clone(), Failure::Archive)?;
             let data = Metered::new(data, codec, bytes_in);
             tar::walk(&mut BufReader::with_capacity(64 << 10, data), limits, members)
         }
         Format::Plain(codec) => {
             let bytes_in = source.watch();
-            let data = decoded(source, codec, Failure::Archive)?;
+            let data = decoded(source, codec, bytes_in.clone(), Failure::Archive)?;
             let mut data = Metered::new(data, codec, bytes_in);
             members.member(split_codec(name).0, &mut data)?;
             drain(&mut data)
@@ -175,12 +175,13 @@ fn drain(data: &mut dyn Read) -> Result<(), Failure> {
 fn decoded<'a>(
     source: impl BufRead + 'a,
     codec: Codec,
+    watch: Watch,
     at: fn(Reason, String) -> Failure,
 ) -> Result<Box<dyn Read + 'a>, Failure> {
     Ok(match codec {
         Codec::None => Box::new(source),
         Codec::Gzip => {
-            let inner = Gunzip { member: Some(GzDecoder::new(source)) };
+            let inner = Gunzip { member: Some(GzDecoder::new(source)), watch };
             Box::new(Checked { inner, what: "gzip", at })
         }
         Codec::Zstd => {
@@ -195,7 +196,11 @@ fn decoded<'a>(
 struct Gunzip<R: BufRead> {
     /// `None` at the end.
     member: Option<GzDecoder<R>>,
+    watch: Watch,
 }
+
+/// Fields whose cost a further gzip member has, be it empty.
+const GZIP_MEMBER_FIELDS: u64 = 200;
 
 impl<R: BufRead> Read for Gunzip<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -218,6 +223,9 @@ impl<R: BufRead> Read for Gunzip<R> {
                     break !is_empty;
                 }
             };
+            if more {
+                self.watch.put_fields(GZIP_MEMBER_FIELDS)?;
+            }
             self.member =
                 self.member.take().filter(|_| more).map(|member| GzDecoder::new(member.into_inner()));
         }
@@ -276,7 +284,7 @@ pub(crate) fn nested<'a>(
 ) -> Result<Box<dyn Read + 'a>, Failure> {
     let bytes_in = Rc::new(Cell::new(0));
     let counted = Counted { inner: data, bytes: bytes_in.clone() };
-    let inner = decoded(BufReader::with_capacity(64 << 10, counted), codec, Failure::Member)?;
+    let inner = decoded(BufReader::with_capacity(64 << 10, counted), codec, watch.clone(), Failure::Member)?;
     Ok(Box::new(Nested { inner, bytes_in, out: 0, watch, limits }))
 }
 
@@ -326,8 +334,8 @@ fn safe_path(raw: &[u8]) -> Result<String, String> {
     if path.starts_with(['/', '\\']) || path.as_bytes().get(1) == Some(&b':') {
         return Err("the path is absolute".into());
     }
-    if !path.chars().all(is_plain) {
-        return Err("the path holds control characters, line ends or marks of direction".into());
+    if !path.chars().all(may_be_in_a_path) {
+        return Err("the path holds control characters, line ends, marks of direction or characters that are not seen".into());
     }
     let parts = || path.split(['/', '\\']);
     if parts().any(|part| part == "..") {
@@ -380,6 +388,8 @@ mod tests {
     fn paths_stay_within_the_folder() {
         assert_eq!(safe_path(b"./a//b.csv"), Ok("a/b.csv".to_string()));
         assert_eq!(safe_path("données/é.csv".as_bytes()), Ok("données/é.csv".to_string()));
+        // Persian words and families of emoji have joiners.
+        assert!(safe_path("می\u{200c}خواهم/👩\u{200d}👧.csv".as_bytes()).is_ok());
         for bad in [
             &b"../a.csv"[..],
             b"a/../b",
@@ -395,6 +405,7 @@ mod tests {
             b"a\rb",
             "a\u{202e}b".as_bytes(),
             "a\u{2028}b".as_bytes(),
+            "a\u{200b}b".as_bytes(),
         ] {
             assert!(safe_path(bad).is_err(), "{bad:?}");
         }

@@ -68,13 +68,15 @@ pub(crate) fn walk(
     for index in 0..archive.len() {
         let raw_name = {
             let member = archive.by_index_raw(index).map_err(failed)?;
-            if member.is_dir() {
+            let path = member.name_raw().to_vec();
+            if member.is_dir() && member.size() == 0 {
                 continue;
             }
-            let path = member.name_raw().to_vec();
             let special =
                 member.unix_mode().map(|mode| mode & 0o170_000).filter(|kind| !matches!(kind, 0 | 0o100_000));
-            let refused = if member.is_symlink() {
+            let refused = if member.is_dir() {
+                Some((Reason::NotAFile, "a folder that has bytes of its own".to_string()))
+            } else if member.is_symlink() {
                 Some((Reason::Link, "a symbolic link".to_string()))
             } else if special.is_some() {
                 Some((Reason::NotAFile, "not a plain file".to_string()))

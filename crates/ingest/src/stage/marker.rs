@@ -2,17 +2,50 @@
 
 use icefield_core::storage::{Storage, join};
 use icefield_core::{Error, Result};
+use object_store::ObjectStoreExt;
 
 use super::Outcome;
+use crate::options::Limits;
 
 const MARKER: &str = "_staged.json";
 
-/// Reads a marker; `None` where there is none, or one of another version of the library.
-pub(crate) async fn marker(storage: &Storage, folder: &str) -> Result<Option<Outcome>> {
-    match storage.read(&join(folder, MARKER)).await {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
-        Err(e) if e.kind() == icefield_core::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
+/// Reads a marker; `None` where there is none, or one that this version of the library did not write of this archive: then it
+/// is read again.
+pub(crate) async fn marker(
+    storage: &Storage,
+    folder: &str,
+    archive: &str,
+    limits: &Limits,
+) -> Result<Option<Outcome>> {
+    let at = storage.resolve(&join(folder, MARKER))?;
+    let found = match at.store.get(&at.path).await {
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        found => found?,
+    };
+    // What is known and listed of an archive is bounded, and so are its words as JSON.
+    let listed = 8_u64.saturating_mul(limits.archive_listed_bytes as u64);
+    if found.meta.size > limits.archive_known_bytes.saturating_mul(4).saturating_add(listed) {
+        return Ok(None);
+    }
+    let outcome: Option<Outcome> = serde_json::from_slice(&found.bytes().await?).ok();
+    Ok(outcome.filter(|outcome| outcome.archive == archive && outcome.is_within(folder)))
+}
+
+impl Outcome {
+    /// Whether all its parts are in a folder, and its parts fit each other.
+    fn is_within(&self, folder: &str) -> bool {
+        let own = |location: &str| {
+            let name = location.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+            name.is_some_and(|name| !matches!(name, "" | "." | "..") && !name.contains('/'))
+        };
+        let parts = self.files.iter().flat_map(|file| &file.parts).chain(&self.quarantine);
+        let fits = |shape: &super::Shape| {
+            shape.nulls.len() == shape.header.len() && shape.candidates.len() == shape.header.len()
+        };
+        let mut rows = self.files.iter().map(|file| file.rows.checked_add(file.bad_rows));
+        parts.map(|part| &*part.location).all(own)
+            && self.shapes.iter().all(fits)
+            && rows.try_fold(0_u64, |sum, rows| sum.checked_add(rows?)).is_some()
     }
 }
 

@@ -18,6 +18,9 @@ use crate::read::Part;
 
 /// Encoded bytes of a row group: what an open part holds in memory, at most.
 const ROW_GROUP_BYTES: usize = 16 << 20;
+/// Columns from which on a part has neither dictionaries nor Zstandard: what these hold for each column, from its first value on,
+/// is a hundred kilobytes.
+const MANY_COLUMNS: usize = 256;
 
 pub(super) struct PartWriter {
     writer: ArrowWriter<Upload>,
@@ -33,10 +36,14 @@ impl PartWriter {
         location: String,
         schema: SchemaRef,
     ) -> Result<Self> {
+        let is_wide = schema.fields().len() >= MANY_COLUMNS;
+        let compression =
+            if is_wide { Compression::LZ4_RAW } else { Compression::ZSTD(ZstdLevel::try_new(1)?) };
         let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_compression(compression)
             .set_statistics_enabled(EnabledStatistics::Chunk)
             .set_offset_index_disabled(true)
+            .set_dictionary_enabled(!is_wide)
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .build();
         let upload = Upload { inner: Box::pin(storage.writer(&location)?), handle: handle.clone() };
@@ -46,7 +53,12 @@ impl PartWriter {
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
         self.rows += batch.num_rows() as u64;
-        self.writer.write(batch).map_err(failed)
+        self.writer.write(batch).map_err(failed)?;
+        // What a row group takes in memory is more than its encoded bytes where it has many columns.
+        if self.writer.memory_size() > 2 * ROW_GROUP_BYTES {
+            self.writer.flush().map_err(failed)?;
+        }
+        Ok(())
     }
 
     pub(super) fn write_columns(&mut self, columns: Vec<ArrayRef>) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 
-use crate::support::{Drop, PATTERN, rows, tar, tar_gz, zip};
+use crate::support::{Drop, PATTERN, gz, rows, tar, tar_gz, zip};
 
 const GOOD: (&str, &[u8]) = ("calendar_2024-06-22_0.csv", b"id,price\n1,10\n2,20\n");
 
@@ -339,4 +339,72 @@ async fn many_small_files_that_are_honest_are_taken() {
     let ingested = drop.ingest().limits(set(|l| l.ratio_floor_bytes = 1 << 20)).await.unwrap();
     assert!(ingested.quarantine.is_empty(), "{:?}", archives(&ingested));
     assert_eq!(ingested.table("calendar").unwrap().rows(), 400);
+}
+
+#[tokio::test]
+async fn gzip_members_of_nothing_cost_what_they_cost() {
+    let members = gz(b"").repeat(20_000);
+    let drop = Drop::new();
+    drop.put("a.tar.gz", tar_gz(&[("calendar_2024-06-22_1.csv.gz", &members)])).await;
+    drop.put("good.tar.gz", tar_gz(&[GOOD])).await;
+    let ingested = drop.ingest().limits(set(|l| l.ratio_floor_bytes = 1 << 20)).await.unwrap();
+    let aside = archives(&ingested);
+    assert_eq!(
+        (aside[0].1, aside[0].2.as_str()),
+        ("ratio exceeded", "fields for each compressed byte: the limit field_ratio is 400")
+    );
+    assert_eq!(rows(&ingested, "calendar").await, ["1|10", "2|20"]);
+}
+
+#[tokio::test]
+async fn gzip_members_of_a_line_each_are_taken() {
+    let line = |i: u64| gz(format!("{},{}\n", i * 7_919 % 1_000_003, i * 104_729 % 997).as_bytes());
+    let lines: Vec<u8> = (0..8_000).flat_map(line).collect();
+    let drop = Drop::new();
+    drop.put("calendar_2024-06-22_1.csv.gz", [gz(b"id,price\n"), lines].concat()).await;
+    let ingested = drop.ingest().limits(set(|l| l.ratio_floor_bytes = 1 << 20)).await.unwrap();
+    assert!(ingested.quarantine.is_empty(), "{:?}", archives(&ingested));
+    assert_eq!(ingested.table("calendar").unwrap().rows(), 8_000);
+}
+
+#[tokio::test]
+async fn lines_that_bring_a_key_each_make_no_part_each() {
+    let drop = Drop::new();
+    let text: String = (0..2_000).map(|key| format!("{{\"k{key}\":{key}}}\n")).collect();
+    drop.put("events_2024-06-22_1.jsonl", text).await;
+    let ingested = drop.ingest().pattern("{table}_{date}_{batch}.jsonl").await.unwrap();
+    let events = ingested.table("events").unwrap();
+    assert_eq!((events.rows(), events.schema().fields().len()), (2_000, 2_000));
+    assert!(events.parts().len() < 40, "{} parts", events.parts().len());
+    let nulls: Vec<u64> = ingested.report.tables[0].columns.iter().map(|column| column.nulls).collect();
+    assert!(nulls.iter().all(|nulls| *nulls == 1_999), "{nulls:?}");
+}
+
+/// A frame of one block of `7`s that asks for a window of a power of two bytes (RFC 8878, 3.1.1.1.2).
+fn zstd_frame(window_log: u8) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xB5, 0x2F, 0xFD, 0, (window_log - 10) << 3];
+    let text = b"id,price\n1,10\n2,20\n";
+    frame.extend_from_slice(&((text.len() as u32) << 3 | 1).to_le_bytes()[..3]);
+    frame.extend_from_slice(text);
+    frame
+}
+
+#[tokio::test]
+async fn a_zstd_window_is_at_most_the_documented_one() {
+    let name = format!("{}.zst", GOOD.0);
+    for (window_log, is_taken) in [(10, true), (27, true), (28, false), (30, false), (41, false)] {
+        let drop = Drop::new();
+        let frame = zstd_frame(window_log);
+        // Alone, and within another archive.
+        drop.put(&name, frame.clone()).await;
+        drop.put("x.tar.gz", tar_gz(&[(&name, &frame), ("calendar_2024-06-22_1.csv", b"id,price\n3,30\n")]))
+            .await;
+        let ingested = drop.ingest().await.unwrap();
+        let taken = if is_taken { vec!["1|10", "2|20", "1|10", "2|20", "3|30"] } else { vec!["3|30"] };
+        assert_eq!(rows(&ingested, "calendar").await, taken, "{window_log}");
+        let reasons: Vec<_> =
+            ingested.quarantine.items().iter().map(|q| (q.level, q.reason.as_str())).collect();
+        let expected = [(Level::Archive, "corrupt"), (Level::Member, "corrupt")];
+        assert_eq!(reasons, if is_taken { vec![] } else { expected.to_vec() }, "{window_log}");
+    }
 }
