@@ -123,6 +123,11 @@ pub struct FileCount {
     pub unknown_sizes: u64,
 }
 
+/// Sizes or counts together. Metadata may claim any: more than there can be is as much as there can be.
+pub(crate) fn sum(of: impl IntoIterator<Item = u64>) -> u64 {
+    of.into_iter().fold(0, u64::saturating_add)
+}
+
 impl FileCount {
     pub(crate) fn add(&mut self, bytes: u64) {
         self.add_if_known(Some(bytes));
@@ -131,14 +136,14 @@ impl FileCount {
     pub(crate) fn add_if_known(&mut self, bytes: Option<u64>) {
         self.files += 1;
         match bytes {
-            Some(bytes) => self.bytes += bytes,
+            Some(bytes) => self.bytes = self.bytes.saturating_add(bytes),
             None => self.unknown_sizes += 1,
         }
     }
 
     fn add_all(&mut self, other: &Self) {
         self.files += other.files;
-        self.bytes += other.bytes;
+        self.bytes = self.bytes.saturating_add(other.bytes);
         self.unknown_sizes += other.unknown_sizes;
     }
 

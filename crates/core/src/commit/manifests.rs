@@ -228,17 +228,17 @@ fn merged_entries(group: Vec<(ManifestFile, ManifestContent)>, snapshot_id: i64)
 /// Manifests packed from the oldest, so that the newest bin is the one that still grows. Bins come newest first.
 fn bins(manifests: Vec<ManifestFile>, target: u64) -> Vec<Vec<ManifestFile>> {
     let mut bins: Vec<Vec<ManifestFile>> = Vec::new();
-    let mut size = 0;
+    let mut size = 0_u64;
     for manifest in manifests.into_iter().rev() {
         let length = manifest.manifest_length.max(0) as u64;
         match bins.last_mut() {
-            Some(bin) if size + length <= target => bin.push(manifest),
+            Some(bin) if size.saturating_add(length) <= target => bin.push(manifest),
             _ => {
                 bins.push(vec![manifest]);
                 size = 0;
             }
         }
-        size += length;
+        size = size.saturating_add(length);
     }
     for bin in &mut bins {
         bin.reverse();

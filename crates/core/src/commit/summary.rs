@@ -26,11 +26,16 @@ pub(super) struct SummaryCounts {
     partitions: HashSet<(i32, Struct)>,
 }
 
+/// Counts may be whatever another writer claims: more than there can be is as much as there can be.
+fn add(sum: &mut u64, more: u64) {
+    *sum = sum.saturating_add(more);
+}
+
 impl SummaryCounts {
     pub(super) fn add(&mut self, spec_id: i32, file: &DataFile) {
         self.added_data_files += 1;
-        self.added_records += file.record_count();
-        self.added_bytes += file.file_size_in_bytes();
+        add(&mut self.added_records, file.record_count());
+        add(&mut self.added_bytes, file.file_size_in_bytes());
         self.partitions.insert((spec_id, file.partition().clone()));
     }
 
@@ -43,11 +48,11 @@ impl SummaryCounts {
         match file.content {
             DataContentType::Data => {
                 self.removed_data_files += 1;
-                self.removed_records += file.records;
+                add(&mut self.removed_records, file.records);
             }
             DataContentType::PositionDeletes => {
                 self.removed_delete_files += 1;
-                self.removed_position_deletes += file.records;
+                add(&mut self.removed_position_deletes, file.records);
                 let kind =
                     if file.is_vector { &mut self.removed_vectors } else { &mut self.removed_position_files };
                 *kind += 1;
@@ -55,10 +60,10 @@ impl SummaryCounts {
             DataContentType::EqualityDeletes => {
                 self.removed_delete_files += 1;
                 self.removed_equality_files += 1;
-                self.removed_equality_deletes += file.records;
+                add(&mut self.removed_equality_deletes, file.records);
             }
         }
-        self.removed_bytes += file.bytes;
+        add(&mut self.removed_bytes, file.bytes);
         self.partitions.insert((file.spec_id, file.partition.clone()));
     }
 

@@ -30,6 +30,11 @@ impl<R> Clone for Column<R> {
     }
 }
 
+/// A count or size in a column of longs, which ends before those do.
+pub(super) fn long(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 impl<R: 'static> Column<R> {
     fn new<A: Into<Arc<dyn arrow::array::Array>>>(
         name: &str,

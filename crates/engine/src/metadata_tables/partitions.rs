@@ -7,7 +7,7 @@ use iceberg::spec::{DataContentType, Struct};
 use icefield_core::format::LiveFile;
 use icefield_core::{Result, Table};
 
-use super::columns::{Column, Columns};
+use super::columns::{Column, Columns, long};
 use super::partition;
 use crate::scan::PartitionFields;
 
@@ -40,12 +40,12 @@ pub(super) fn partitions(table: &Table) -> Result<Columns<Partition>> {
         columns.push(Column::int("spec_id", |p: &Partition| Some(p.spec_id)).required());
     }
     columns.extend([
-        Column::long("record_count", |p: &Partition| Some(p.rows as i64)).required(),
+        Column::long("record_count", |p: &Partition| Some(long(p.rows))).required(),
         Column::int("file_count", |p: &Partition| Some(p.files)).required(),
-        Column::long("total_data_file_size_in_bytes", |p: &Partition| Some(p.bytes as i64)).required(),
-        Column::long("position_delete_record_count", |p: &Partition| Some(p.position.0 as i64)).required(),
+        Column::long("total_data_file_size_in_bytes", |p: &Partition| Some(long(p.bytes))).required(),
+        Column::long("position_delete_record_count", |p: &Partition| Some(long(p.position.0))).required(),
         Column::int("position_delete_file_count", |p: &Partition| Some(p.position.1)).required(),
-        Column::long("equality_delete_record_count", |p: &Partition| Some(p.equality.0 as i64)).required(),
+        Column::long("equality_delete_record_count", |p: &Partition| Some(long(p.equality.0))).required(),
         Column::int("equality_delete_file_count", |p: &Partition| Some(p.equality.1)).required(),
         Column::instant("last_updated_at", |p: &Partition| p.updated.map(|(at_ms, _)| at_ms)),
         Column::long("last_updated_snapshot_id", |p: &Partition| p.updated.map(|(_, id)| id)),
@@ -85,16 +85,16 @@ impl Gathered {
         }
         match file.content_type() {
             DataContentType::Data => {
-                partition.rows += file.record_count();
+                partition.rows = partition.rows.saturating_add(file.record_count());
                 partition.files += 1;
-                partition.bytes += file.file_size_in_bytes();
+                partition.bytes = partition.bytes.saturating_add(file.file_size_in_bytes());
             }
             DataContentType::PositionDeletes => {
-                partition.position.0 += file.record_count();
+                partition.position.0 = partition.position.0.saturating_add(file.record_count());
                 partition.position.1 += 1;
             }
             DataContentType::EqualityDeletes => {
-                partition.equality.0 += file.record_count();
+                partition.equality.0 = partition.equality.0.saturating_add(file.record_count());
                 partition.equality.1 += 1;
             }
         }

@@ -31,7 +31,7 @@ use super::order::FileOrder;
 use super::reader::{FileLocation, ReaderFactory};
 use super::schema::ReadSchema;
 use super::source::NamedSource;
-use super::split::split;
+use super::split::{split, total};
 use super::statistics::FileFacts;
 use crate::error::{from_datafusion, to_datafusion};
 
@@ -201,7 +201,7 @@ impl ScanRequest<'_> {
 }
 
 fn bytes(files: &[&ScanFile<'_>]) -> u64 {
-    files.iter().map(|file| file.live.file.file_size_in_bytes()).sum()
+    total(files.iter().map(|file| file.live.file.file_size_in_bytes()))
 }
 
 /// Partitions for two kinds of files, by their bytes. Each has one at least.

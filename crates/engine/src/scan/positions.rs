@@ -66,8 +66,8 @@ pub(super) fn with_positions(footer: &ParquetMetaData, file_size: u64) -> Result
     let column = schema.column(schema.num_columns() - 1);
     for group in footer.row_groups() {
         let page = page(first, group.num_rows())?;
-        let offset = file_size as i64 + bytes.len() as i64;
-        let last = first + (group.num_rows() - 1).max(0);
+        let offset = i64::try_from(file_size).unwrap_or(i64::MAX).saturating_add(bytes.len() as i64);
+        let last = first.saturating_add((group.num_rows() - 1).max(0));
         let chunk = ColumnChunkMetaData::builder(column.clone())
             .set_encodings(vec![Encoding::DELTA_BINARY_PACKED, Encoding::RLE])
             .set_compression(Compression::UNCOMPRESSED)
@@ -92,7 +92,7 @@ pub(super) fn with_positions(footer: &ParquetMetaData, file_size: u64) -> Result
         let compressed_page_size = i32::try_from(page.len()).map_err(|_| too_large())?;
         pages.push(PageLocation { offset, compressed_page_size, first_row_index: 0 });
         bytes.extend(page);
-        first += group.num_rows();
+        first = first.saturating_add(group.num_rows());
     }
     if let (Some(columns), Some(offsets)) = (footer.column_index(), footer.offset_index()) {
         let columns = columns.iter().map(|of_group| with(of_group, ColumnIndexMetaData::NONE));

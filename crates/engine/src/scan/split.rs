@@ -5,6 +5,8 @@ use std::collections::BinaryHeap;
 
 /// Files are not cut into pieces smaller than this, in bytes.
 const MIN_PIECE_BYTES: u64 = 8 << 20;
+/// The most pieces of one file, for each partition: sizes are what manifests claim, and may claim too much.
+const PIECES_A_PARTITION: u64 = 4;
 
 /// A part of a file: which one, and its range of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,19 +18,26 @@ pub(super) struct Piece {
 
 /// How many bytes a partition is to have of files of these sizes.
 pub(super) fn share(sizes: &[u64], partitions: usize) -> u64 {
-    (sizes.iter().sum::<u64>() / partitions.max(1) as u64).max(MIN_PIECE_BYTES)
+    (total(sizes.iter().copied()) / partitions.max(1) as u64).max(MIN_PIECE_BYTES)
+}
+
+/// Sizes together: more than there can be is as much as there can be.
+pub(super) fn total(sizes: impl IntoIterator<Item = u64>) -> u64 {
+    sizes.into_iter().fold(0, u64::saturating_add)
 }
 
 /// A file in pieces of about a share, unless it is to be read whole: `cuts` are its row groups' offsets, where they are known.
 pub(super) fn cut(file: usize, size: u64, cuts: Option<&[i64]>, share: u64, partitions: usize) -> Vec<Piece> {
+    let most = (partitions.max(1) as u64).saturating_mul(PIECES_A_PARTITION);
+    let share = share.max(size.div_ceil(most));
     // Half as much again is not worth another piece.
-    if partitions < 2 || size <= share + share / 2 {
+    if partitions < 2 || size <= share.saturating_add(share / 2) {
         return vec![Piece { file, start: 0, end: size }];
     }
     let mut pieces = Vec::new();
     let mut start = 0;
     for cut in cuts_of(size, cuts, share) {
-        if cut >= start + share && cut < size {
+        if cut >= share.saturating_add(start) && cut < size {
             pieces.push(Piece { file, start, end: cut });
             start = cut;
         }
@@ -54,7 +63,8 @@ pub(super) fn split(sizes: &[u64], cuts: &[Option<&[i64]>], partitions: usize) -
     for i in order {
         if let Some(Reverse((load, partition))) = loads.pop() {
             groups[partition].push(i);
-            loads.push(Reverse((load + (pieces[i].end - pieces[i].start).max(1), partition)));
+            let bytes = (pieces[i].end - pieces[i].start).max(1);
+            loads.push(Reverse((load.saturating_add(bytes), partition)));
         }
     }
     groups.retain(|group| !group.is_empty());
@@ -72,7 +82,10 @@ fn cuts_of(size: u64, offsets: Option<&[i64]>, share: u64) -> Vec<u64> {
             cuts.sort_unstable();
             cuts
         }
-        None => (1..).map(|i| i * share).take_while(|cut| *cut < size).collect(),
+        None => {
+            let next = |cut: &u64| cut.checked_add(share);
+            std::iter::successors(Some(share), next).take_while(|cut| *cut < size).collect()
+        }
     }
 }
 
@@ -103,6 +116,24 @@ mod tests {
             assert!(pieces.windows(2).all(|pair| pair[0].end == pair[1].start));
             assert_eq!(pieces.len(), if offsets == Some(&[]) { 1 } else { 4 });
         }
+    }
+
+    #[test]
+    fn sizes_that_no_files_have_make_few_pieces() {
+        const HUGE: u64 = i64::MAX as u64;
+        for sizes in [vec![HUGE, HUGE, 2], vec![u64::MAX, u64::MAX], vec![1 << 50; 20], vec![HUGE, 1]] {
+            let groups = split(&sizes, &vec![None; sizes.len()], 4);
+            let mut pieces: Vec<Piece> = groups.into_iter().flatten().collect();
+            assert!(pieces.len() <= 16 * sizes.len(), "{} pieces", pieces.len());
+            pieces.sort_by_key(|piece| (piece.file, piece.start));
+            for (file, size) in sizes.iter().enumerate() {
+                let of: Vec<_> = pieces.iter().filter(|piece| piece.file == file).collect();
+                assert_eq!((of[0].start, of[of.len() - 1].end), (0, *size));
+                assert!(of.windows(2).all(|pair| pair[0].end == pair[1].start));
+            }
+        }
+        // A share that was worked out of other files cuts none into more.
+        assert!(cut(0, HUGE, None, MIN_PIECE_BYTES, 4).len() <= 16);
     }
 
     #[test]

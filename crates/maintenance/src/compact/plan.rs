@@ -15,7 +15,7 @@ use icefield_core::deletes::{DeleteIndex, only_path};
 use icefield_core::format::LiveFile;
 use icefield_core::{Error, Result, Table};
 
-use crate::common::{Bytes, FileCount, GIB};
+use crate::common::{Bytes, FileCount, GIB, sum};
 
 /// The order in which groups are rewritten and, with partial progress, committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,7 +113,7 @@ impl Limits {
 
     /// Why a group is worth rewriting, if it is.
     fn reason(&self, group: &[Input]) -> Option<Reason> {
-        let bytes: u64 = group.iter().map(Input::bytes).sum();
+        let bytes = sum(group.iter().map(Input::bytes));
         if self.rewrite_all {
             Some(Reason::All)
         } else if group.len() > 1 && group.len() >= self.min_input_files {
@@ -176,10 +176,10 @@ impl Input {
     pub(crate) fn new(file: LiveFile, index: &DeleteIndex<&LiveFile>) -> Self {
         let applied = index.of(&file);
         let of_one_file = applied.positions.iter().filter(|delete| only_path(&delete.file).is_some());
-        let positions: u64 = of_one_file.map(|delete| delete.file.record_count()).sum();
+        let positions = sum(of_one_file.map(|delete| delete.file.record_count()));
         let vector = applied.vector.map_or(0, |vector| vector.file.record_count());
         let files = usize::from(applied.vector.is_some()) + applied.positions.len() + applied.equality.len();
-        Self { delete_files: files as u64, deleted_rows: positions + vector, file }
+        Self { delete_files: files as u64, deleted_rows: positions.saturating_add(vector), file }
     }
 
     fn bytes(&self) -> u64 {
@@ -236,7 +236,7 @@ pub struct FileGroup {
 
 impl FileGroup {
     pub(crate) fn rows(&self) -> u64 {
-        self.files.iter().map(|file| file.file.record_count()).sum()
+        sum(self.files.iter().map(|file| file.file.record_count()))
     }
 }
 
@@ -264,7 +264,7 @@ pub(crate) fn group(
     for (partition, inputs) in partitions {
         for bin in pack(inputs, limits.max_group_size) {
             let Some(reason) = limits.reason(&bin) else { continue };
-            let bytes = bin.iter().map(Input::bytes).sum();
+            let bytes = sum(bin.iter().map(Input::bytes));
             let first_spec = bin.first().map(|input| input.file.spec_id);
             let spec_id = first_spec.filter(|id| bin.iter().all(|input| input.file.spec_id == *id));
             groups.push(FileGroup {
@@ -294,8 +294,8 @@ fn pack(inputs: Vec<Input>, most: u64) -> Vec<Vec<Input>> {
     for input in inputs {
         let bytes = input.bytes();
         match bins.last_mut() {
-            Some(bin) if filled + bytes <= most => {
-                filled += bytes;
+            Some(bin) if bytes.saturating_add(filled) <= most => {
+                filled = bytes.saturating_add(filled);
                 bin.push(input);
             }
             _ => {
@@ -332,14 +332,14 @@ impl CompactionPlan {
     pub fn input(&self) -> FileCount {
         FileCount {
             files: self.groups.iter().map(|g| g.files.len() as u64).sum(),
-            bytes: self.groups.iter().map(|g| g.bytes).sum(),
+            bytes: sum(self.groups.iter().map(|g| g.bytes)),
             ..FileCount::default()
         }
     }
 
     /// How many files they should become.
     pub fn output_files(&self) -> u64 {
-        self.groups.iter().map(|g| g.output_files).sum()
+        sum(self.groups.iter().map(|g| g.output_files))
     }
 }
 

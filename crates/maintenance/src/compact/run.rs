@@ -17,7 +17,7 @@ use icefield_engine::write::{WriteOptions, WrittenFiles, write_data_files};
 use super::Compact;
 use super::plan::{CompactionPlan, FileGroup, Limits};
 use super::report::{CompactionReport, GroupFailure};
-use crate::common::{Phase, elapsed, tell};
+use crate::common::{Phase, elapsed, sum, tell};
 
 /// A group and what became of it, not yet committed.
 struct Rewritten {
@@ -139,7 +139,7 @@ impl<'a> Job<'a> {
     fn new(compact: &'a Compact, plan: &CompactionPlan) -> Result<Self> {
         let snapshot = plan.snapshot_id.and_then(|id| plan.base.metadata().snapshot_by_id(id));
         let sequence_number = snapshot.map(|s| s.sequence_number()).filter(|n| *n > 0);
-        let rows = plan.groups.iter().map(FileGroup::rows).sum();
+        let rows = sum(plan.groups.iter().map(FileGroup::rows));
         Ok(Self {
             compact,
             base: plan.base.clone(),

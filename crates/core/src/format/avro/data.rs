@@ -123,7 +123,7 @@ impl AvroFile {
         if rows == 0 {
             return Ok(None);
         }
-        self.next += rows;
+        self.next = self.next.saturating_add(rows);
         let columns = self.columns.iter_mut().flatten().map(Column::take).collect::<Result<Vec<_>>>()?;
         let count = usize::try_from(rows).map_err(|_| Error::internal("a batch has too many rows"))?;
         let options = RecordBatchOptions::new().with_row_count(Some(count));

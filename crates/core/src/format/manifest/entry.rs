@@ -14,6 +14,10 @@ use crate::error::{Error, Result};
 use crate::format::avro::{Reader, Schema, unscaled};
 use crate::format::source::broken;
 
+/// The most bytes, and rows, that a file may claim to have: no store takes files of a petabyte. What goes by sizes and counts
+/// (how files are cut up, what is read of them, sums) then stays within what can be had.
+const MOST_OF_A_FILE: u64 = 1 << 50;
+
 /// An entry as it is written: nothing is inherited yet.
 pub(super) struct Entry {
     pub(super) status: ManifestStatus,
@@ -178,6 +182,11 @@ impl File {
             value
                 .and_then(|value| u64::try_from(value).ok())
                 .ok_or_else(|| broken("a file in it has no size or no number of rows"))
+                .and_then(|value| match value {
+                    0..=MOST_OF_A_FILE => Ok(value),
+                    _ => Err(broken("a file in it is larger, or has more rows, than any can")
+                        .with("claims", value)),
+                })
         };
         reader.record(schema, |reader, id, schema| {
             match id {

@@ -176,7 +176,7 @@ impl OrcFile {
             }
         }
         let first = open.next;
-        open.next += count as u64;
+        open.next = open.next.saturating_add(count as u64);
         open.rows_left -= count as u64;
         let options = RecordBatchOptions::new().with_row_count(Some(count));
         let batch = RecordBatch::try_new_with_options(self.wanted_schema.clone(), columns, &options);

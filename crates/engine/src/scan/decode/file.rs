@@ -165,7 +165,7 @@ impl Adapted {
     fn apply(&self, rows: Rows, selected: Option<&Selected>, projected: &SchemaRef) -> DfResult<RecordBatch> {
         let Rows { first, batch } = rows;
         let count = batch.num_rows();
-        let positions = first..first + count as u64;
+        let positions = first..first.saturating_add(count as u64);
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         if self.positions {
             let positions = positions.clone().map(|position| position as i64);

@@ -29,6 +29,7 @@ use crate::error::from_datafusion;
 use crate::scan::ScanCaches;
 use crate::scan::plan::check_format;
 use crate::scan::schema::ReadSchema;
+use crate::scan::split::total;
 
 /// Up to so many data files, their paths are given to the Parquet reader to prune a position delete file by.
 const PATHS_TO_PRUNE_BY: usize = 16;
@@ -91,7 +92,7 @@ impl Selected {
     /// a list of runs.
     pub(super) fn is_scattered(&self, ranges: &[Range<u64>]) -> bool {
         let (named, _) = self.named();
-        let rows: u64 = ranges.iter().map(|range| range.end - range.start).sum();
+        let rows = total(ranges.iter().map(|range| range.end - range.start));
         let mut runs = 0;
         for range in ranges {
             let mut next = None;
@@ -236,10 +237,17 @@ impl RowDeletes {
     }
 }
 
-/// What the session's caches know the rows by that a delete file deletes of a data file.
+/// What the session's caches know the rows by that a delete file deletes of a data file: with all that its entry says of where
+/// they are and how many, which another table's entry may say otherwise.
 fn key(delete: &LiveFile, data: &str) -> String {
-    let (path, offset) = identity(delete);
-    format!("{path}\n{}\n{data}", offset.unwrap_or_default())
+    let ((path, offset), file) = (identity(delete), &delete.file);
+    format!(
+        "{path}\n{offset:?} {:?} {} {} {}\n{data}",
+        file.content_size_in_bytes(),
+        file.file_size_in_bytes(),
+        file.record_count(),
+        file.file_format(),
+    )
 }
 
 /// About how many bytes positions take.
@@ -383,9 +391,9 @@ pub(super) fn access_plan(footer: &ParquetMetaData, selected: &Selected) -> Parq
 
 /// The rows of each row group.
 pub(super) fn row_groups(footer: &ParquetMetaData) -> impl Iterator<Item = Range<u64>> {
-    footer.row_groups().iter().scan(0, |next, group| {
+    footer.row_groups().iter().scan(0_u64, |next, group| {
         let start = *next;
-        *next += group.num_rows().max(0) as u64;
+        *next = next.saturating_add(group.num_rows().max(0) as u64);
         Some(start..*next)
     })
 }

@@ -67,7 +67,7 @@ fn cut_up(chains: &[Vec<usize>], sizes: &[u64], partitions: usize) -> Vec<Vec<Pi
             for piece in cut(*file, sizes[*file], None, share, partitions) {
                 let bytes = piece.end - piece.start;
                 load = Some(match load {
-                    Some(load) if load + bytes / 2 <= share => load + bytes,
+                    Some(load) if load.saturating_add(bytes / 2) <= share => load.saturating_add(bytes),
                     _ => {
                         runs.push(Vec::new());
                         bytes

@@ -158,12 +158,12 @@ fn whole_files(scan: &FileScanConfig) -> Option<Vec<PartitionedFile>> {
     for piece in scan.file_groups.iter().flat_map(FileGroup::iter) {
         let location = piece.extension::<FileLocation>()?.location.clone();
         let bytes = match &piece.range {
-            Some(range) => u64::try_from(range.end - range.start).ok()?,
+            Some(range) => u64::try_from(range.end.checked_sub(range.start)?).ok()?,
             None => piece.object_meta.size,
         };
         let place = *places.entry(location).or_insert(files.len());
         match files.get_mut(place) {
-            Some((_, read)) => *read += bytes,
+            Some((_, read)) => *read = read.saturating_add(bytes),
             None => files.push((PartitionedFile { range: None, ..piece.clone() }, bytes)),
         }
     }

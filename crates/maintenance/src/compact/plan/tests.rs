@@ -171,3 +171,14 @@ fn the_defaults_are_those_of_iceberg() {
     assert_eq!((limits.min_input_files, limits.max_group_size), (5, 107_374_182_400));
     assert_eq!((limits.delete_file_threshold, limits.delete_ratio_threshold), (None, 0.3));
 }
+
+#[test]
+fn sizes_that_no_files_have_are_grouped_without_a_wrap() {
+    const HUGE: u64 = u64::MAX - 1;
+    let all = Limits { rewrite_all: true, max_group_size: u64::MAX, ..limits() };
+    let planned = group(sized(&[HUGE, HUGE, 2]), &all, 0, JobOrder::BytesDesc, |_| String::new());
+    assert_eq!((planned.len(), planned[0].bytes, planned[0].files.len()), (1, u64::MAX, 3));
+    // Each alone where that is the bound, however much the ones before it had.
+    let alone = groups(sized(&[HUGE, 2, HUGE]), &Limits { max_group_size: 100, ..all });
+    assert_eq!(alone.iter().map(|(sizes, _)| sizes.len()).collect::<Vec<_>>(), [1, 1, 1]);
+}

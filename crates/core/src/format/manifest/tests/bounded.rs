@@ -11,6 +11,11 @@ use crate::format::avro::{Compression, ContainerWriter, put_bytes, put_long};
 
 /// A manifest of one file, with this much in it that nobody asks for.
 fn padded(name: &str, padding: usize, compression: Compression) -> Vec<u8> {
+    claiming(name, 3, 1, padding, compression)
+}
+
+/// A manifest of one file of which is claimed that it has so many rows and bytes.
+fn claiming(name: &str, rows: i64, size: i64, padding: usize, compression: Compression) -> Vec<u8> {
     let field =
         |name: &str, id: i32, of: serde_json::Value| json!({"name": name, "type": of, "field-id": id});
     let file = [
@@ -31,8 +36,8 @@ fn padded(name: &str, padding: usize, compression: Compression) -> Vec<u8> {
         put_long(out, 1);
         put_bytes(out, format!("memory://w/{name}").as_bytes());
         put_bytes(out, b"PARQUET");
-        put_long(out, 3);
-        put_long(out, 1);
+        put_long(out, rows);
+        put_long(out, size);
         put_bytes(out, &vec![0; padding]);
         Ok(())
     };
@@ -46,6 +51,28 @@ struct Held(Vec<String>, usize, Arc<AtomicUsize>);
 impl Drop for Held {
     fn drop(&mut self) {
         self.2.fetch_sub(self.1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn files_larger_than_any_can_be_are_refused() {
+    const MOST: i64 = 1 << 50;
+    for (rows, size, is_taken) in [
+        (MOST, MOST, true),
+        (MOST + 1, 1, false),
+        (1, MOST + 1, false),
+        (1, i64::MAX, false),
+        (i64::MAX, i64::MAX, false),
+        (-1, 1, false),
+    ] {
+        let file = claiming("f", rows, size, 0, Compression::None).into();
+        let manifest = Manifest::parse(file, None, unlisted("memory://w/m.avro".to_string(), 1)).unwrap();
+        let read = manifest.locations(|file| assert_eq!(file.size, MOST as u64));
+        assert_eq!(read.is_ok(), is_taken, "{rows} rows, {size} bytes");
+        if let Err(error) = read {
+            assert_eq!(error.kind(), crate::ErrorKind::DataInvalid);
+            assert!(error.to_string().contains("memory://w/m.avro"), "{error}");
+        }
     }
 }
 
