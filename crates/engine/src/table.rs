@@ -35,6 +35,7 @@ impl Table {
 
     /// The same table with caches of its own, for one whose locations may name other bytes than the session's do.
     pub(crate) fn with_caches(self, caches: ScanCaches) -> Self {
+        let caches = caches.with_pool_of(self.session.scan_caches());
         Self { caches: Arc::new(caches), ..self }
     }
 

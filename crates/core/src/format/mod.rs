@@ -23,8 +23,8 @@ pub use foreign::{
 };
 pub use manifest::{
     FileLocation, Manifest, ManifestContent, ManifestListHead, ManifestReader, ManifestWriter,
-    PartitionTypes, Room, WantedStatistics, lists_manifests_itself, load_bounded, load_manifest,
-    load_manifest_list, parse_manifest_list, write_manifest_list,
+    PartitionTypes, Room, WantedStatistics, lists_manifests_itself, load_admitted_manifests, load_bounded,
+    load_manifest, load_manifest_list, parse_manifest_list, write_manifest_list,
 };
 pub use members::{column_doc, initial_default, write_default};
 pub use metadata::{Metadata, load_metadata, parse_format_version, parse_metadata};

@@ -133,7 +133,7 @@ impl Deletes {
         caches: &Arc<ScanCaches>,
         snapshot: &SnapshotRef,
         after: &[ManifestFile],
-        before: Option<&Vec<ManifestFile>>,
+        before: Option<&[ManifestFile]>,
         data: &Written,
     ) -> Result<Self> {
         let of_deletes = |list: &[ManifestFile]| -> Vec<ManifestFile> {

@@ -9,25 +9,29 @@ use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool};
 use iceberg::spec::ManifestFile;
-use icefield_core::Result;
 use icefield_core::deletes::RoaringTreemap;
+use icefield_core::{Result, Table};
 
 use super::plan::CachedManifest;
+use super::planning::PlanningMemory;
 use super::reader::Footer;
 
 /// What the scans of a session keep between them.
 #[derive(Debug)]
 pub struct ScanCaches {
-    /// Manifest lists by location.
+    /// Manifest lists by location and snapshot.
     pub(super) lists: ByteCache<Vec<ManifestFile>>,
-    /// The live entries of manifests by location.
+    /// The live entries of manifests by location, and by all else that they are worked out from.
     pub(super) manifests: ByteCache<CachedManifest>,
     /// Parquet footers by location and size.
     pub(super) footers: ByteCache<Footer>,
     /// Positions of deleted rows by delete file and data file.
     pub(super) deletes: ByteCache<RoaringTreemap>,
     view_types: bool,
+    /// What planning a scan holds is taken from.
+    pool: Option<Arc<dyn MemoryPool>>,
 }
 
 impl ScanCaches {
@@ -39,7 +43,28 @@ impl ScanCaches {
             footers: ByteCache::new(bytes / 8 * 3),
             deletes: ByteCache::new(bytes / 8),
             view_types: true,
+            pool: None,
         }
+    }
+
+    /// Takes what planning a scan holds of manifests from this pool. Without one it is not bounded.
+    pub fn with_memory_pool(mut self, pool: Arc<dyn MemoryPool>) -> Self {
+        self.pool = Some(pool);
+        self
+    }
+
+    /// The same caches, with the pool of others.
+    pub(crate) fn with_pool_of(mut self, others: &Self) -> Self {
+        self.pool = others.pool.clone();
+        self
+    }
+
+    /// Memory for planning scans of a table.
+    pub(super) fn planning(&self, table: &Table) -> PlanningMemory {
+        let reservation = |pool: &Arc<dyn MemoryPool>| {
+            MemoryConsumer::new(format!("planning of {}", table.ident())).register(pool)
+        };
+        PlanningMemory::new(self.pool.as_ref().map(reservation))
     }
 
     /// Whether scans produce strings and binary columns as view types (the default), which DataFusion filters and groups

@@ -21,6 +21,7 @@ mod nulls;
 mod order;
 mod partition;
 mod plan;
+mod planning;
 mod positions;
 mod provider;
 mod reader;

@@ -12,12 +12,13 @@ use iceberg::spec::{
 };
 use icefield_core::filter::{FileMatcher, Filter};
 use icefield_core::format::{
-    ContentReader, LiveFile, Manifest, ManifestReader, Room, WantedStatistics, load_bounded,
-    load_manifest_list,
+    ContentReader, LiveFile, Manifest, ManifestReader, Room, WantedStatistics, load_admitted_manifests,
+    load_bounded,
 };
 use icefield_core::{Error, Result, Table};
 
 use super::ScanCaches;
+use super::planning::{PlanningMemory, listed_bytes};
 
 /// Statistics take some 250 bytes for each column of each file while files are planned. Of columns that don't decide which files
 /// are read, so many of a file are decoded at least, and so many of all files together at most.
@@ -43,8 +44,29 @@ pub(super) struct CachedManifest {
 /// A file that a scan reads: an entry of a cached manifest, without a copy of it.
 #[derive(Debug, Clone)]
 pub struct PlannedFile {
-    manifest: Arc<CachedManifest>,
+    manifest: Arc<Held>,
     index: u32,
+}
+
+/// A manifest that a plan holds, and the memory that it has for it.
+#[derive(Debug)]
+struct Held {
+    manifest: Arc<CachedManifest>,
+    _memory: PlanningMemory,
+}
+
+/// The manifests of a snapshot, and the memory that a plan has for them.
+pub(crate) struct ManifestList {
+    manifests: Arc<Vec<ManifestFile>>,
+    _memory: PlanningMemory,
+}
+
+impl Deref for ManifestList {
+    type Target = [ManifestFile];
+
+    fn deref(&self) -> &[ManifestFile] {
+        &self.manifests
+    }
 }
 
 impl PlannedFile {
@@ -52,6 +74,7 @@ impl PlannedFile {
     pub(crate) fn all(files: Vec<LiveFile>) -> Vec<Self> {
         let places = 0..files.len() as u32;
         let manifest = Arc::new(CachedManifest::of_some(files, WantedStatistics::All));
+        let manifest = Arc::new(Held { manifest, _memory: PlanningMemory::default() });
         places.map(|index| Self { manifest: manifest.clone(), index }).collect()
     }
 }
@@ -60,7 +83,7 @@ impl Deref for PlannedFile {
     type Target = LiveFile;
 
     fn deref(&self) -> &LiveFile {
-        &self.manifest.live[self.index as usize]
+        &self.manifest.manifest.live[self.index as usize]
     }
 }
 
@@ -84,7 +107,8 @@ pub struct PlannedFiles {
 /// partition value, and of each file whose partition value does not decide.
 ///
 /// # Errors
-/// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) naming the manifest that can't be read.
+/// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) naming the manifest that can't be read;
+/// [`ResourceExhausted`](icefield_core::ErrorKind::ResourceExhausted) where the pool of `caches` has no memory for what the plan holds.
 pub async fn plan_files(
     table: &Table,
     snapshot: &Snapshot,
@@ -97,13 +121,31 @@ pub async fn plan_files(
 }
 
 /// The manifests of a snapshot.
+///
+/// # Errors
+/// As [`plan_files`].
 pub(crate) async fn manifest_list(
     table: &Table,
     snapshot: &Snapshot,
     caches: &Arc<ScanCaches>,
-) -> Result<Arc<Vec<ManifestFile>>> {
-    let load = || load_manifest_list(table.storage(), snapshot);
-    caches.lists.get_or_load(snapshot.manifest_list(), |list| list.len() * 600, load).await
+) -> Result<ManifestList> {
+    let bytes = |list: &Vec<ManifestFile>| list.iter().map(listed_bytes).sum::<usize>();
+    // A snapshot without a list of its own gives its id to manifests that have none.
+    let key = format!("{} {}", snapshot.snapshot_id(), snapshot.manifest_list());
+    let mut memory = caches.planning(table);
+    let manifests = match caches.lists.get(&key) {
+        Some(list) => list,
+        None => {
+            let mut loading = memory.another();
+            let mut admit = |manifest: &ManifestFile| loading.add(listed_bytes(manifest));
+            let list = Arc::new(load_admitted_manifests(table.storage(), snapshot, &mut admit).await?);
+            caches.lists.put(&key, list.clone(), bytes(&list));
+            list
+        }
+    };
+    // Those that are planned from are copied.
+    memory.hold(2 * bytes(&manifests))?;
+    Ok(ManifestList { manifests, _memory: memory })
 }
 
 /// The files of manifests that may hold rows that match `filter`, as [`plan_files`] has them.
@@ -118,6 +160,8 @@ pub(crate) async fn files_of(
         reader: ManifestReader::new(table.storage(), table.metadata()),
         matcher: Arc::new(FileMatcher::new(filter, table.metadata())?),
         caches: caches.clone(),
+        memory: Arc::new(caches.planning(table)),
+        of: facts_of(table).into(),
     };
     let wanted =
         manifests.into_iter().filter(|m| may_hold_files(m) && planner.matcher.might_match_manifest(m));
@@ -169,6 +213,10 @@ struct Planner {
     reader: ManifestReader,
     matcher: Arc<FileMatcher>,
     caches: Arc<ScanCaches>,
+    /// What other memory of the plan is made from.
+    memory: Arc<PlanningMemory>,
+    /// Whose types the entries are read by.
+    of: Arc<str>,
 }
 
 impl Planner {
@@ -182,13 +230,13 @@ impl Planner {
         let mut matching = load_bounded(manifests, move |manifest, room| {
             let (planner, statistics) = (planner.clone(), statistics.clone());
             async move {
-                let manifest = planner.manifest(&manifest, statistics, room).await?;
+                let (manifest, memory) = planner.manifest(&manifest, statistics, room).await?;
                 let places = manifest.matching(&planner.matcher);
-                Ok::<_, Error>((manifest, places))
+                Ok::<_, Error>((manifest, memory, places))
             }
         });
         let (mut planned, mut held) = (Vec::new(), 0);
-        while let Some((manifest, places)) = matching.try_next().await? {
+        while let Some((manifest, mut memory, places)) = matching.try_next().await? {
             if places.is_empty() {
                 continue;
             }
@@ -198,23 +246,27 @@ impl Planner {
                 true => reduced(manifest, places),
                 false => (manifest, places),
             };
+            memory.hold(manifest.bytes)?;
+            let manifest = Arc::new(Held { manifest, _memory: memory });
             planned.extend(places.into_iter().map(|index| PlannedFile { manifest: manifest.clone(), index }));
         }
         Ok(planned)
     }
 
-    /// A manifest with these statistics at least.
+    /// A manifest with these statistics at least, and the memory for it.
     async fn manifest(
         &self,
         listed: &ManifestFile,
         mut statistics: WantedStatistics,
         room: Room,
-    ) -> Result<Arc<CachedManifest>> {
-        let key = inherited_from(listed);
+    ) -> Result<(Arc<CachedManifest>, PlanningMemory)> {
+        let key = format!("{} {}", inherited_from(listed), self.of);
+        let mut memory = self.memory.another();
         let opened = match self.caches.manifests.get(&key) {
             Some(cached) => {
                 if cached.statistics.covers(&statistics) {
-                    return Ok(cached);
+                    memory.hold(cached.bytes)?;
+                    return Ok((cached, memory));
                 }
                 // Who wanted the others will want them again.
                 statistics = statistics.or(&cached.statistics);
@@ -222,9 +274,10 @@ impl Planner {
             }
             None => self.reader.open_within(listed, room).await?,
         };
-        let manifest = Arc::new(CachedManifest::read(&opened, statistics)?);
+        let manifest = Arc::new(CachedManifest::read(&opened, statistics, &mut memory)?);
+        memory.hold(manifest.bytes)?;
         self.caches.manifests.put(&key, manifest.clone(), manifest.bytes);
-        Ok(manifest)
+        Ok((manifest, memory))
     }
 }
 
@@ -242,6 +295,15 @@ fn inherited_from(manifest: &ManifestFile) -> String {
     )
 }
 
+/// Whose schemas and specs the entries of a manifest are read by, which another table that names the manifest may have others of:
+/// the catalog's table of a name, or a metadata file that is read without a catalog.
+fn facts_of(table: &Table) -> String {
+    match table.is_read_only() {
+        true => format!("{} {}", table.metadata().uuid(), table.metadata_location()),
+        false => format!("{} {}", table.metadata().uuid(), table.ident()),
+    }
+}
+
 /// The entries at these places alone, unless they are most of the manifest.
 fn reduced(manifest: Arc<CachedManifest>, places: Vec<u32>) -> (Arc<CachedManifest>, Vec<u32>) {
     if places.len() >= manifest.live.len() / 2 {
@@ -254,10 +316,12 @@ fn reduced(manifest: Arc<CachedManifest>, places: Vec<u32>) -> (Arc<CachedManife
 }
 
 impl CachedManifest {
-    fn read(manifest: &Manifest, statistics: WantedStatistics) -> Result<Self> {
+    fn read(manifest: &Manifest, statistics: WantedStatistics, memory: &mut PlanningMemory) -> Result<Self> {
+        memory.add(manifest.file().len())?;
         let mut live = Vec::new();
         manifest.files(&statistics, |status, file| {
             if status != ManifestStatus::Deleted {
+                memory.add(entry_bytes(&file))?;
                 live.push(file);
             }
             Ok(())
@@ -267,7 +331,8 @@ impl CachedManifest {
 
     /// Entries that are matched no more.
     fn of_some(live: Vec<LiveFile>, statistics: WantedStatistics) -> Self {
-        Self { file: Bytes::new(), live, statistics, partitions: Vec::new(), bytes: 0 }
+        let bytes = live.iter().map(entry_bytes).sum();
+        Self { file: Bytes::new(), live, statistics, partitions: Vec::new(), bytes }
     }
 
     fn new(file: Bytes, mut live: Vec<LiveFile>, statistics: WantedStatistics) -> Self {
@@ -309,26 +374,29 @@ impl CachedManifest {
         kept
     }
 
-    /// About what this takes in memory: fixed parts, hash tables with their free places, and what is on the heap beyond.
+    /// About what this takes in memory.
     fn estimated_bytes(&self) -> usize {
-        let entry = |live: &LiveFile| {
-            let file = &live.file;
-            let counts =
-                [file.column_sizes(), file.value_counts(), file.null_value_counts(), file.nan_value_counts()];
-            let bounds = [file.lower_bounds(), file.upper_bounds()];
-            let texts: usize = bounds.iter().flat_map(|bounds| bounds.values()).map(heap_bytes).sum();
-            size_of::<LiveFile>()
-                + file.file_path().len()
-                + size_of_val(file.partition().fields())
-                + file.split_offsets().map_or(0, size_of_val)
-                + counts.into_iter().map(table_bytes).sum::<usize>()
-                + bounds.into_iter().map(table_bytes).sum::<usize>()
-                + texts
-        };
         let places: usize =
             self.partitions.iter().map(|places| size_of_val(places) + places.capacity() * 4).sum();
-        size_of::<Self>() + self.file.len() + places + self.live.iter().map(entry).sum::<usize>()
+        size_of::<Self>() + self.file.len() + places + self.live.iter().map(entry_bytes).sum::<usize>()
     }
+}
+
+/// About what an entry takes in memory: fixed parts, hash tables with their free places, and what is on the heap beyond.
+fn entry_bytes(live: &LiveFile) -> usize {
+    let file = &live.file;
+    let counts =
+        [file.column_sizes(), file.value_counts(), file.null_value_counts(), file.nan_value_counts()];
+    let bounds = [file.lower_bounds(), file.upper_bounds()];
+    let texts: usize = bounds.iter().flat_map(|bounds| bounds.values()).map(heap_bytes).sum();
+    size_of::<LiveFile>()
+        + file.file_path().len()
+        + size_of_val(file.partition().fields())
+        + file.split_offsets().map_or(0, size_of_val)
+        + file.key_metadata().map_or(0, <[u8]>::len)
+        + counts.into_iter().map(table_bytes).sum::<usize>()
+        + bounds.into_iter().map(table_bytes).sum::<usize>()
+        + texts
 }
 
 fn table_bytes<V>(table: &HashMap<i32, V>) -> usize {

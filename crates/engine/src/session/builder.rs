@@ -161,7 +161,7 @@ impl SessionBuilder {
             disk.set_max_temp_directory_size(bytes);
         }
         let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(pool)
+            .with_memory_pool(pool.clone())
             .with_disk_manager_builder(disk)
             .with_object_store_registry(Arc::new(StorageRegistry::new(catalog.storage())))
             .build_arc()
@@ -191,7 +191,7 @@ impl SessionBuilder {
         let context = SessionContext::new_with_state(state);
         let functions = variant::functions().into_iter().chain(rules::functions());
         functions.for_each(|function| context.register_udf(function));
-        let caches = Arc::new(ScanCaches::new(cache).with_view_types(views));
+        let caches = Arc::new(ScanCaches::new(cache).with_view_types(views).with_memory_pool(pool));
         let names = Arc::<sql_catalog::Names>::default();
         let inner = Arc::new_cyclic(|session| {
             let provider = sql_catalog::SqlCatalog::new(session.clone(), names.clone());

@@ -18,6 +18,7 @@ mod scan_facts;
 mod scan_filters;
 mod scan_foreign;
 mod scan_formats;
+mod scan_hostile;
 mod scan_orders;
 mod scan_planning;
 mod scan_requests;

@@ -24,21 +24,40 @@ const MAX_SUMMARIES: usize = 1 << 12;
 /// # Errors
 /// As [`load_manifest_list`](super::load_manifest_list), without the file's location.
 pub fn parse_manifest_list(file: &[u8]) -> Result<Vec<ManifestFile>> {
-    parse_within(file, MAX_LIST_BYTES)
+    parse_within(file, MAX_LIST_BYTES, &mut |_| Ok(()))
 }
 
-fn parse_within(file: &[u8], most: u64) -> Result<Vec<ManifestFile>> {
-    let (mut manifests, mut held) = (Vec::new(), 0_u64);
+/// As [`parse_manifest_list`], with a word of the caller's on each manifest before the next is read.
+pub(super) fn parse_admitted(
+    file: &[u8],
+    admit: &mut (dyn FnMut(&ManifestFile) -> Result<()> + Send),
+) -> Result<Vec<ManifestFile>> {
+    parse_within(file, MAX_LIST_BYTES, admit)
+}
+
+fn parse_within(
+    file: &[u8],
+    most: u64,
+    admit: &mut (dyn FnMut(&ManifestFile) -> Result<()> + Send),
+) -> Result<Vec<ManifestFile>> {
+    let (mut manifests, mut held, mut refused) = (Vec::new(), 0_u64, None);
     let mut entry = |reader: &mut Reader<'_>, schema: &Schema| {
         let manifest = manifest(reader, schema)?;
         held = held.saturating_add(in_memory(&manifest));
         if held > most {
             return Err(broken("it names more manifests than fit in memory"));
         }
+        if let Err(error) = admit(&manifest) {
+            refused = Some(error);
+            return Err(broken("it was not admitted"));
+        }
         manifests.push(manifest);
         Ok(())
     };
     let read = Container::open(file)?.layout.records(file, MAX_LIST_BLOCK_BYTES, &mut entry);
+    if let Some(error) = refused {
+        return Err(error);
+    }
     read.map_err(|e| match e.kind() {
         ErrorKind::ResourceExhausted => broken("a block of it is too large").with_source(e),
         _ => e,

@@ -74,16 +74,31 @@ pub struct FileLocation {
 /// # Errors
 /// [`DataInvalid`](crate::ErrorKind::DataInvalid) naming the file when it can't be parsed.
 pub async fn load_manifest_list(storage: &Storage, snapshot: &Snapshot) -> Result<Vec<ManifestFile>> {
+    load_admitted_manifests(storage, snapshot, &mut |_| Ok(())).await
+}
+
+/// As [`load_manifest_list`], for those who account for what they hold: `admit` is asked with each manifest before the next is
+/// read.
+///
+/// # Errors
+/// As [`load_manifest_list`], and what `admit` fails with.
+pub async fn load_admitted_manifests(
+    storage: &Storage,
+    snapshot: &Snapshot,
+    admit: &mut (dyn FnMut(&ManifestFile) -> Result<()> + Send),
+) -> Result<Vec<ManifestFile>> {
     let location = snapshot.manifest_list();
     if let Some(manifests) = inline_manifests(location) {
-        let mut files = Vec::with_capacity(manifests.len());
+        let mut files = Vec::new();
         for location in manifests {
-            files.push(inline_manifest(storage, snapshot, location).await?);
+            let manifest = inline_manifest(storage, snapshot, location).await?;
+            admit(&manifest)?;
+            files.push(manifest);
         }
         return Ok(files);
     }
     let bytes = read_within(storage, location, list::MAX_LIST_BYTES).await?;
-    let manifests = parse_manifest_list(&bytes)
+    let manifests = list::parse_admitted(&bytes, admit)
         .map_err(|e| e.with("file", location).with("snapshot", snapshot.snapshot_id()))?;
     for manifest in &manifests {
         check_location(&manifest.manifest_path).map_err(|e| no_location(e, location))?;
