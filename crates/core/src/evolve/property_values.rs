@@ -42,6 +42,7 @@ const KNOWN: &[(&str, Form)] = &[
     ("write.parquet.bloom-filter-enabled.column.", Form::Flag),
     ("write.parquet.bloom-filter-fpp.column.", Form::Probability),
     ("write.parquet.bloom-filter-ndv.column.", Form::Number),
+    ("write.parquet.bloom-filter-max-bytes", Form::Bytes),
     ("write.distribution-mode", Form::OneOf(&["none", "hash", "range"])),
     ("write.delete.mode", Form::OneOf(&["copy-on-write", "merge-on-read"])),
     ("write.update.mode", Form::OneOf(&["copy-on-write", "merge-on-read"])),

@@ -30,6 +30,9 @@ use crate::write::{LINEAGE, Progress, WriteOptions, WrittenFiles, check_fit, wri
 /// columns, or created the table that it was to create.
 const ATTEMPTS: usize = 20;
 
+/// How many columns a write adds at most, unless it says otherwise.
+const MAX_NEW_COLUMNS: usize = 100;
+
 /// Whether a write creates its table, in the commit that publishes its rows.
 pub(super) enum Create {
     Never,
@@ -57,6 +60,8 @@ pub(super) struct Spec {
     pub(super) filter: Option<Arc<dyn IntoFilter>>,
     pub(super) create: Create,
     pub(super) evolve: bool,
+    /// How many columns may be added, those inside others counted.
+    pub(super) max_new_columns: usize,
     pub(super) key: Option<String>,
     pub(super) branch: Option<String>,
     pub(super) isolation: Isolation,
@@ -77,6 +82,7 @@ impl Spec {
             filter: None,
             create: Create::Never,
             evolve: false,
+            max_new_columns: MAX_NEW_COLUMNS,
             key: None,
             branch: None,
             isolation: Isolation::default(),
@@ -106,9 +112,19 @@ macro_rules! write_methods {
             }
 
             /// Adds columns that the table lacks and widens types (int to long, float to double, wider decimals), in the
-            /// same commit as the rows.
+            /// same commit as the rows. More than 100 new columns are refused, unless
+            /// [`max_new_columns`](Self::max_new_columns) says otherwise: a table keeps what it once got, and all who use it pay
+            /// for its columns.
             pub fn evolve_schema(mut self) -> Self {
                 self.spec.evolve = true;
+                self
+            }
+
+            /// How many columns [`evolve_schema`](Self::evolve_schema) adds at most (default: 100), fields inside structs,
+            /// lists and maps counted. Rows that have more are
+            /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput), before anything is written. 0 only widens types.
+            pub fn max_new_columns(mut self, columns: usize) -> Self {
+                self.spec.max_new_columns = columns;
                 self
             }
 
@@ -193,7 +209,8 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
         require_new_rows(&table, &columns)?;
         // What is added conflicts with nothing, whatever it was made from.
         let start = if spec.replaces && !created { looks.start(&table, branch).await? } else { None };
-        let evolution = if spec.evolve { Evolution::plan(&table, &columns)? } else { None };
+        let evolution =
+            if spec.evolve { Evolution::plan(&table, &columns, spec.max_new_columns)? } else { None };
         let target = evolution.as_ref().map_or(&table, |evolution| &evolution.table);
         check_fit(target, &columns)?;
         let context = Arc::new(spec.frame.task_ctx());
@@ -384,7 +401,10 @@ fn is_evolution_race(error: &Error) -> bool {
 
 impl Evolution {
     /// What has to change for the rows to fit; `None` when they do.
-    fn plan(table: &CoreTable, rows: &ArrowSchema) -> Result<Option<Self>> {
+    ///
+    /// # Errors
+    /// [`InvalidInput`](ErrorKind::InvalidInput) where more than `most` columns would be new.
+    fn plan(table: &CoreTable, rows: &ArrowSchema, most: usize) -> Result<Option<Self>> {
         let unfit: Vec<_> = rows.fields().iter().filter(|field| !fits(table, field)).cloned().collect();
         if unfit.is_empty() {
             return Ok(None);
@@ -397,6 +417,13 @@ impl Evolution {
             return Ok(None);
         }
         let evolved = Arc::new(apply_updates(metadata, &change.updates)?);
+        let new = evolved.last_column_id().saturating_sub(metadata.last_column_id());
+        if usize::try_from(new).is_ok_and(|new| new > most) {
+            let message = "the rows have more new columns than a write may add; see whether they are meant to be the table's, and \
+                           if so raise the limit with max_new_columns(...)";
+            let error = Error::invalid_input(message).with("table", table.ident());
+            return Err(error.with("new columns", new).with("limit", most));
+        }
         let (ident, location) = (table.ident().clone(), table.metadata_location().to_string());
         let evolved = CoreTable::new(ident, evolved, location, table.storage().clone());
         Ok(Some(Self { update, table: evolved, last_column_id: metadata.last_column_id() }))

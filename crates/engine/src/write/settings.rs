@@ -1,11 +1,22 @@
 //! What a table's properties say of its data files.
+//!
+//! Whoever may set a table's properties decides by them what memory its writers take. So each that sizes something has an end:
+//! - **Row groups** end at 2 GiB, as Iceberg Java's (whose numbers have 32 bits) do. What is gathered for one is in the memory
+//!   budget, which closes it earlier.
+//! - **Pages and dictionaries** end at 1 GiB: their lengths in a file have 31 bits. Pages end after 1,024 rows at the earliest.
+//! - **Bloom filters** take 1 MiB for a column unless the property says otherwise, and 64 MiB for a file.
+//! - **Sizes of files** may be any: a file is sent as it is written. One is closed after a batch at the earliest.
+//! - **Levels** of codecs are those that a codec has; pages are compressed one at a time.
+
+use std::collections::HashMap;
 
 use iceberg::spec::{Schema, TableMetadata, Type};
 use icefield_core::config::Properties;
 use icefield_core::{Error, Result};
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
 use parquet::file::properties::{
-    DEFAULT_BLOOM_FILTER_FPP, EnabledStatistics, WriterProperties, WriterPropertiesBuilder,
+    DEFAULT_BLOOM_FILTER_FPP, DEFAULT_BLOOM_FILTER_NDV, EnabledStatistics, WriterProperties,
+    WriterPropertiesBuilder,
 };
 use parquet::schema::types::ColumnPath;
 
@@ -15,6 +26,19 @@ const ROW_GROUP_ROWS: usize = 1 << 20;
 const BLOOM_ENABLED: &str = "write.parquet.bloom-filter-enabled.column.";
 const BLOOM_FPP: &str = "write.parquet.bloom-filter-fpp.column.";
 const BLOOM_NDV: &str = "write.parquet.bloom-filter-ndv.column.";
+const BLOOM_MAX_BYTES: &str = "write.parquet.bloom-filter-max-bytes";
+
+/// The most that a column's bloom filter takes unless the property says otherwise, in bytes: Iceberg Java's default.
+const BLOOM_BYTES: u64 = 1 << 20;
+/// The most that all bloom filters of a file take, in bytes: each open file holds them beside the memory budget's rows.
+const BLOOM_BYTES_OF_FILE: u64 = 64 << 20;
+/// The least that a bloom filter takes, in bytes.
+const LEAST_BLOOM_BYTES: u64 = 32;
+
+/// The most that a row group's size may be, in bytes.
+const MAX_ROW_GROUP_BYTES: usize = i32::MAX as usize;
+/// The most that a page's or a dictionary's size may be, in bytes: what is encoded last may make it twice that.
+const MAX_PAGE_BYTES: usize = 1 << 30;
 
 /// Characters of a text bound that a page or row group keeps: bounds longer than that are cut (upwards where they are
 /// upper ones), which readers know from a flag beside them.
@@ -56,27 +80,28 @@ impl Settings {
             let message = "data files are written as Parquet only; set write.format.default to parquet";
             return Err(Error::unsupported(message).with("write.format.default", format));
         }
-        let row_group_bytes = positive(&properties, ROW_GROUP_BYTES, 128 << 20)?;
+        let row_group_bytes = positive(&properties, ROW_GROUP_BYTES, 128 << 20)?.min(MAX_ROW_GROUP_BYTES);
         // Who asks for a size gets it.
         let row_group_rows = properties.text(ROW_GROUP_BYTES).map_or(ROW_GROUP_ROWS, |_| usize::MAX);
+        let page_bytes = positive(&properties, "write.parquet.page-size-bytes", 1 << 20)?;
+        let dictionary_bytes = positive(&properties, "write.parquet.dict-size-bytes", 2 << 20)?;
         let page_rows = positive(&properties, "write.parquet.page-row-limit", 20_000)?;
         let mut parquet = WriterProperties::builder()
             .set_compression(codec(&properties)?)
             .set_max_row_group_bytes(None)
             .set_max_row_group_row_count(None)
-            .set_data_page_size_limit(positive(&properties, "write.parquet.page-size-bytes", 1 << 20)?)
+            .set_data_page_size_limit(page_bytes.min(MAX_PAGE_BYTES))
             .set_data_page_row_count_limit(page_rows)
-            .set_dictionary_page_size_limit(positive(&properties, "write.parquet.dict-size-bytes", 2 << 20)?)
+            .set_dictionary_page_size_limit(dictionary_bytes.min(MAX_PAGE_BYTES))
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_statistics_truncate_length(Some(STATISTICS_LENGTH))
             .set_column_index_truncate_length(Some(STATISTICS_LENGTH));
-        for (name, value) in metadata.properties() {
-            if let Some(column) = name.strip_prefix(BLOOM_ENABLED) {
-                if !value.trim().eq_ignore_ascii_case("true") {
-                    continue;
-                }
-                parquet = bloom_filter(parquet, &properties, metadata.current_schema(), column)?;
-            }
+        let schema = metadata.current_schema();
+        let columns: Vec<(&str, i32)> = bloom_columns(metadata.properties(), schema).collect();
+        let most = positive(&properties, BLOOM_MAX_BYTES, BLOOM_BYTES as usize)? as u64;
+        let most = most.min(BLOOM_BYTES_OF_FILE / columns.len().max(1) as u64);
+        for (column, id) in columns {
+            parquet = bloom_filter(parquet, &properties, column, parquet_path(schema, id), most)?;
         }
         Ok(Self {
             target_file_size: positive(&properties, "write.target-file-size-bytes", 512 << 20)? as u64,
@@ -126,30 +151,45 @@ fn codec(properties: &Properties<'_>) -> Result<Compression> {
     })
 }
 
+/// The columns that have bloom filters, by name and id. One that was dropped since leaves its property behind: not this write's
+/// mistake.
+fn bloom_columns<'a>(
+    properties: &'a HashMap<String, String>,
+    schema: &'a Schema,
+) -> impl Iterator<Item = (&'a str, i32)> {
+    properties.iter().filter_map(|(name, value)| {
+        let column = name.strip_prefix(BLOOM_ENABLED)?;
+        let field = schema.field_by_name(column)?;
+        let is_on = value.trim().eq_ignore_ascii_case("true");
+        (is_on && matches!(*field.field_type, Type::Primitive(_))).then_some((column, field.id))
+    })
+}
+
 fn bloom_filter(
     builder: WriterPropertiesBuilder,
     properties: &Properties<'_>,
-    schema: &Schema,
     column: &str,
+    path: ColumnPath,
+    most_bytes: u64,
 ) -> Result<WriterPropertiesBuilder> {
-    // A column that was dropped since leaves its property behind: not this write's mistake.
-    let Some(field) = schema.field_by_name(column) else { return Ok(builder) };
-    if !matches!(*field.field_type, Type::Primitive(_)) {
-        return Ok(builder);
-    }
     let fpp = properties.get_or(&format!("{BLOOM_FPP}{column}"), 0.01_f64.min(DEFAULT_BLOOM_FILTER_FPP))?;
     if !(fpp > 0.0 && fpp < 1.0) {
         let message = format!("the table property {BLOOM_FPP}{column} is a probability between 0 and 1");
         return Err(Error::invalid_input(message).with("value", fpp));
     }
-    let path = parquet_path(schema, field.id);
-    let mut builder = builder
+    let ndv = properties.get_or(&format!("{BLOOM_NDV}{column}"), DEFAULT_BLOOM_FILTER_NDV)?;
+    Ok(builder
         .set_column_bloom_filter_enabled(path.clone(), true)
-        .set_column_bloom_filter_fpp(path.clone(), fpp);
-    if let Some(ndv) = properties.get::<u64>(&format!("{BLOOM_NDV}{column}"))? {
-        builder = builder.set_column_bloom_filter_ndv(path, ndv);
-    }
-    Ok(builder)
+        .set_column_bloom_filter_fpp(path.clone(), fpp)
+        .set_column_bloom_filter_ndv(path, ndv.min(values_of(most_bytes, fpp))))
+}
+
+/// How many different values a bloom filter of at most so many bytes is made for. A filter's size is a power of two.
+fn values_of(bytes: u64, fpp: f64) -> u64 {
+    let bytes = if bytes.is_power_of_two() { bytes } else { bytes.next_power_of_two() / 2 };
+    let bits = bytes.max(LEAST_BLOOM_BYTES) as f64 * 8.0;
+    // m = -8 n / ln(1 - p^(1/8)), for n values, m bits and a probability of p.
+    ((-bits * (1.0 - fpp.powf(0.125)).ln() / 8.0) as u64).max(1)
 }
 
 /// A column's path in the Parquet schema, where lists and maps have a level more than in Iceberg's.

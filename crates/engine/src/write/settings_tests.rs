@@ -6,6 +6,8 @@ use iceberg::spec::{
     Transform, UnboundPartitionSpec,
 };
 
+use parquet::bloom_filter::Sbbf;
+
 use super::*;
 
 fn metadata(properties: &[(&str, &str)], partitioned: bool, sorted: bool) -> TableMetadata {
@@ -88,12 +90,56 @@ fn properties_are_honoured() {
 }
 
 #[test]
+fn bloom_filters_take_bounded_memory_whatever_properties_say() {
+    let bytes = |properties: &[(&str, &str)], path: &[&str]| {
+        let settings = Settings::of(&metadata(properties, false, false)).unwrap();
+        let path = ColumnPath::new(path.iter().map(|part| part.to_string()).collect());
+        let of = settings.parquet.bloom_filter_properties(&path).unwrap().clone();
+        Sbbf::new_with_ndv_fpp(of.ndv, of.fpp).unwrap().num_blocks() as u64 * 32
+    };
+    const ON: (&str, &str) = ("write.parquet.bloom-filter-enabled.column.id", "true");
+    const NDV: &str = "write.parquet.bloom-filter-ndv.column.id";
+    const FPP: &str = "write.parquet.bloom-filter-fpp.column.id";
+    const MAX: &str = "write.parquet.bloom-filter-max-bytes";
+    let at_most = |bytes: u64, most: u64| assert!(bytes <= most, "{bytes} of {most}");
+    at_most(bytes(&[ON], &["id"]), 1 << 20);
+    for (ndv, fpp) in [("1000000000", "0.01"), ("18446744073709551615", "0.0000000001"), ("1", "0.999999")] {
+        at_most(bytes(&[ON, (NDV, ndv), (FPP, fpp)], &["id"]), 1 << 20);
+        at_most(bytes(&[ON, (NDV, ndv), (FPP, fpp), (MAX, "3000000")], &["id"]), 2 << 20);
+        at_most(bytes(&[ON, (NDV, ndv), (FPP, fpp), (MAX, "1")], &["id"]), 32);
+        at_most(bytes(&[ON, (NDV, ndv), (FPP, fpp), (MAX, "9223372036854775807")], &["id"]), 64 << 20);
+        // All of a file's together.
+        let others =
+            ["a.b.c", "l.element"].map(|name| format!("write.parquet.bloom-filter-enabled.column.{name}"));
+        let all =
+            [ON, (NDV, ndv), (FPP, fpp), (MAX, "999999999"), (&others[0], "true"), (&others[1], "true")];
+        at_most(bytes(&all, &["id"]), 16 << 20);
+    }
+    // What is asked for is had where there is room for it.
+    assert!(bytes(&[ON, (NDV, "1000000"), (FPP, "0.1"), (MAX, "16777216")], &["id"]) > 512 << 10);
+    assert!(bytes(&[ON, (NDV, "100")], &["id"]) < 1024);
+}
+
+#[test]
+fn sizes_end_where_a_parquet_file_has_no_room_for_more() {
+    let names = ["row-group-size-bytes", "page-size-bytes", "dict-size-bytes"];
+    let names = names.map(|name| format!("write.parquet.{name}"));
+    let all = names.each_ref().map(|name| (name.as_str(), "18446744073709551615"));
+    let settings = Settings::of(&metadata(&all, false, false)).unwrap();
+    let column = ColumnPath::new(vec!["id".into()]);
+    assert_eq!(settings.row_group_bytes, i32::MAX as usize);
+    assert_eq!(settings.parquet.column_data_page_size_limit(&column), 1 << 30);
+    assert_eq!(settings.parquet.column_dictionary_page_size_limit(&column), 1 << 30);
+}
+
+#[test]
 fn a_value_that_is_none_names_its_property() {
     for (name, value) in [
         ("write.parquet.compression-codec", "lzo"),
         ("write.parquet.compression-level", "99"),
         ("write.parquet.compression-level", "-1x"),
         ("write.parquet.row-group-size-bytes", "0"),
+        ("write.parquet.bloom-filter-max-bytes", "0"),
         ("write.distribution-mode", "random"),
         ("write.format.default", "orc"),
     ] {

@@ -145,6 +145,43 @@ async fn columns_are_added_and_widened_with_the_rows_that_bring_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_adds_no_more_columns_than_it_may() {
+    let lake = Lake::open().await;
+    let rows = |columns: usize| {
+        let names: Vec<String> = (0..columns).map(|n| format!("c{n}")).collect();
+        lake.frame(&[batch(names.iter().map(|name| (name.as_str(), longs([1]))).collect())])
+    };
+    lake.session.create_table("wide.t", [optional("c0", long())]).await.unwrap();
+    let before = lake.session.table("wide.t").await.unwrap();
+    let data = lake.folder.path().join("wide/t/data");
+    let refused = [
+        rows(102).append_to(&lake.session, "wide.t").evolve_schema().await,
+        rows(102).overwrite(&lake.session, "wide.t").evolve_schema().await,
+        rows(8000).append_to(&lake.session, "wide.t").evolve_schema().await,
+        rows(4).append_to(&lake.session, "wide.t").evolve_schema().max_new_columns(2).await,
+    ];
+    for refused in refused {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains("max_new_columns"), "{error}");
+    }
+    // Fields inside others count, too.
+    let fields: Vec<String> = (0..101).map(|n| format!("'f{n}', {n}")).collect();
+    let nested = lake.session.sql(&format!("SELECT named_struct({}) AS s", fields.join(", "))).await.unwrap();
+    nested.append_to(&lake.session, "wide.t").evolve_schema().await.unwrap_err();
+    let after = lake.session.table("wide.t").await.unwrap();
+    assert_eq!(after.core().metadata_location(), before.core().metadata_location());
+    assert!(!data.exists() || std::fs::read_dir(&data).unwrap().count() == 0, "nothing was written");
+
+    rows(101).append_to(&lake.session, "wide.t").evolve_schema().await.unwrap();
+    let more =
+        rows(400).append_to(&lake.session, "wide.t").evolve_schema().max_new_columns(299).await.unwrap();
+    assert_eq!(more.table.core().schema().as_struct().fields().len(), 400);
+    // A table that the write creates has the columns of its rows.
+    rows(300).append_to(&lake.session, "wide.u").create_with(|t| t).evolve_schema().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writers_that_evolve_at_once_keep_their_own_columns() {
     let lake = Lake::open().await;
     lake.session.create_table("evolving.t", [optional("id", long())]).await.unwrap();

@@ -361,7 +361,7 @@ mod tests {
     }
 
     fn error(file: &[u8], most: u64) -> String {
-        let error = parse_within(file, most).unwrap_err();
+        let error = parse_within(file, most, &mut |_| Ok(())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::DataInvalid, "{error}");
         error.to_string()
     }
@@ -369,10 +369,10 @@ mod tests {
     #[test]
     fn a_list_that_takes_much_memory_is_refused() {
         let (file, _) = write_manifest_list(&HEAD, (0..1_000).map(|name| listed(name, 100))).unwrap();
-        let manifests = parse_within(&file, 16 << 20).unwrap();
+        let manifests = parse_within(&file, 16 << 20, &mut |_| Ok(())).unwrap();
         let held: u64 = manifests.iter().map(in_memory).sum();
         assert!(held > 1_000 * 100 * size_of::<FieldSummary>() as u64, "{held} of {} bytes", file.len());
-        assert_eq!(parse_within(&file, held).unwrap().len(), 1_000);
+        assert_eq!(parse_within(&file, held, &mut |_| Ok(())).unwrap().len(), 1_000);
         assert!(error(&file, held - 1).contains("than fit in memory"));
         let (file, _) = write_manifest_list(&HEAD, [listed(0, MAX_SUMMARIES)]).unwrap();
         assert_eq!(parse_manifest_list(&file).unwrap().len(), 1);
