@@ -108,9 +108,12 @@ fn of_azure(options: &[(String, String)]) -> bool {
 mod tests {
     use super::*;
 
+    /// A store, and sets of options of which each has credentials.
+    type Configured<'a> = (&'a str, &'a [&'a [(&'a str, &'a str)]]);
+
     #[test]
     fn credentials_that_are_configured_are_known_by_their_options() {
-        let all: [(&str, &[&[(&str, &str)]]); 3] = [
+        let all: [Configured<'_>; 3] = [
             (
                 "s3://bucket",
                 &[

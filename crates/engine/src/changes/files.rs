@@ -144,7 +144,7 @@ impl Deletes {
         };
         let id = snapshot.snapshot_id();
         let mut after = of_deletes(after);
-        let before = before.map(|list| of_deletes(list));
+        let before = before.map(of_deletes);
         let unchanged = match &before {
             Some(before) => paths(before) == paths(&after),
             None => after.iter().all(|manifest| manifest.added_snapshot_id != id),
