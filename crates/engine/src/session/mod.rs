@@ -4,10 +4,13 @@
 //! session's memory pool bounds what queries and writes hold, its spill folder takes what does not fit.
 
 mod builder;
+mod complexity;
 #[cfg(feature = "sqlite")]
 mod embedded;
 mod functions;
+mod limited;
 mod metadata_file;
+mod options;
 mod readers;
 mod sql;
 mod sql_catalog;
@@ -27,6 +30,7 @@ use crate::table::Table;
 
 pub use builder::SessionBuilder;
 pub use metadata_file::OpenMetadataFile;
+pub use options::SqlOptions;
 pub(crate) use time_travel::parse_timestamp_ms;
 
 /// A catalog and a query engine over its tables. Cheap to clone; clones share everything.

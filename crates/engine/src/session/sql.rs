@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use arrow::datatypes::{DataType, FieldRef, Schema as ArrowSchema, TimeUnit};
 use datafusion::common::{Constraint, DataFusionError, SchemaReference, TableReference};
 use datafusion::dataframe::DataFrame;
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 use iceberg::spec::{FormatVersion, Schema};
 use icefield_core::catalog::{NamespaceIdent, TableIdent};
@@ -13,7 +15,7 @@ use icefield_core::format::iceberg_schema;
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::builder::DEFAULT_SCHEMA;
-use super::{Session, functions, statement, time_travel};
+use super::{Session, SqlOptions, complexity, functions, statement, time_travel};
 use crate::error::from_datafusion;
 use crate::insert;
 use crate::ops::{DataFrameExt, TableOptions};
@@ -40,6 +42,10 @@ impl Session {
     /// `INSERT OVERWRITE` that reads the table conflicts with what others committed since, as
     /// [`Overwrite`](crate::ops::Overwrite) says. Views and external tables are the session's: they have names without a namespace.
     ///
+    /// The statement may do what the session may, files of its stores included: statements that others write are for
+    /// [`sql_with`](Self::sql_with). The keys `datafusion.runtime.*` can't be set, nor reset: they would change the budget of all
+    /// of the session's queries.
+    ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned, with its place, and for values
     /// that an expression or a column does not take; [`NotFound`](icefield_core::ErrorKind::NotFound) for a table that is not there;
@@ -47,18 +53,46 @@ impl Session {
     /// the query of `CREATE TABLE AS` ran; [`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown) where the
     /// catalog's answer was lost: the table may be there, whole, and nothing was deleted.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
+        self.sql_with(query, SqlOptions::new()).await
+    }
+
+    /// As [`sql`](Self::sql), for a statement that may do, and take, no more than the options say.
+    ///
+    /// ```no_run
+    /// # async fn example(session: icefield_engine::Session, query: &str) -> icefield_core::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// use icefield_engine::session::SqlOptions;
+    ///
+    /// let options = SqlOptions::read_only().memory_limit(1 << 30).timeout(Duration::from_secs(60));
+    /// let frame = session.sql_with(query, options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`sql`](Self::sql); [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what is not allowed, before any of it is
+    /// done; [`ResourceExhausted`](icefield_core::ErrorKind::ResourceExhausted) for what passes a limit, which the message names.
+    pub async fn sql_with(&self, query: &str, options: SqlOptions) -> Result<DataFrame> {
+        let clock = self.catalog().clock().clone();
+        options.in_time(&*clock, self.run(query, &options)).await
+    }
+
+    async fn run(&self, query: &str, options: &SqlOptions) -> Result<DataFrame> {
+        complexity::check(query, options.complexity_limit.unwrap_or(usize::MAX))?;
         let rewritten = functions::rewrite(time_travel::rewrite(query)?)?;
         let as_given = rewritten == query;
         if lists_names(&rewritten) {
             self.list_names(looks_into_tables(&rewritten)).await?;
         }
-        let state = self.context().state();
+        let state = options.limit(self.context().state(), self.catalog().clock());
         let dialect = state.config().options().sql_parser.dialect;
         let statement = state.sql_to_statement(&rewritten, &dialect).map_err(from_datafusion)?;
         statement::refuse(&statement)?;
+        options.check_statement(&statement)?;
         let nothing = || -> Result<DataFrame> {
             let nothing = LogicalPlanBuilder::empty(false).build().map_err(from_datafusion)?;
-            Ok(DataFrame::new(self.context().state(), nothing))
+            Ok(DataFrame::new(state.clone(), nothing))
         };
         if self.drop_tables(&statement).await? {
             return nothing();
@@ -73,10 +107,22 @@ impl Session {
                 None => error,
             }
         })?;
-        match self.change_catalog(&plan).await? {
-            true => nothing(),
-            false => self.context().execute_logical_plan(plan).await.map_err(from_datafusion),
+        options.check_plan(&plan)?;
+        if self.change_catalog(&plan, &state).await? {
+            return nothing();
         }
+        // Tables of the context are made under the limits; what changes the context itself is its own to do.
+        let context = match &plan {
+            LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(_) | DdlStatement::CreateExternalTable(_)) => {
+                SessionContext::new_with_state(state.clone())
+            }
+            _ => self.context().clone(),
+        };
+        let frame = context.execute_logical_plan(plan).await.map_err(from_datafusion)?;
+        // A prepared statement may be another's.
+        let (_, plan) = frame.into_parts();
+        options.check_plan(&plan)?;
+        Ok(DataFrame::new(state, plan))
     }
 
     /// Lists the catalog's namespaces and tables anew, for `SHOW TABLES` and `information_schema`. [`Session::sql`] does it
@@ -120,7 +166,7 @@ impl Session {
     }
 
     /// Does what a statement asks of the catalog; false when it asks nothing of it.
-    async fn change_catalog(&self, plan: &LogicalPlan) -> Result<bool> {
+    async fn change_catalog(&self, plan: &LogicalPlan, state: &SessionState) -> Result<bool> {
         let LogicalPlan::Ddl(statement) = plan else { return Ok(false) };
         match statement {
             DdlStatement::CreateCatalogSchema(create) => {
@@ -141,7 +187,7 @@ impl Session {
             }
             DdlStatement::CreateMemoryTable(create) if !create.temporary => {
                 let Some(ident) = catalog_table(&create.name)? else { return Ok(false) };
-                self.create_table_as(&ident, create).await?;
+                self.create_table_as(&ident, create, state).await?;
             }
             _ => return Ok(false),
         }
@@ -150,7 +196,12 @@ impl Session {
 }
 
 impl Session {
-    async fn create_table_as(&self, ident: &TableIdent, create: &CreateMemoryTable) -> Result<()> {
+    async fn create_table_as(
+        &self,
+        ident: &TableIdent,
+        create: &CreateMemoryTable,
+        state: &SessionState,
+    ) -> Result<()> {
         if create.or_replace {
             return Err(Error::unsupported("CREATE OR REPLACE TABLE is not there yet; drop the table first")
                 .with("table", ident));
@@ -170,7 +221,7 @@ impl Session {
             let schema = declared_schema(create.input.schema().as_arrow())?;
             self.create_table(name, schema).identifier(identifier).await.map(drop)
         } else {
-            let rows = DataFrame::new(self.context().state(), create.input.as_ref().clone());
+            let rows = DataFrame::new(state.clone(), create.input.as_ref().clone());
             rows.append_to(self, name).create(TableOptions::new().identifier(identifier)).await.map(drop)
         };
         match created {

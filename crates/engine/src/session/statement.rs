@@ -14,11 +14,17 @@ use crate::error::from_datafusion;
 /// Refuses what the planner would refuse without saying what to do.
 ///
 /// # Errors
-/// [`Unsupported`](ErrorKind::Unsupported).
+/// [`Unsupported`](ErrorKind::Unsupported), and [`InvalidInput`](ErrorKind::InvalidInput).
 pub(super) fn refuse(statement: &Statement) -> Result<()> {
     let message = match statement {
         Statement::Explain(explain) => return refuse(&explain.statement),
         Statement::Statement(statement) => match &**statement {
+            // The planner would put it into a query of its own, as it is.
+            SqlStatement::ShowVariable { variable }
+                if variable.iter().any(|part| part.value.contains('\'')) =>
+            {
+                return Err(Error::invalid_input("SHOW takes the name of a setting; SHOW ALL lists them"));
+            }
             SqlStatement::CreateTable(create)
                 if !matches!(create.hive_distribution, HiveDistributionStyle::NONE)
                     || create.partition_by.is_some() =>

@@ -24,6 +24,7 @@ mod scan_planning;
 mod scan_requests;
 mod scan_session;
 mod scan_support;
+mod sql_options;
 mod transform;
 mod unseen;
 mod write_input;
