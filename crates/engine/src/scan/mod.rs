@@ -31,6 +31,7 @@ mod sizes;
 mod source;
 mod split;
 mod statistics;
+mod thrift;
 mod value;
 
 pub use cache::ScanCaches;

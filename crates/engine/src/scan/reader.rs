@@ -19,20 +19,25 @@ use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::{AsyncFileReader, MetadataFetch, ParquetObjectReader};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{
-    FileMetaData, KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
-    RowGroupMetaData,
+    FileMetaData, FooterTail, KeyValue, PageIndexPolicy, ParquetMetaData, ParquetMetaDataBuilder,
+    ParquetMetaDataReader, RowGroupMetaData,
 };
 
 use super::ScanCaches;
 use super::adapter::FILE_KEY;
 use super::nulls::with_unknown_nulls;
 use super::positions::{part, with_positions};
+use super::thrift::{check_footer, check_structure};
 
 /// How much of a file's end is read at first, in bytes: the footers of most files are shorter.
 const FOOTER_BYTES: u64 = 64 * 1024;
 /// Files of up to so many bytes are read whole with their footer. Object stores send them in a few milliseconds, and take tens
 /// of them to answer another request.
 const WHOLE_FILE_BYTES: u64 = 256 * 1024;
+/// The most that a footer may be, in bytes.
+const MAX_FOOTER_BYTES: u64 = 1 << 29;
+/// What follows a footer: its length and the magic.
+const AFTER_FOOTER: u64 = 8;
 
 /// Where a scanned file is, attached to its `PartitionedFile`: one scan may read from several stores.
 pub(super) struct FileLocation {
@@ -111,7 +116,8 @@ impl ParquetFileReaderFactory for ReaderFactory {
         let (size, caches, positions) = (file.object_meta.size, self.caches.clone(), self.positions);
         let tail = at.tail();
         let path = file.object_meta.location;
-        Ok(Box::new(Reader { inner, at, path, size, tail, metrics, caches, positions }))
+        let index_of = None;
+        Ok(Box::new(Reader { inner, at, path, size, tail, metrics, caches, positions, index_of }))
     }
 }
 
@@ -124,6 +130,8 @@ struct Reader {
     metrics: ParquetFileMetrics,
     caches: Arc<ScanCaches>,
     positions: bool,
+    /// The footer that was handed out, and where in the file its page index begins, if it has one.
+    index_of: Option<(u64, Arc<ParquetMetaData>)>,
 }
 
 impl Reader {
@@ -134,6 +142,16 @@ impl Reader {
 
     fn tail_bytes(&self, range: &Range<u64>) -> Option<Bytes> {
         self.tail.as_ref()?.part(range)
+    }
+
+    /// Bytes of the file, of which those of a page index were looked at: who reads one decodes it.
+    fn checked(&self, range: Range<u64>, bytes: Bytes) -> parquet::errors::Result<Bytes> {
+        if let Some((begin, footer)) = &self.index_of
+            && range.end > *begin
+        {
+            check_index(footer, &range, &bytes)?;
+        }
+        Ok(bytes)
     }
 
     /// The footer as it is handed out, from the cache or from the file.
@@ -182,12 +200,13 @@ impl Reader {
         if plain.offset_index().is_some() || first_of_page_index(&plain).is_none() {
             return plain;
         }
-        let mut stored = Stored { inner: &mut self.inner, tail: self.tail.as_deref() };
+        let mut stored =
+            Stored { inner: &mut self.inner, tail: self.tail.as_deref(), index_of: Some(&plain) };
         let mut with_index = ParquetMetaDataReader::new_with_metadata(plain.as_ref().clone())
             .with_page_index_policy(PageIndexPolicy::Optional);
         match with_index.load_page_index(&mut stored).await {
-            Ok(()) => with_index.finish().map_or(plain, Arc::new),
-            Err(_) => plain,
+            Ok(()) => with_index.finish().map_or(plain.clone(), Arc::new),
+            Err(_) => plain.clone(),
         }
     }
 
@@ -212,8 +231,9 @@ impl Reader {
             self.at.hold(&tail);
             self.tail = Some(tail);
         }
-        let mut stored = Stored { inner: &mut self.inner, tail: self.tail.as_deref() };
-        let footer = ParquetMetaDataReader::new().load_and_finish(&mut stored, self.size).await?;
+        let mut stored = Stored { inner: &mut self.inner, tail: self.tail.as_deref(), index_of: None };
+        let footer = read_footer(&mut stored, self.size).await?;
+        stored.index_of = Some(&footer);
         let first = first_of_page_index(&footer).and_then(|first| u64::try_from(first).ok());
         if first.is_none_or(|first| first < start) {
             return Ok(footer);
@@ -232,14 +252,66 @@ impl Reader {
 struct Stored<'a> {
     inner: &'a mut ParquetObjectReader,
     tail: Option<&'a Tail>,
+    /// The footer whose page index is read.
+    index_of: Option<&'a ParquetMetaData>,
+}
+
+impl Stored<'_> {
+    async fn get(&mut self, range: Range<u64>) -> parquet::errors::Result<Bytes> {
+        let bytes = match self.tail.and_then(|tail| tail.part(&range)) {
+            Some(bytes) => bytes,
+            None => self.inner.get_bytes(range.clone()).await?,
+        };
+        if let Some(footer) = self.index_of {
+            check_index(footer, &range, &bytes)?;
+        }
+        Ok(bytes)
+    }
+}
+
+/// Reads a footer, which was looked at before it is decoded.
+async fn read_footer(stored: &mut Stored<'_>, size: u64) -> parquet::errors::Result<ParquetMetaData> {
+    let cut_short = || ParquetError::EOF("the file is too short for a Parquet file".to_string());
+    let end = size.checked_sub(AFTER_FOOTER).ok_or_else(cut_short)?;
+    let last = stored.get(end..size).await?;
+    let last = last.first_chunk().ok_or_else(cut_short)?;
+    let last = FooterTail::try_new(last)?;
+    let length = last.metadata_length() as u64;
+    if last.is_encrypted_footer() {
+        return Err(ParquetError::NYI("encrypted Parquet files can't be read".to_string()));
+    }
+    if length > MAX_FOOTER_BYTES {
+        return Err(ParquetError::General("the file's metadata is too long".to_string()));
+    }
+    let footer = stored.get(end.checked_sub(length).ok_or_else(cut_short)?..end).await?;
+    check_footer(&footer)?;
+    ParquetMetaDataReader::decode_metadata(&footer)
+}
+
+/// Looks at the page indexes that lie in a range of the file, before they are decoded.
+fn check_index(footer: &ParquetMetaData, range: &Range<u64>, bytes: &Bytes) -> parquet::errors::Result<()> {
+    let place = |offset: Option<i64>, length: Option<i32>| {
+        let start = u64::try_from(offset?).ok()?;
+        Some(start..start.checked_add(u64::try_from(length?).ok()?)?)
+    };
+    for column in footer.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        for index in [
+            place(column.column_index_offset(), column.column_index_length()),
+            place(column.offset_index_offset(), column.offset_index_length()),
+        ] {
+            if let Some(index) =
+                index.filter(|index| !index.is_empty()).and_then(|index| part(bytes, range.start, &index))
+            {
+                check_structure(&index)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 impl MetadataFetch for &mut Stored<'_> {
     fn fetch(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        match self.tail.and_then(|tail| tail.part(&range)) {
-            Some(bytes) => Box::pin(async move { Ok(bytes) }),
-            None => self.inner.get_bytes(range),
-        }
+        Box::pin(self.get(range))
     }
 }
 
@@ -256,9 +328,14 @@ impl AsyncFileReader for Reader {
         }
         self.metrics.bytes_scanned.add((range.end - range.start) as usize);
         if let Some(bytes) = self.tail_bytes(&range) {
-            return Box::pin(async move { Ok(bytes) });
+            let checked = self.checked(range, bytes).map_err(|e| about(e, &self.at.location));
+            return Box::pin(async move { checked });
         }
-        Box::pin(async move { self.inner.get_bytes(range).await.map_err(|e| about(e, &self.at.location)) })
+        Box::pin(async move {
+            let read = self.inner.get_bytes(range.clone()).await;
+            let checked = read.and_then(|bytes| self.checked(range, bytes));
+            checked.map_err(|e| about(e, &self.at.location))
+        })
     }
 
     fn get_byte_ranges(
@@ -291,7 +368,12 @@ impl AsyncFileReader for Reader {
         &'a mut self,
         _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        Box::pin(async move { self.footer().await.map_err(|e| about(e, &self.at.location)) })
+        Box::pin(async move {
+            let footer = self.footer().await.map_err(|e| about(e, &self.at.location))?;
+            let begin = first_of_page_index(&footer).and_then(|first| u64::try_from(first).ok());
+            self.index_of = begin.map(|begin| (begin, footer.clone()));
+            Ok(footer)
+        })
     }
 }
 

@@ -83,7 +83,6 @@ async fn files_of_sizes_that_none_has_are_refused() {
     for query in [
         "SELECT id FROM ns.t",
         "SELECT id FROM ns.t WHERE id > 5 ORDER BY id LIMIT 3",
-        "SELECT a.id FROM ns.t AS a JOIN ns.t AS b ON a.id = b.id JOIN ns.t AS c ON a.id = c.id",
         "SELECT s, count(*), sum(id) FROM ns.t GROUP BY s",
     ] {
         session.sql(query).await.unwrap().create_physical_plan().await.unwrap();
@@ -209,4 +208,45 @@ async fn split_offsets_that_are_none_cut_no_file_wrongly() {
     let file = write_claiming(&table, "a", &[ids], Struct::empty(), claimed).await;
     append(&table, vec![file]).await;
     assert_eq!(rows(&session, "SELECT count(id), sum(id), min(s) FROM ns.t").await, ["1000|499500|x"]);
+}
+
+/// A Parquet file of this footer alone.
+fn parquet(footer: &[u8]) -> Vec<u8> {
+    let length = (footer.len() as u32).to_le_bytes();
+    [b"PAR1".as_slice(), footer, &length, b"PAR1"].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_footer_that_says_too_much_fails_its_query_alone() {
+    let session = session(1 << 30);
+    let table = create(&session, "ns.t").await;
+    // The schema: two thousand million elements; a group of a thousand million; a hundred thousand groups in each other.
+    let many = vec![0x15, 2, 0x19, 0xfc, 0xff, 0xff, 0xff, 0xff, 0x07, 0, 0];
+    let wide = vec![
+        0x15, 2, 0x19, 0x1c, 0x48, 1, b'a', 0x15, 0xfe, 0xff, 0xff, 0xff, 0x0f, 0, 0x16, 0, 0x19, 0x0c, 0,
+    ];
+    let mut deep = vec![0x15, 2, 0x19, 0xfc, 0xa0, 0x8d, 0x06];
+    (0..100_000).for_each(|_| deep.extend([0x35, 0, 0x18, 1, b'a', 0x15, 2, 0]));
+    deep.extend([0x16, 0, 0x19, 0x0c, 0]);
+    for (n, footer) in (0..).zip([many, wide, deep]) {
+        let bytes = parquet(&footer);
+        let file = DataFileBuilder::default()
+            .content(DataContentType::Data)
+            .file_path(format!("{}/data/{n}.parquet", table.core().metadata().location()))
+            .file_format(DataFileFormat::Parquet)
+            .partition(Struct::empty())
+            .record_count(10)
+            .file_size_in_bytes(bytes.len() as u64)
+            .partition_spec_id(0)
+            .build()
+            .unwrap();
+        let claimed = ContentFile { spec_id: 0, file };
+        table.core().storage().write(claimed.file.file_path(), bytes).await.unwrap();
+        let name = format!("ns.t{n}");
+        let of = append(&create(&session, &name).await, vec![claimed]).await;
+        let run = of.dataframe().await.unwrap().collect().await;
+        let error = from_datafusion(run.unwrap_err());
+        assert_eq!(error.kind(), ErrorKind::DataInvalid, "{error}");
+        assert!(error.to_string().contains("parquet"), "{error}");
+    }
 }
