@@ -192,7 +192,7 @@ async fn tables_of_the_reference_implementation_read_as_it_reads_them() {
         let (name, reference) = (line.table.as_str(), line.reference.as_str());
         let metadata = newest_metadata(&tables.table(name)).unwrap();
         let ident = parse_ident(&format!("db.{name}")).unwrap();
-        let storage = session.catalog().storage().clone();
+        let storage = session.catalog().storage().unconfined();
         let core = CoreTable::from_metadata_file(storage, ident, &metadata.to_string_lossy()).await.unwrap();
         let as_of = if reference == "main" { AsOf::Current } else { AsOf::Ref(reference.to_string()) };
         // The expected hashes take the columns in the order of the reference's own snapshot, those of branches too.

@@ -24,7 +24,12 @@ use crate::scan_support::{same_by_columns, session, text_rows};
 /// A table that is kept, read from `folder`.
 async fn kept(session: &Session, name: &str, folder: &Path) -> CoreTable {
     let was = format!("{KEPT_TABLES_WERE_AT}/{name}");
-    let storage = session.catalog().storage().with_mappings([(was, folder.display().to_string())]).unwrap();
+    let storage = session
+        .catalog()
+        .storage()
+        .unconfined()
+        .with_mappings([(was, folder.display().to_string())])
+        .unwrap();
     let metadata = newest_metadata(folder).unwrap();
     let ident = parse_ident(&format!("db.{name}")).unwrap();
     CoreTable::from_metadata_file(storage, ident, &metadata.to_string_lossy()).await.unwrap()
@@ -213,7 +218,7 @@ async fn tables_that_spark_writes_in_avro_and_orc_read_as_the_reference_implemen
     for name in names {
         let metadata = newest_metadata(&folder.path().join("db").join(&name)).unwrap();
         let ident = parse_ident(&format!("db.{name}")).unwrap();
-        let storage = session.catalog().storage().clone();
+        let storage = session.catalog().storage().unconfined();
         let table = CoreTable::from_metadata_file(storage, ident, &metadata.to_string_lossy()).await.unwrap();
         let frame = session.context().read_table(Arc::new(provider(&session, &table))).unwrap();
         let batches = frame.clone().collect().await.unwrap();
