@@ -39,7 +39,7 @@ pub use icefield_engine::{
     IntoAsOf, MetadataTable, Session, SessionBuilder, SharedMemoryPool, Table, from_datafusion, to_datafusion,
 };
 
-pub use icefield_core::storage;
+pub use icefield_core::{storage, text};
 pub use icefield_engine::{changes, transform};
 pub use icefield_ingest as ingest;
 pub use icefield_maintenance as maintenance;

@@ -5,15 +5,16 @@ use std::error::Error;
 
 use iceberg::spec::{DataContentType, NestedFieldRef, Type};
 use icefield::prelude::*;
+use icefield::text::Plain;
 use icefield_core::filter::Filter;
 use icefield_core::format::{LiveFile, WantedStatistics};
 use icefield_engine::scan::plan_files;
 
 pub(crate) fn metadata(table: &Table) {
     let metadata = table.core().metadata();
-    println!("table {}, format version {}", table.ident(), metadata.format_version());
+    println!("table {}, format version {}", Plain(&table.ident().to_string()), metadata.format_version());
     println!("uuid {}", metadata.uuid());
-    println!("location {}", metadata.location());
+    println!("location {}", Plain(metadata.location()));
 
     let current = metadata.current_schema_id();
     for schema in sorted(metadata.schemas_iter(), |schema| schema.schema_id()) {
@@ -23,7 +24,7 @@ pub(crate) fn metadata(table: &Table) {
         let identifier: Vec<_> =
             schema.identifier_field_ids().filter_map(|id| schema.name_by_field_id(id)).collect();
         if !identifier.is_empty() {
-            println!("  identified by {}", identifier.join(", "));
+            println!("  identified by {}", Plain(&identifier.join(", ")));
         }
     }
     for spec in sorted(metadata.partition_specs_iter(), |spec| spec.spec_id()) {
@@ -32,7 +33,13 @@ pub(crate) fn metadata(table: &Table) {
         for field in spec.fields() {
             let source =
                 metadata.schemas_iter().find_map(|s| s.name_by_field_id(field.source_id)).unwrap_or("?");
-            println!("  {}: {} of {source} ({})", field.name, field.transform, field.source_id);
+            println!(
+                "  {}: {} of {} ({})",
+                Plain(&field.name),
+                field.transform,
+                Plain(source),
+                field.source_id
+            );
         }
     }
     for order in sorted(metadata.sort_orders_iter(), |order| order.order_id) {
@@ -42,7 +49,7 @@ pub(crate) fn metadata(table: &Table) {
     }
     println!("\nproperties");
     for (name, value) in metadata.properties().iter().collect::<BTreeMap<_, _>>() {
-        println!("  {name} = {value}");
+        println!("  {} = {}", Plain(name), Plain(value));
     }
     println!("\nsnapshots");
     for snapshot in sorted(metadata.snapshots(), |s| (s.sequence_number(), s.timestamp_ms())) {
@@ -50,13 +57,13 @@ pub(crate) fn metadata(table: &Table) {
         println!("  {} parent {parent} at {}", snapshot.snapshot_id(), time(snapshot.timestamp_ms()));
         println!("    operation = {}", snapshot.summary().operation.as_str());
         for (name, value) in snapshot.summary().additional_properties.iter().collect::<BTreeMap<_, _>>() {
-            println!("    {name} = {value}");
+            println!("    {} = {}", Plain(name), Plain(value));
         }
     }
     println!("\nrefs");
     for (name, reference) in table.core().references() {
         let kind = if reference.is_branch() { "branch" } else { "tag" };
-        println!("  {name}: {kind} {}", reference.snapshot_id);
+        println!("  {}: {kind} {}", Plain(&name), reference.snapshot_id);
     }
 }
 
@@ -84,7 +91,7 @@ pub(crate) async fn files(table: &Table) -> Result<(), Box<dyn Error>> {
     }
     for (partition, kinds) in &partitions {
         let kinds = kinds.iter().map(|(kind, (files, bytes))| format!("{files} {kind} files, {bytes} bytes"));
-        println!("  {partition}: {}", kinds.collect::<Vec<_>>().join("; "));
+        println!("  {}: {}", Plain(partition), kinds.collect::<Vec<_>>().join("; "));
     }
     Ok(())
 }
@@ -107,7 +114,8 @@ fn fields(of: &[NestedFieldRef], depth: usize) {
             Type::Map(_) => "map".to_string(),
         };
         let required = if field.required { "required " } else { "" };
-        println!("{:indent$}{}: {}: {required}{kind}", "", field.id, field.name, indent = depth * 2);
+        let name = Plain(&field.name);
+        println!("{:indent$}{}: {name}: {required}{kind}", "", field.id, indent = depth * 2);
         match field.field_type.as_ref() {
             Type::Primitive(_) => {}
             Type::Struct(inner) => fields(inner.fields(), depth + 1),

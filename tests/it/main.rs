@@ -11,4 +11,5 @@ mod partner_day;
 mod properties;
 mod quickstart;
 mod referee;
+mod secrets;
 mod stores;

@@ -1,10 +1,13 @@
 //! The one error of the library.
 //!
 //! An [`Error`] has a [`ErrorKind`] that tells the caller what to do, a message that says what was wrong and what to do
-//! about it, context as key-value pairs (`table`, `file`, `snapshot`, ...) and, where there is one, its source.
+//! about it, context as key-value pairs (`table`, `file`, `snapshot`, ...) and, where there is one, its source. Shown, it is one line,
+//! and one more for each cause in `Debug`, whatever names are in it.
 
 use std::error::Error as StdError;
 use std::{fmt, io};
+
+use crate::text::{Plain, write_plain};
 
 /// The library's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -182,9 +185,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.0.kind, self.0.message)?;
+        // Names and values of others are among it.
+        write!(f, "{}: {}", self.0.kind, Plain(&self.0.message))?;
         for (i, (key, value)) in self.0.context.iter().enumerate() {
-            write!(f, "{}{key}: {value}", if i == 0 { " (" } else { ", " })?;
+            write!(f, "{}{key}: {}", if i == 0 { " (" } else { ", " }, Plain(value))?;
         }
         if !self.0.context.is_empty() {
             f.write_str(")")?;
@@ -198,7 +202,8 @@ impl fmt::Debug for Error {
         write!(f, "{self}")?;
         let mut source = self.source();
         while let Some(error) = source {
-            write!(f, "\n  caused by: {error}")?;
+            f.write_str("\n  caused by: ")?;
+            write_plain(f, error)?;
             source = error.source();
         }
         Ok(())
@@ -449,6 +454,29 @@ mod tests {
         let error = Error::from(refused);
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         assert!(error.message().contains("credentials"), "{error}");
+    }
+
+    #[test]
+    fn no_name_in_an_error_begins_a_line_or_turns_one_around() {
+        let marks = ["\n", "\r", "\u{85}", "\u{2028}", "\u{1b}[2J", "\0", "\u{9b}", "\u{202e}", "\u{2066}"];
+        for mark in marks {
+            let name = format!("a{mark}b");
+            let source = Error::not_found(format!("no {name}")).with("file", &name);
+            let error = Error::data_invalid(format!("bad {name}")).with("table", &name);
+            let error = error.with_source(io::Error::other(source));
+            let shown = error.to_string();
+            assert!(
+                shown.chars().all(crate::text::is_plain) && shown.matches("a\\u{").count() == 2,
+                "{shown}"
+            );
+            let lines: Vec<String> = format!("{error:?}").lines().map(str::to_string).collect();
+            assert_eq!(lines.len(), 2, "{lines:?}");
+            assert!(lines.iter().flat_map(|line| line.chars()).all(crate::text::is_plain), "{lines:?}");
+            // As it was given, for programs.
+            assert_eq!(error.context().next(), Some(("table", name.as_str())));
+        }
+        let harmless = "données/é.csv 日本 a b\\n'\" 👍🏽 ש";
+        assert!(Error::invalid_input(harmless).to_string().ends_with(harmless));
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod filter;
 pub mod format;
 pub mod storage;
 pub mod table;
+pub mod text;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorKind, Result, refusal};

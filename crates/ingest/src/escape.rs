@@ -3,53 +3,14 @@
 //! Partners choose the names of archives, members, tables and columns. None of them may begin a line, move the cursor of a
 //! terminal or turn the order of what is read around.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::Display;
+
+pub(crate) use icefield_core::text::{Plain, is_plain};
 
 use crate::rows::cut;
 
 /// Bytes of a message that are kept.
 const DETAIL_BYTES: usize = 256;
-
-/// A text of others: what could pass for something else is written as `\u{1b}`.
-pub(crate) struct Plain<'a>(pub(crate) &'a str);
-
-impl Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if is_plain(c) {
-                f.write_char(c)?;
-            } else {
-                write!(f, "{}", c.escape_unicode())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether a character stands for itself alone and is seen: no control character, line end, mark of the direction of text, or
-/// one that shows as nothing, so that two names look the same.
-pub(crate) fn is_plain(c: char) -> bool {
-    !(c.is_control() || is_mark(c) || is_invisible(c))
-}
-
-/// Line ends, and marks of direction.
-fn is_mark(c: char) -> bool {
-    matches!(
-        c,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-    )
-}
-
-/// What has no width: joiners, fillers, tags, variants. Unicode calls most of them ignorable by default.
-fn is_invisible(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-            | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
-            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
-    )
-}
 
 /// Whether a path may have a character: those that people write, the joiners of Persian and what emoji are made of among them, which are
 /// escaped where the path is shown.

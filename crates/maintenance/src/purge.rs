@@ -15,6 +15,7 @@ use iceberg::spec::{ManifestFile, SnapshotRef};
 use icefield_core::catalog::{Catalog, IcebergCatalog};
 use icefield_core::format::{lists_manifests_itself, load_manifest_list, load_metadata};
 use icefield_core::storage::Storage;
+use icefield_core::text::Plain;
 use icefield_core::{Error, ErrorKind, Result, Table};
 
 use crate::common::{
@@ -146,13 +147,13 @@ impl fmt::Display for PurgeReport {
             write!(f, "; {} files outside of the table's folder stay", total(&self.outside).files)?;
         }
         for failure in self.failures.iter().take(SHOWN) {
-            write!(f, "; not deleted: {}: {}", failure.location, failure.error)?;
+            write!(f, "; not deleted: {}: {}", Plain(&failure.location), failure.error)?;
         }
         for file in self.unreadable.iter().take(SHOWN) {
-            write!(f, "; kept with what only it reaches: {}: {}", file.location, file.error)?;
+            write!(f, "; kept with what only it reaches: {}: {}", Plain(&file.location), file.error)?;
         }
         if let Some(location) = &self.kept_metadata {
-            write!(f, "; restore what is kept and register {location} to purge the rest")?;
+            write!(f, "; restore what is kept and register {} to purge the rest", Plain(location))?;
         }
         Ok(())
     }

@@ -95,7 +95,8 @@ impl SqlCatalogBuilder {
         match scheme.split('+').next().unwrap_or_default() {
             "sqlite" => match rest.strip_prefix('/') {
                 Some(path) if !path.is_empty() => Ok(self.sqlite(path)),
-                _ => Err(Error::invalid_input("a SQLite catalog's URI is sqlite:///path").with("uri", uri)),
+                // Not shown: what is meant for another database may hold a password.
+                _ => Err(Error::invalid_input("a SQLite catalog's URI is sqlite:///path")),
             },
             "postgres" | "postgresql" => Ok(self.postgres(format!("postgresql://{rest}"))),
             _ => Err(Error::invalid_input("a SQL catalog's URI begins with sqlite: or postgresql:")

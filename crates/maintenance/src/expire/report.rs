@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use icefield_core::Error;
 use icefield_core::commit::Expiry;
+use icefield_core::text::Plain;
 
 use crate::common::{DeleteFailure, FileCounts, SHOWN, total};
 
@@ -81,7 +82,7 @@ impl fmt::Display for ExpireReport {
         let verb = if self.dry_run { "would expire" } else { "expired" };
         write!(f, "{verb} {} snapshots", self.snapshots.len())?;
         if !self.refs.is_empty() {
-            write!(f, ", dropped {}", self.refs.join(", "))?;
+            write!(f, ", dropped {}", Plain(&self.refs.join(", ")))?;
         }
         if !self.specs.is_empty() || !self.schemas.is_empty() {
             write!(f, ", dropped {} partition specs and {} schemas", self.specs.len(), self.schemas.len())?;
@@ -104,7 +105,7 @@ impl fmt::Display for ExpireReport {
         if !self.failures.is_empty() {
             write!(f, "; {} files could not be deleted", self.failures.len())?;
             for failure in self.failures.iter().take(SHOWN) {
-                write!(f, "\n  {}: {}", failure.location, failure.error)?;
+                write!(f, "\n  {}: {}", Plain(&failure.location), failure.error)?;
             }
         }
         Ok(())

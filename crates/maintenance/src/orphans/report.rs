@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use icefield_core::text::Plain;
+
 use crate::common::{Bytes, DeleteFailure, FileCount, SHOWN};
 
 /// A file that nothing names.
@@ -61,7 +63,7 @@ impl fmt::Display for KeptReason {
             Self::VersionHint => f.write_str("version hint"),
             Self::OtherTable(table) => write!(f, "in the folder of {table}"),
             Self::Link => f.write_str("behind a link"),
-            Self::PrefixMismatch(named) => write!(f, "the table names {named}"),
+            Self::PrefixMismatch(named) => write!(f, "the table names {}", Plain(named)),
         }
     }
 }
@@ -142,7 +144,7 @@ impl fmt::Display for OrphanReport {
         if !self.failures.is_empty() {
             write!(f, "; {} files could not be deleted", self.failures.len())?;
             for failure in self.failures.iter().take(SHOWN) {
-                write!(f, "\n  {}: {}", failure.location, failure.error)?;
+                write!(f, "\n  {}: {}", Plain(&failure.location), failure.error)?;
             }
         }
         Ok(())
