@@ -256,6 +256,14 @@ impl Case {
                 }
             }
         }
+        if !self.alone && self.random.below(3) == 0 {
+            // In the neighbour's folder, or around it.
+            let place = ["/data", "/data", "/metadata", "/..", ""][self.random.below(5)];
+            let place =
+                if place == "/.." { "memory://w/lake/db".to_string() } else { format!("{NEXT}{place}") };
+            self.log.push(format!("location {place}"));
+            metadata["location"] = json!(place);
+        }
         let folder = match self.random.below(4) {
             // In the neighbour's own folder of metadata.
             0 if !self.alone => format!("{NEXT}/metadata"),
