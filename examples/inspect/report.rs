@@ -63,7 +63,7 @@ pub(crate) fn metadata(table: &Table) {
     println!("\nrefs");
     for (name, reference) in table.core().references() {
         let kind = if reference.is_branch() { "branch" } else { "tag" };
-        println!("  {}: {kind} {}", Plain(&name), reference.snapshot_id);
+        println!("  {}: {kind} {}", Plain(name), reference.snapshot_id);
     }
 }
 

@@ -295,7 +295,7 @@ fn keep_enough(entries: &mut Vec<PlannedFile>, deletes: &mut Vec<FileDeletes>, l
     let mut rows = 0_u64;
     let enough = entries.iter().zip(deletes.iter()).position(|(entry, deletes)| {
         let enough = rows >= limit as u64;
-        rows += deletes.rows_left(entry.file.record_count()).unwrap_or(0);
+        rows = rows.saturating_add(deletes.rows_left(entry.file.record_count()).unwrap_or(0));
         enough
     });
     let enough = enough.unwrap_or(entries.len());
