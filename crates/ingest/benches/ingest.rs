@@ -3,6 +3,9 @@
 //! `cargo bench -p icefield-ingest --bench ingest -- [DROP]`: DROP is a folder of `.tar.gz` archives with
 //! `{table}_{date}_{batch}.csv` members, such as `../shared/data/cut-drops` cuts; by default one is made up. CSV is parsed with
 //! given types and written as zstd Parquet, by a runtime of two threads.
+//!
+//! With `--hostile` it takes a hundred hostile archives beside them, and prints the time beside that of the good ones alone, and
+//! which kinds take most of it.
 
 use std::error::Error;
 use std::io::Write;
@@ -13,6 +16,7 @@ use std::time::Instant;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use icefield_ingest::{Conversion, Ingest};
+use icefield_testkit::{HostileArchive, hostile_archives};
 
 const ROUNDS: usize = 3;
 
@@ -32,6 +36,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let compressed: u64 = archives.iter().map(|a| a.metadata().map_or(0, |m| m.len())).sum();
     println!("{} archives, {:.1} MB compressed", archives.len(), compressed as f64 / 1e6);
 
+    if std::env::args().any(|arg| arg == "--hostile") {
+        return among_hostile_ones(&drop, &archives);
+    }
     let idle = peak_memory();
     let (mut best_gzip, mut best_ingest) = (0.0_f64, 0.0_f64);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
@@ -57,6 +64,50 @@ fn main() -> Result<(), Box<dyn Error>> {
         "peak memory beyond the idle process: {:.0} MiB",
         peak_memory().saturating_sub(idle) as f64 / 1024.0
     );
+    Ok(())
+}
+
+/// Ingest of good archives alone, and among a hundred hostile ones, in turns.
+fn among_hostile_ones(drop: &Path, good: &[PathBuf]) -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let seconds = |folder: &Path| -> Result<(f64, u64), Box<dyn Error>> {
+        let started = Instant::now();
+        let ingested = runtime.block_on(ingest(folder))?;
+        let rows =
+            ingested.report.tables.iter().filter(|t| !t.table.starts_with("evil")).map(|t| t.rows).sum();
+        Ok((started.elapsed().as_secs_f64(), rows))
+    };
+    let put = |folder: &Path, hostile: &[HostileArchive]| -> std::io::Result<()> {
+        hostile.iter().try_for_each(|archive| std::fs::write(folder.join(&archive.name), &archive.bytes))
+    };
+    let hostile = hostile_archives(1, 100);
+    let both = tempfile::tempdir()?;
+    for (at, archive) in good.iter().enumerate() {
+        let name = archive.file_name().ok_or("an archive has no name")?.to_string_lossy().into_owned();
+        std::fs::copy(archive, both.path().join(format!("{at:05}_{name}")))?;
+    }
+    put(both.path(), &hostile)?;
+    let (mut alone, mut among) = (f64::MAX, f64::MAX);
+    for round in 1..=ROUNDS {
+        let ((one, rows), (other, rows_among)) = (seconds(drop)?, seconds(both.path())?);
+        println!(
+            "round {round}: alone {one:.2} s, {rows} rows; among hostile ones {other:.2} s, {rows_among} rows"
+        );
+        (alone, among) = (alone.min(one), among.min(other));
+    }
+    println!("best against best: {:.2} of the time of the good ones alone (2 is asked)", among / alone);
+    let mut kinds: Vec<(f64, &str)> = Vec::new();
+    for archive in &hostile {
+        if !kinds.iter().any(|(_, kind)| *kind == archive.kind) {
+            let folder = tempfile::tempdir()?;
+            put(folder.path(), std::slice::from_ref(archive))?;
+            kinds.push((seconds(folder.path())?.0, archive.kind));
+        }
+    }
+    kinds.sort_by(|a, b| b.0.total_cmp(&a.0));
+    for (of, kind) in kinds.iter().take(12) {
+        println!("  {of:.2} s: {kind}");
+    }
     Ok(())
 }
 

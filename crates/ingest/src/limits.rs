@@ -19,7 +19,7 @@ pub struct Limits {
     /// What a codec within the archive makes of a member counts too; such a member is also held to the ratio by itself. 200.
     pub ratio: u64,
     /// Decompressed bytes of an archive below which its ratio is not looked at: small files may well repeat. So many fields too,
-    /// for [`Limits::field_ratio`]. 64 MiB.
+    /// for [`Limits::field_ratio`]. 8 MiB.
     pub ratio_floor_bytes: u64,
     /// Fields (rows times columns, those that a JSON line lacks included) for one compressed byte of an archive. A new staged
     /// file counts as 4,096 and a hundred rows more, a bad row as 64, a gzip member behind another as 200. 400.
@@ -79,7 +79,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             ratio: 200,
-            ratio_floor_bytes: 64 << 20,
+            ratio_floor_bytes: 8 << 20,
             field_ratio: 400,
             run_archives: 100_000,
             members: 100_000,
