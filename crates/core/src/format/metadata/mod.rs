@@ -210,6 +210,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn times_and_numbers_that_no_table_gets_to_are_refused() {
+        let metadata = |member: &str, value: i64| {
+            let mut json = serde_json::json!({
+                "format-version": 2, "table-uuid": uuid::Uuid::nil(), "location": "memory://w/t", "last-sequence-number": 1,
+                "last-updated-ms": 3, "last-column-id": 0, "current-schema-id": 0, "default-spec-id": 0,
+                "schemas": [{"type": "struct", "schema-id": 0, "fields": []}], "partition-specs": [{"spec-id": 0, "fields": []}],
+                "last-partition-id": 999, "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}],
+                "snapshot-log": [{"snapshot-id": 1, "timestamp-ms": 1}, {"snapshot-id": 1, "timestamp-ms": 2}],
+            });
+            *json.pointer_mut(member).unwrap() = value.into();
+            parse_metadata(json.to_string().as_bytes()).map(drop)
+        };
+        for member in ["/last-updated-ms", "/last-sequence-number", "/snapshot-log/0/timestamp-ms"] {
+            for value in [i64::MIN, i64::MAX] {
+                let error = metadata(member, value).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::DataInvalid);
+                assert!(error.to_string().contains(&value.to_string()), "{member}: {error}");
+            }
+        }
+        metadata("/last-updated-ms", 1 << 53).unwrap();
+    }
+
     #[tokio::test]
     async fn a_corrupt_metadata_file_is_an_error_that_names_it() {
         let storage = Storage::new();

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::foreign::{self, OfFile};
 
 /// The field ids of partitions begin after this.
@@ -61,6 +61,27 @@ pub(super) fn complete(json: &mut Map<String, Value>) {
     if last.is_none_or(|last| last < highest && highest > BEFORE_PARTITION_IDS) {
         json.insert("last-partition-id".to_string(), highest.into());
     }
+}
+
+/// Times, in milliseconds, and numbers that are counted on from end here: what `iceberg` works out of them must not overflow.
+const MOST: i64 = 1 << 53;
+
+/// Refuses times and numbers that no table gets to: `iceberg` adds to them and subtracts them unchecked.
+pub(super) fn check_numbers(json: &Map<String, Value>) -> Result<()> {
+    let of_table = ["last-updated-ms", "last-sequence-number", "next-row-id"];
+    let of_table = of_table.into_iter().map(|member| (member, json.get(member)));
+    let lists = ["snapshots", "snapshot-log", "metadata-log"].into_iter();
+    let entries = lists.flat_map(|list| json.get(list).and_then(Value::as_array).into_iter().flatten());
+    let of_entries = entries
+        .flat_map(|entry| ["timestamp-ms", "sequence-number"].map(|member| (member, entry.get(member))));
+    for (member, value) in of_table.chain(of_entries) {
+        if let Some(value) = value.and_then(Value::as_i64).filter(|value| !(-MOST..=MOST).contains(value)) {
+            let message = "the metadata has a time or number that no table gets to; restore the metadata file or register an \
+                           earlier one";
+            return Err(Error::data_invalid(message).with(member, value));
+        }
+    }
+    Ok(())
 }
 
 /// An id made of a text.

@@ -64,6 +64,7 @@ impl Metadata {
         };
         let mut parsed = match json.as_object_mut() {
             Some(object) => {
+                prepare::check_numbers(object)?;
                 prepare::complete(object);
                 object.clone()
             }
