@@ -206,7 +206,7 @@ fn damage(chance: &mut StdRng, bytes: &mut Vec<u8>, corpus: &Corpus, most: usize
                 let number = *pick(chance, &NUMBERS);
                 let text = match chance.random_range(0..4) {
                     0 => format!("-{number}"),
-                    1 => format!("{number:0width$o}", width = end - start),
+                    1 => format!("{number:0width$o}", width = (end - start).min(1 << 10)),
                     2 => format!("{number}.{number}e{number}"),
                     _ => number.to_string(),
                 };
