@@ -193,6 +193,9 @@ async fn a_link_in_a_tables_folder_leads_to_no_deletion() {
     std::fs::create_dir_all(lake.join("db/t/data")).unwrap();
     std::os::unix::fs::symlink(&precious, lake.join("db/t/data/link")).unwrap();
     std::fs::write(lake.join("db/t/data/litter"), "x").unwrap();
+    // Whatever the ticks of clocks, it is older than now.
+    let litter = std::fs::File::options().write(true).open(lake.join("db/t/data/litter")).unwrap();
+    litter.set_modified(std::time::UNIX_EPOCH).unwrap();
     let removal = icefield_maintenance::remove_orphan_files(&table).older_than(days(0)).force(true);
     let report = removal.await.unwrap();
     assert!(precious.join("id").exists(), "{report}");
