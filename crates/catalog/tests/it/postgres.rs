@@ -354,7 +354,7 @@ fn answering(answer: &'static [u8]) -> String {
         for mut connection in listener.incoming().flatten() {
             let _ = connection.read(&mut [0; 8]);
             let _ = connection.write_all(answer);
-            // What the client says then, until it has had enough.
+            // The client's answers, until it has had enough.
             while connection.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {}
         }
     });

@@ -167,7 +167,7 @@ pub trait Catalog: Debug + Send + Sync {
     /// Commits to several tables at once, all or nothing. Each table may be named once.
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome;
 
-    /// Whether the current metadata file of another table than `ident` lies in a folder, whatever form its location is written in.
+    /// True if the current metadata file of another table than `ident` lies in a folder, whatever form its location is written in.
     /// By default every table is loaded, to see.
     async fn is_shared(&self, folder: &str, ident: &TableIdent) -> Result<bool> {
         let mut namespaces: Vec<Option<NamespaceIdent>> = vec![None];
@@ -196,7 +196,7 @@ pub trait Catalog: Debug + Send + Sync {
     }
 }
 
-/// Whether a file lies in a folder, not in one below it, whatever form each is written in.
+/// True if a file lies in a folder, not in one below it, whatever form each is written in.
 pub fn lies_in(file: &str, folder: &str) -> bool {
     let own = file.rsplit_once('/').map_or("", |(folder, _)| folder).trim_end_matches('/');
     same_location(own, folder.trim_end_matches('/'))

@@ -132,7 +132,7 @@ mod tests {
         assert!((1..100).all(|tries| policy.wait(tries, &SystemClock) <= MOST_WAIT));
         let checks: Duration = (0..policy.status_checks).map(|check| policy.status_wait(check)).sum();
         assert!(checks <= MOST_TOTAL && policy.total <= MOST_TOTAL, "{policy:?}");
-        // What is asked for within reason is kept.
+        // Waits within reason are kept.
         let properties = [("commit.retry.min-wait-ms".to_string(), "240000".to_string())];
         let policy = RetryPolicy::new(&properties.into(), &SystemClock).unwrap();
         assert_eq!(policy.min_wait, Duration::from_secs(240));

@@ -81,7 +81,7 @@ impl ForeignKind {
 struct Texts {
     texts: Vec<Arc<str>>,
     places: HashMap<Arc<str>, u32>,
-    /// What those of the format's kinds and the others take.
+    /// Places taken by the format's own kinds and by the others.
     held: [usize; 2],
 }
 
@@ -89,7 +89,7 @@ struct Texts {
 #[derive(Debug, Default)]
 pub(crate) struct OfFile {
     texts: HashSet<String>,
-    /// Whether all are to be known to the process already.
+    /// True if all are to be known to the process already.
     no_new: bool,
 }
 
@@ -286,7 +286,7 @@ fn place(text: &str, kind: ForeignKind, no_new: bool) -> Result<u32> {
     TEXTS.write().unwrap_or_else(PoisonError::into_inner).place(text, kind)
 }
 
-/// Whether a type is one of the four of the format without arguments: those always have room.
+/// True for the format's four types without arguments: those always have room.
 fn is_plain(text: &str, kind: ForeignKind) -> bool {
     kind != ForeignKind::Other && !text.contains('(')
 }

@@ -64,7 +64,7 @@ impl Confinement {
         }
     }
 
-    /// What holds for the tables of a catalog: where nothing was said, its warehouse and `moved`, the places that files were
+    /// The confinement of a catalog's tables: where nothing was said, its warehouse and `moved`, the places that files were
     /// moved to; where places were named, those and the warehouse.
     pub(super) fn of_tables(
         &self,

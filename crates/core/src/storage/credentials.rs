@@ -1,4 +1,4 @@
-//! Whether a store has credentials of its own, so that it need not ask the machine for some.
+//! Finds whether a store has credentials of its own, so that it need not ask the machine for some.
 //!
 //! Without credentials `object_store` asks the metadata service of the machine that the process runs on for those of its
 //! role, whatever bucket is named: of a location that a table's owner chose too. So the service says that it wants that

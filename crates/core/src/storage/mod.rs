@@ -59,7 +59,7 @@ pub struct Resolved {
 
 impl fmt::Debug for Resolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What a store shows of itself may have its credentials.
+        // A store's own Debug may show its credentials.
         let Self { base, store: _, path } = self;
         f.debug_struct("Resolved")
             .field("base", &base.as_str())
@@ -81,7 +81,7 @@ pub struct Storage {
 
 struct Inner {
     options: HashMap<String, String>,
-    /// Whether the metadata service of the machine may be asked for credentials.
+    /// True if the machine's metadata service may be asked for credentials.
     of_machine: bool,
     stores: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
 }

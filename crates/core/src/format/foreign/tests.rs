@@ -158,6 +158,6 @@ fn a_file_has_few_types_that_nobody_knows() {
     hide(&mut schema(MAX_OF_FILE), &mut file).unwrap();
     let other = json!({"type": "struct", "fields": [column(1, "one more".to_string())]});
     hide(&mut other.clone(), &mut file).unwrap_err();
-    // What belongs to a table has no types that the table's metadata does not have.
+    // A table's manifests have no types that its metadata does not have.
     hide(&mut other.clone(), &mut OfFile::of_known_table()).unwrap_err();
 }
