@@ -6,12 +6,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::{DataFusionError, Result as PlanResult, ScalarValue, Statistics};
+use datafusion::common::{DataFusionError, Result as PlanResult, Statistics};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::object_store::ObjectStoreUrl;
@@ -36,7 +36,7 @@ use parquet::errors::{ParquetError, Result as ParquetResult};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 
 use crate::quarantine::Quarantine;
-use crate::read::{Part, Projected};
+use crate::read::{Part, Projected, SOURCE};
 use crate::staging::Staging;
 use crate::table::IngestedTable;
 
@@ -47,24 +47,21 @@ impl IngestedTable {
     /// temporary staging folder stays by itself.
     pub fn dataframe(&self, context: &SessionContext) -> Result<DataFrame> {
         let columns = || self.projection.schema.fields().iter().zip(&self.projection.columns);
-        let mut staged = Vec::new();
-        let mut source = Vec::new();
-        for (field, projected) in columns() {
-            match projected {
-                Projected::Staged => staged.push(field.clone()),
-                Projected::Cast { .. } => staged.push(Field::new(field.name(), DataType::Utf8, true).into()),
-                Projected::Source => source.push(field.clone()),
-            }
-        }
+        let staged = columns().map(|(field, projected)| match projected {
+            Projected::Staged => field.clone(),
+            Projected::Cast { .. } => Field::new(field.name(), DataType::Utf8, true).into(),
+            Projected::Source => Field::new(SOURCE, DataType::Utf8, false).into(),
+        });
         let table = StagedTable {
-            schema: TableSchema::new(Arc::new(Schema::new(staged)), source),
+            schema: Arc::new(Schema::new(staged.collect::<Fields>())),
             parts: self.parts.clone(),
             storage: self.storage.clone(),
             staging: Some(self.staging.clone()),
         };
         let expressions: Vec<Expr> = columns()
             .map(|(field, projected)| match projected {
-                Projected::Staged | Projected::Source => ident(field.name()),
+                Projected::Staged => ident(field.name()),
+                Projected::Source => ident(SOURCE).alias(field.name()),
                 Projected::Cast { empty_as_null } => {
                     let text = ident(field.name());
                     let text = if *empty_as_null { nullif(text, lit("")) } else { text };
@@ -81,7 +78,7 @@ impl Quarantine {
     /// All of the quarantine as a DataFrame, of [`Quarantine::schema`]. Makes no request.
     pub fn dataframe(&self, context: &SessionContext) -> Result<DataFrame> {
         let table = StagedTable {
-            schema: TableSchema::new(Self::schema(), Vec::new()),
+            schema: Self::schema(),
             parts: self.parts.clone(),
             storage: self.storage.clone(),
             staging: self.staging.clone(),
@@ -97,7 +94,7 @@ fn unplanned(error: DataFusionError) -> Error {
 /// Parts as one table.
 #[derive(Debug)]
 struct StagedTable {
-    schema: TableSchema,
+    schema: SchemaRef,
     parts: Vec<Part>,
     storage: Storage,
     staging: Option<Arc<Staging>>,
@@ -106,7 +103,7 @@ struct StagedTable {
 #[async_trait]
 impl TableProvider for StagedTable {
     fn schema(&self) -> SchemaRef {
-        self.schema.table_schema().clone()
+        self.schema.clone()
     }
 
     fn table_type(&self) -> TableType {
@@ -128,7 +125,7 @@ impl TableProvider for StagedTable {
             return Ok(Arc::new(EmptyExec::new(schema)));
         }
         let reader = PartReader { storage: self.storage.clone(), _staging: self.staging.clone() };
-        let source = ParquetSource::new(self.schema.clone())
+        let source = ParquetSource::new(TableSchema::new(self.schema.clone(), Vec::new()))
             .with_table_parquet_options(state.table_options().parquet.clone())
             .with_parquet_file_reader_factory(Arc::new(reader));
         let rows = self.parts.iter().map(|p| usize::try_from(p.rows).unwrap_or(usize::MAX)).sum();
@@ -147,14 +144,9 @@ impl TableProvider for StagedTable {
 impl StagedTable {
     /// The parts in as many groups as are read at a time, of about the same size.
     fn groups(&self, partitions: usize) -> Vec<FileGroup> {
-        let has_source = !self.schema.table_partition_cols().is_empty();
         let mut groups = vec![(0, Vec::new()); partitions.clamp(1, self.parts.len().max(1))];
         for part in &self.parts {
-            let mut file =
-                PartitionedFile::new(part.location.clone(), part.size).with_extension(part.clone());
-            if has_source {
-                file = file.with_partition_values(vec![ScalarValue::Utf8(Some(part.source.clone()))]);
-            }
+            let file = PartitionedFile::new(part.location.clone(), part.size).with_extension(part.clone());
             if let Some((bytes, files)) = groups.iter_mut().min_by_key(|(bytes, _)| *bytes) {
                 *bytes += part.size;
                 files.push(file);

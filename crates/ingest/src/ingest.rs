@@ -99,7 +99,6 @@ pub struct Ingest {
     manifest_use: ManifestUse,
     patterns: Vec<String>,
     ignored: Vec<String>,
-    source_column: Option<String>,
     progress: Option<OnProgress>,
     settings: Settings,
 }
@@ -141,7 +140,6 @@ impl Ingest {
             manifest_use: ManifestUse::default(),
             patterns: Vec::new(),
             ignored: Vec::new(),
-            source_column: None,
             progress: None,
             settings: Settings::default(),
         }
@@ -269,7 +267,7 @@ impl Ingest {
     /// Adds a column that names each row's archive and member, never NULL. Where files have a column of this name, theirs is
     /// taken, and may be NULL.
     pub fn source_column(mut self, name: impl Into<String>) -> Self {
-        self.source_column = Some(name.into());
+        self.settings.source_column = Some(name.into());
         self
     }
 
@@ -419,8 +417,7 @@ impl Ingest {
             staging.keep_private(staging.location());
         }
         merge.report.elapsed_ms = u64::try_from(self.clock.now_ms() - started).unwrap_or(0);
-        let (tables, quarantine, report) =
-            merge.finish(&self.settings, self.source_column.as_deref(), &self.storage, &staging);
+        let (tables, quarantine, report) = merge.finish(&self.settings, &self.storage, &staging);
         drop(archives);
         Ok(Ingested { tables, quarantine, report, staging, folders: Arc::unwrap_or_clone(folders) })
     }

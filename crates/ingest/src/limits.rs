@@ -22,7 +22,7 @@ pub struct Limits {
     /// for [`Limits::field_ratio`]. 8 MiB.
     pub ratio_floor_bytes: u64,
     /// Fields (rows times columns, those that a JSON line lacks included) for one compressed byte of an archive. A new staged
-    /// file counts as 4,096 and a hundred rows more, a bad row as 64, a gzip member behind another as 200. 400.
+    /// file counts as 16,384 and a hundred rows more, a bad row as 64, a gzip member behind another as 200. 400.
     pub field_ratio: u64,
     /// Files in the folders that a run reads, archives or not, and as many others that are set aside. Those whose locations come
     /// last are left out, and only counted. 100,000.

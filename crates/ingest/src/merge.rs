@@ -448,7 +448,6 @@ impl Merge {
     pub(crate) fn finish(
         mut self,
         settings: &Settings,
-        source_column: Option<&str>,
         storage: &Storage,
         staging: &Arc<Staging>,
     ) -> (Vec<IngestedTable>, Quarantine, Report) {
@@ -466,7 +465,8 @@ impl Merge {
             (table.report.errors, table.report.errors_more) = std::mem::take(&mut table.errors).into_parts();
             let unset = TableOptions::default();
             let options = settings.tables.get(&name).unwrap_or(&unset);
-            let (projection, report) = table.united(options, source_column, &self.archives);
+            let (projection, report) =
+                table.united(options, settings.source_column.as_deref(), &self.archives);
             if report.files > 0 {
                 let (identity, parts) = table.of_archives(&name, &self.archives);
                 tables.push(IngestedTable {

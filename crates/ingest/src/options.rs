@@ -203,6 +203,8 @@ pub(crate) struct Settings {
     pub(crate) csv: Csv,
     pub(crate) limits: Limits,
     pub(crate) broken: BrokenArchive,
+    /// The column that names each row's archive and member.
+    pub(crate) source_column: Option<String>,
 }
 
 impl Settings {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options, nullif};
 use arrow::datatypes::{DataType, SchemaRef};
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
@@ -25,9 +25,10 @@ pub struct Part {
     pub size: u64,
     /// Its rows.
     pub rows: u64,
-    /// The archive and the member that it was read from, as `archive.tar.gz/member.csv`.
-    pub source: String,
 }
+
+/// The column of parts that names each row's archive and member, where the run has a source column.
+pub(crate) const SOURCE: &str = "__source";
 
 /// How a table's columns come from a part's.
 #[derive(Debug, Clone)]
@@ -42,36 +43,34 @@ pub(crate) enum Projected {
     Staged,
     /// Text that is cast to the column's type, which every value allows.
     Cast { empty_as_null: bool },
-    /// The part's source.
+    /// The parts' [`SOURCE`].
     Source,
 }
 
 /// What turns a part's batches into the reader's.
 pub(crate) trait Project: Send + Sync {
-    fn apply(&self, batch: RecordBatch, part: &Part) -> Result<RecordBatch>;
+    fn apply(&self, batch: RecordBatch) -> Result<RecordBatch>;
 }
 
 /// Nothing to do.
 pub(crate) struct AsStaged;
 
 impl Project for AsStaged {
-    fn apply(&self, batch: RecordBatch, _: &Part) -> Result<RecordBatch> {
+    fn apply(&self, batch: RecordBatch) -> Result<RecordBatch> {
         Ok(batch)
     }
 }
 
 impl Project for Projection {
-    fn apply(&self, batch: RecordBatch, part: &Part) -> Result<RecordBatch> {
+    fn apply(&self, batch: RecordBatch) -> Result<RecordBatch> {
         let rows = batch.num_rows();
         let columns =
             self.schema.fields().iter().zip(&self.columns).map(|(field, projected)| -> Result<ArrayRef> {
-                let staged = batch.column_by_name(field.name());
+                let is_source = *projected == Projected::Source;
+                let staged = batch.column_by_name(if is_source { SOURCE } else { field.name() });
                 Ok(match (projected, staged) {
-                    (Projected::Source, _) => {
-                        Arc::new(StringArray::from_iter_values(std::iter::repeat_n(&part.source, rows)))
-                    }
                     (_, None) => new_null_array(field.data_type(), rows),
-                    (Projected::Staged, Some(array)) => array.clone(),
+                    (Projected::Staged | Projected::Source, Some(array)) => array.clone(),
                     (Projected::Cast { empty_as_null }, Some(array)) => {
                         cast(array, field.data_type(), *empty_as_null)
                             .map_err(|e| e.with("column", field.name()))?
@@ -110,7 +109,7 @@ pub(crate) fn parts(
             let stream = ParquetRecordBatchStreamBuilder::new(reader).await?.build()?;
             let batches = stream.map_err(Error::from).map(move |batch| {
                 let _keep = &staging;
-                project.apply(batch?, &part)
+                project.apply(batch?)
             });
             Ok::<_, Error>(batches)
         }

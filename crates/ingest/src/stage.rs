@@ -1,21 +1,22 @@
 //! One archive into staged Parquet parts.
 //!
-//! Each member becomes parts of its own, so that a member that turns out bad leaves nothing behind, and an archive's parts
-//! count only once its marker is written, after its last byte was read: nothing reads a part that no marker names. Parts have
-//! fixed names below a folder that the archive's name, size, time of change and the settings decide; a run that was cut off
-//! is simply run again and writes the same files.
+//! A member's rows count once it has ended, so that one that turns out bad leaves nothing behind, and an archive's parts count
+//! once its marker is written, after its last byte was read: nothing reads a part that no marker names. Parts have fixed names
+//! below a folder that the archive's name, size, time of change and the settings decide; a run that was cut off is simply run
+//! again and writes the same files.
 
 mod aside;
 mod known;
 mod marker;
 mod part;
+mod shared;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hasher;
 use std::io::Read;
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use icefield_core::storage::{Storage, join};
+use arrow::datatypes::{DataType, Field, FieldRef};
+use icefield_core::storage::Storage;
 use icefield_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -38,6 +39,7 @@ use known::FileColumns;
 pub(crate) use known::{Shape, too_many_columns};
 pub(crate) use marker::{mark, marker};
 use part::PartWriter;
+use shared::{MemberRows, Shared};
 
 /// What became of one archive: its marker's content.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -79,10 +81,6 @@ pub(crate) struct StagedFile {
     pub(crate) parts: Vec<Part>,
 }
 
-/// A new part costs as much as so many rows do: buffers, encoders and a footer for each of its columns.
-const PART_ROWS: u64 = 100;
-/// Fields whose cost a new part has beside that: a file is made, written and put.
-const PART_FIELDS: u64 = 4 << 10;
 /// Fields whose cost one bad row has.
 const BAD_ROW_FIELDS: u64 = 64;
 
@@ -101,6 +99,7 @@ pub(crate) struct Stager<'a> {
     shapes: HashMap<(String, Vec<String>), usize>,
     /// The columns of each table.
     columns: BTreeMap<String, HashSet<String>>,
+    shared: Shared,
     parts: usize,
     /// The rows that the member being read lost.
     bad_rows: u64,
@@ -127,6 +126,7 @@ impl<'a> Stager<'a> {
             paths: HashSet::new(),
             shapes: HashMap::new(),
             columns: BTreeMap::new(),
+            shared: Shared::default(),
             parts: 0,
             bad_rows: 0,
         }
@@ -134,7 +134,8 @@ impl<'a> Stager<'a> {
 
     /// The outcome of an archive that was read to its end.
     pub(crate) fn complete(mut self) -> Result<Outcome, Failure> {
-        let written = self.aside.close(&place(self.storage, self.handle, self.folder), self.archive_name)?;
+        self.write_all_waiting()?;
+        let written = self.aside.close(&place(self.storage, self.handle, self.folder))?;
         self.outcome.counts = written.counts;
         self.outcome.listed = written.listed;
         self.outcome.quarantine = written.part;
@@ -148,11 +149,11 @@ impl<'a> Stager<'a> {
             self.aside = Aside::new(self.settings.limits.archive_listed_bytes);
             self.outcome.shapes.clear();
             self.outcome.refused = 0;
+            self.shared.clear();
+            let parts =
+                self.outcome.files.iter_mut().flat_map(|file| std::mem::take(&mut file.parts)).collect();
+            self.delete(parts)?;
             for file in &mut self.outcome.files {
-                let parts = std::mem::take(&mut file.parts);
-                for part in parts {
-                    self.handle.block_on(self.storage.delete(&part.location))?;
-                }
                 (file.taken, file.shape) = (false, None);
                 (file.rows, file.bad_rows) = (0, 0);
             }
@@ -204,6 +205,7 @@ impl<'a> Stager<'a> {
             parts: Vec::new(),
         };
         let mut read = FileColumns::default();
+        let mut rows = MemberRows::default();
         let run = || -> Result<(), Failure> {
             let inner: Box<dyn Read + '_> = if codec == Codec::None {
                 Box::new(data)
@@ -215,13 +217,13 @@ impl<'a> Stager<'a> {
             let mut text = Text::new(&mut data)?;
             let lower = split_codec(path).0.to_ascii_lowercase();
             if lower.ends_with(".jsonl") || lower.ends_with(".ndjson") {
-                self.json(&mut file, &mut read, options, &mut text)?;
+                self.json(&mut file, &mut read, &mut rows, options, &mut text)?;
             } else {
                 let delimiter = if lower.ends_with(".tsv") { b'\t' } else { settings.csv.delimiter };
-                self.csv(&mut file, &mut read, options, &mut text, delimiter)?;
+                self.csv(&mut file, &mut read, &mut rows, options, &mut text, delimiter)?;
             }
             file.content = format!("{:016x}", data.hash.finish());
-            Ok(())
+            self.share(table, rows)
         };
         let ran = run();
         file.bad_rows = self.bad_rows;
@@ -232,9 +234,7 @@ impl<'a> Stager<'a> {
                 Ok(())
             }
             Err(failure) => {
-                for part in std::mem::take(&mut file.parts) {
-                    self.handle.block_on(self.storage.delete(&part.location))?;
-                }
+                self.delete(std::mem::take(&mut file.parts))?;
                 file.rows = 0;
                 match failure {
                     Failure::Member(reason, detail) => {
@@ -246,13 +246,16 @@ impl<'a> Stager<'a> {
         };
         self.outcome.known_bytes += known::file_bytes(&file);
         self.outcome.files.push(file);
-        result.and_then(|()| self.check_known(0))
+        result?;
+        self.bound_waiting()?;
+        self.check_known(0)
     }
 
     fn csv(
         &mut self,
         file: &mut StagedFile,
         read: &mut FileColumns,
+        rows: &mut MemberRows,
         options: &TableOptions,
         data: &mut dyn Read,
         delimiter: u8,
@@ -273,29 +276,29 @@ impl<'a> Stager<'a> {
         self.admit(&file.table, &read.header, &read.header)?;
         read.columns = columns(&read.header, options)?;
         let width = read.columns.len();
-        let mut writer = None;
         while splitter.next(width, &mut bad)? {
             self.bad_rows(file, &mut bad)?;
-            self.rows(file, &splitter.chunk(Some(width)), &mut read.columns, &mut writer)?;
+            self.rows(file, &splitter.chunk(Some(width)), &mut read.columns, rows)?;
         }
-        self.close_part(file, writer)
+        self.close_many(file, rows)
     }
 
     fn json(
         &mut self,
         file: &mut StagedFile,
         read: &mut FileColumns,
+        rows: &mut MemberRows,
         options: &TableOptions,
         data: &mut dyn Read,
     ) -> Result<(), Failure> {
         let mut objects = Objects::new(data, &self.settings.limits);
-        let (mut bad, mut writer) = (Vec::new(), None);
+        let mut bad = Vec::new();
         let known = &mut read.columns;
         while objects.next(&mut bad)? {
             self.bad_rows(file, &mut bad)?;
             if known.len() < objects.columns().len() {
                 // New columns: a part has one schema, so that another part begins.
-                self.close_part(file, writer.take())?;
+                self.close_own(file, rows)?;
                 let fresh = objects.columns().iter().enumerate().skip(known.len());
                 let names: Vec<String> = fresh.map(|(at, name)| named(name, at, options)).collect();
                 read.header.extend(names.iter().cloned());
@@ -316,10 +319,10 @@ impl<'a> Stager<'a> {
             match options.given().find(absent) {
                 // It may come with a later line. Rows are not staged without it: their part would not have the column.
                 Some(field) => self.rows_without(file, &objects.chunk(), field.name())?,
-                None => self.rows(file, &objects.chunk(), known, &mut writer)?,
+                None => self.rows(file, &objects.chunk(), known, rows)?,
             }
         }
-        self.close_part(file, writer)
+        self.close_many(file, rows)
     }
 
     /// Counts a row that is set aside. It is written with its archive, member and reason, whatever it has itself.
@@ -355,7 +358,7 @@ impl<'a> Stager<'a> {
         file: &mut StagedFile,
         chunk: &Chunk<'_>,
         columns: &mut [Column],
-        writer: &mut Option<PartWriter>,
+        rows: &mut MemberRows,
     ) -> Result<(), Failure> {
         // One chunk of the store may hold a whole archive.
         self.watch.check()?;
@@ -378,20 +381,7 @@ impl<'a> Stager<'a> {
         if good == 0 || columns.is_empty() {
             return Ok(());
         }
-        let writer = match writer {
-            Some(writer) => writer,
-            None => {
-                let fields: Vec<_> = columns.iter().map(|c| c.field.clone()).collect();
-                let location = join(self.folder, &format!("{:05}.parquet", self.parts));
-                self.parts += 1;
-                self.watch.put_fields(PART_FIELDS + PART_ROWS * columns.len() as u64)?;
-                let schema = Schema::new(fields).into();
-                writer.insert(PartWriter::open(self.storage, self.handle, location, schema)?)
-            }
-        };
-        writer.write_columns(arrays)?;
-        file.rows += good as u64;
-        Ok(())
+        self.put_rows(file, rows, columns, arrays)
     }
 
     /// Passes over a member that a system left beside the files, unless it may be a file of the drop all the same.
@@ -413,18 +403,6 @@ impl<'a> Stager<'a> {
     fn refuse(&mut self, path: String, reason: Reason, detail: String) -> Result<(), Failure> {
         self.outcome.refused += 1;
         self.put_aside(Level::Member, Some(&path), None, None, reason, detail, None)
-    }
-
-    fn close_part(&mut self, file: &mut StagedFile, writer: Option<PartWriter>) -> Result<(), Failure> {
-        if let Some(writer) = writer {
-            let source = if self.archive_name.starts_with(&file.member) {
-                self.archive_name.to_string()
-            } else {
-                format!("{}/{}", self.archive_name, file.member)
-            };
-            file.parts.push(writer.close(source)?);
-        }
-        Ok(())
     }
 }
 
@@ -590,7 +568,7 @@ pub(crate) fn quarantine_file(
         for some in items.chunks(1024) {
             writer.write(&quarantine::batch(some)?)?;
         }
-        writer.close(String::new())
+        writer.close()
     };
     write().map_err(|failure| match failure {
         Failure::Storage(error) => error,

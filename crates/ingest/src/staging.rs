@@ -9,7 +9,7 @@ use icefield_core::{Clock, Error, ErrorKind, Result};
 use sha2::{Digest, Sha256};
 
 /// Raised whenever staged parts change their form, so that older ones are not taken up.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 pub(crate) struct Staging {
     storage: Storage,

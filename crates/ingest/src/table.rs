@@ -72,7 +72,8 @@ impl IngestedTable {
         self.parts.iter().map(|p| p.rows).sum()
     }
 
-    /// The staged Parquet files. A column whose type was inferred is text in them, and absent where a file lacked it.
+    /// The staged Parquet files. A column whose type was inferred is text in them, and absent where a file lacked it. Where the
+    /// run has a source column, it is `__source` in them. Small files of one header share a part.
     pub fn parts(&self) -> &[Part] {
         &self.parts
     }

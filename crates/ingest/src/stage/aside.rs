@@ -100,9 +100,9 @@ impl Aside {
         writer.write(&batch)
     }
 
-    pub(super) fn close(mut self, place: &Place<'_>, archive: &str) -> Result<Written, Failure> {
+    pub(super) fn close(mut self, place: &Place<'_>) -> Result<Written, Failure> {
         self.flush(place)?;
-        let part = self.writer.take().map(|writer| writer.close(archive.to_string())).transpose()?;
+        let part = self.writer.take().map(PartWriter::close).transpose()?;
         let counts = self.counts.into_iter().map(|((level, reason), n)| (level, reason, n)).collect();
         Ok(Written { counts, listed: self.listed, part })
     }

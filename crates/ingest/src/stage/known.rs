@@ -8,7 +8,7 @@ use crate::columns::Column;
 use crate::escape::past;
 use crate::infer::Candidates;
 use crate::quarantine::Reason;
-use crate::read::Part;
+use crate::read::{Part, SOURCE};
 
 /// Files of one table that have the same header.
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,6 +81,11 @@ impl Stager<'_> {
             let detail = past("bytes of a column's name", "column_name_bytes", limits.column_name_bytes);
             return Err(Failure::Member(Reason::NameTooLong, detail));
         }
+        if self.settings.source_column.is_some() && fresh.iter().any(|name| name == SOURCE) {
+            let detail =
+                format!("no column can be named {SOURCE:?}: staged rows have their archive and member there");
+            return Err(Failure::Member(Reason::BadHeader, detail));
+        }
         let known = self.columns.entry(table.to_string()).or_default();
         let new = fresh.iter().filter(|name| !known.contains(*name)).count();
         if known.len() + new > limits.table_columns {
@@ -106,8 +111,12 @@ impl Stager<'_> {
 /// Bytes that a file takes in memory.
 pub(super) fn file_bytes(file: &StagedFile) -> u64 {
     let texts = file.member.len() + file.table.len();
-    let parts = file.parts.iter().map(|part| part.location.len() + part.source.len() + size_of::<Part>());
-    FILE_BYTES + (texts + parts.sum::<usize>()) as u64
+    FILE_BYTES + texts as u64 + file.parts.iter().map(part_bytes).sum::<u64>()
+}
+
+/// Bytes that a part takes in memory.
+pub(super) fn part_bytes(part: &Part) -> u64 {
+    (part.location.len() + size_of::<Part>()) as u64
 }
 
 /// Bytes that a shape takes in memory: its names are in what finds it, too.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::pin::Pin;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use icefield_core::Result;
 use icefield_core::storage::Storage;
@@ -24,7 +24,6 @@ const MANY_COLUMNS: usize = 256;
 
 pub(super) struct PartWriter {
     writer: ArrowWriter<Upload>,
-    schema: SchemaRef,
     location: String,
     rows: u64,
 }
@@ -47,8 +46,8 @@ impl PartWriter {
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
             .build();
         let upload = Upload { inner: Box::pin(storage.writer(&location)?), handle: handle.clone() };
-        let writer = ArrowWriter::try_new(upload, schema.clone(), Some(properties))?;
-        Ok(Self { writer, schema, location, rows: 0 })
+        let writer = ArrowWriter::try_new(upload, schema, Some(properties))?;
+        Ok(Self { writer, location, rows: 0 })
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
@@ -61,18 +60,13 @@ impl PartWriter {
         Ok(())
     }
 
-    pub(super) fn write_columns(&mut self, columns: Vec<ArrayRef>) -> Result<(), Failure> {
-        let batch = RecordBatch::try_new(self.schema.clone(), columns).map_err(icefield_core::Error::from)?;
-        self.write(&batch)
-    }
-
-    pub(super) fn close(mut self, source: String) -> Result<Part, Failure> {
+    pub(super) fn close(mut self) -> Result<Part, Failure> {
         self.writer.finish().map_err(failed)?;
         let size = self.writer.bytes_written() as u64;
         let upload = self.writer.inner_mut();
         let handle = upload.handle.clone();
         handle.block_on(upload.inner.shutdown())?;
-        Ok(Part { location: self.location, size, rows: self.rows, source })
+        Ok(Part { location: self.location, size, rows: self.rows })
     }
 }
 

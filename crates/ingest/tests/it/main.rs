@@ -15,6 +15,7 @@ mod litter;
 mod memory;
 mod options;
 mod reports;
+mod shared_parts;
 mod support;
 mod types;
 mod untrusted;
