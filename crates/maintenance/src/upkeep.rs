@@ -25,6 +25,7 @@ pub fn upkeep(table: &Table) -> Upkeep {
         expire_after: 100,
         older_than: hours(1),
         retain_last: 100,
+        check_other_tables: true,
     }
 }
 
@@ -57,6 +58,7 @@ pub struct Upkeep {
     expire_after: usize,
     older_than: Duration,
     retain_last: usize,
+    check_other_tables: bool,
 }
 
 /// What an upkeep did.
@@ -107,8 +109,18 @@ impl Upkeep {
         self
     }
 
+    /// Keeps files that other tables of the catalog name: each expiry loads all of them, whose metadata is cached while there is
+    /// room. Turn it off where thousands of tables are in the catalog and each is known to have a folder of its own. Default: on.
+    pub fn check_other_tables(mut self, check: bool) -> Self {
+        self.check_other_tables = check;
+        self
+    }
+
     fn expiry(&self, table: &Table) -> ExpireSnapshots {
-        expire_snapshots(table).older_than(self.older_than).retain_last(self.retain_last)
+        expire_snapshots(table)
+            .older_than(self.older_than)
+            .retain_last(self.retain_last)
+            .check_other_tables(self.check_other_tables)
     }
 
     /// Whether it is the turn of the write that gave the table: of several writers only one sees that number.
