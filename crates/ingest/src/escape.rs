@@ -7,8 +7,6 @@ use std::fmt::Display;
 
 pub(crate) use icefield_core::text::{Plain, is_plain};
 
-use crate::rows::cut;
-
 /// Bytes of a message that are kept.
 const DETAIL_BYTES: usize = 256;
 
@@ -30,6 +28,15 @@ pub(crate) fn detail(mut text: String) -> String {
     let mut text = plain(&text);
     cut(&mut text, DETAIL_BYTES);
     text
+}
+
+/// Cuts a text to at most `limit` bytes, between characters.
+pub(crate) fn cut(text: &mut String, limit: usize) {
+    if text.len() > limit {
+        let end = (0..=limit).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 /// What passed a limit, in words that name the limit.

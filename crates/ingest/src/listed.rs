@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::escape::cut;
 use crate::quarantine::{Level, Quarantined};
 use crate::report::ERRORS;
-use crate::rows::cut;
 
 /// Entries of the quarantine that a run keeps in memory.
 const ENTRIES: usize = 10_000;

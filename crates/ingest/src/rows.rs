@@ -1,5 +1,7 @@
 //! Rows as they were split, before they have types: spans of one buffer.
 
+use crate::escape::cut;
+
 /// Bytes of a column's name in a message.
 const NAME_BYTES: usize = 96;
 
@@ -104,15 +106,6 @@ pub(crate) struct BadRow {
     pub(crate) reason: crate::Reason,
     pub(crate) detail: String,
     pub(crate) raw: String,
-}
-
-/// Cuts a text to at most `limit` bytes, between characters.
-pub(crate) fn cut(text: &mut String, limit: usize) {
-    if text.len() > limit {
-        let end = (0..=limit).rev().find(|&at| text.is_char_boundary(at)).unwrap_or_default();
-        text.truncate(end);
-        text.push('…');
-    }
 }
 
 /// A column's name as messages have it: partners' names may be of any length.

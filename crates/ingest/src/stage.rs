@@ -8,17 +8,17 @@
 mod aside;
 mod known;
 mod marker;
+mod outcome;
 mod part;
-mod shared;
+mod parts;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::Hasher;
 use std::io::Read;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use icefield_core::storage::Storage;
 use icefield_core::{Error, Result};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::runtime::Handle;
 use twox_hash::XxHash64;
@@ -35,51 +35,12 @@ use crate::read::Part;
 use crate::rows::{BadRow, Chunk, shortened, shown};
 use crate::text::Text;
 use aside::{Aside, Place};
-use known::FileColumns;
-pub(crate) use known::{Shape, too_many_columns};
+pub(crate) use known::too_many_columns;
+use known::{FileColumns, Known};
 pub(crate) use marker::{mark, marker};
+pub(crate) use outcome::{Outcome, StagedFile};
 use part::PartWriter;
-use shared::{MemberRows, Shared};
-
-/// What became of one archive: its marker's content.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Outcome {
-    pub(crate) archive: String,
-    /// Why nothing, or not all, was taken.
-    pub(crate) broken: Option<(Reason, String)>,
-    pub(crate) files: Vec<StagedFile>,
-    /// What files of one table and header have in common.
-    pub(crate) shapes: Vec<Shape>,
-    /// Bytes of memory that the files and their shapes take, about.
-    pub(crate) known_bytes: u64,
-    /// Members that were passed over because the settings say so.
-    pub(crate) ignored: u64,
-    /// Members that a system left beside the files: attributes, views of folders.
-    pub(crate) skipped: u64,
-    /// Members that were set aside before a table was known.
-    pub(crate) refused: u64,
-    pub(crate) counts: Vec<(Level, Reason, u64)>,
-    pub(crate) listed: Vec<Quarantined>,
-    pub(crate) quarantine: Option<Part>,
-    /// Decompressed bytes.
-    pub(crate) bytes: u64,
-}
-
-/// A member that was taken, or of which rows were set aside.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct StagedFile {
-    pub(crate) member: String,
-    pub(crate) table: String,
-    /// Whether it was taken; when not, the quarantine has it.
-    pub(crate) taken: bool,
-    /// Its place in the outcome's shapes; `None` when it was not taken.
-    pub(crate) shape: Option<usize>,
-    pub(crate) rows: u64,
-    pub(crate) bad_rows: u64,
-    /// A hash of the bytes that its rows were read from.
-    pub(crate) content: String,
-    pub(crate) parts: Vec<Part>,
-}
+use parts::{MemberRows, Parts};
 
 /// Fields whose cost one bad row has.
 const BAD_ROW_FIELDS: u64 = 64;
@@ -87,20 +48,14 @@ const BAD_ROW_FIELDS: u64 = 64;
 /// Takes an archive's members to parts.
 pub(crate) struct Stager<'a> {
     settings: &'a Settings,
-    storage: &'a Storage,
-    handle: &'a Handle,
-    folder: &'a str,
-    archive_name: &'a str,
+    place: Place<'a>,
     watch: Watch,
     outcome: Outcome,
     aside: Aside,
     /// Hashes of the members' paths.
     paths: HashSet<[u8; 16]>,
-    shapes: HashMap<(String, Vec<String>), usize>,
-    /// The columns of each table.
-    columns: BTreeMap<String, HashSet<String>>,
-    shared: Shared,
-    parts: usize,
+    known: Known<'a>,
+    parts: Parts<'a>,
     /// The rows that the member being read lost.
     bad_rows: u64,
 }
@@ -114,45 +69,56 @@ impl<'a> Stager<'a> {
         archive: &'a str,
         watch: Watch,
     ) -> Self {
+        let name = settings.source_column.as_ref().map(|_| icefield_core::storage::file_name(archive));
         Self {
             settings,
-            storage,
-            handle,
-            folder,
-            archive_name: icefield_core::storage::file_name(archive),
+            place: Place { storage, handle, folder },
+            parts: Parts::new(storage, handle, folder, name, watch.clone()),
             watch,
             outcome: Outcome { archive: archive.to_string(), ..Outcome::default() },
             aside: Aside::new(settings.limits.archive_listed_bytes),
             paths: HashSet::new(),
-            shapes: HashMap::new(),
-            columns: BTreeMap::new(),
-            shared: Shared::default(),
-            parts: 0,
+            known: Known::new(settings),
             bad_rows: 0,
         }
     }
 
     /// The outcome of an archive that was read to its end.
     pub(crate) fn complete(mut self) -> Result<Outcome, Failure> {
-        self.write_all_waiting()?;
-        let written = self.aside.close(&place(self.storage, self.handle, self.folder))?;
+        self.parts.write_all_waiting()?;
+        self.list_parts()?;
+        let written = self.aside.close(&self.place)?;
         self.outcome.counts = written.counts;
         self.outcome.listed = written.listed;
         self.outcome.quarantine = written.part;
         self.outcome.bytes = self.watch.bytes_out();
+        self.known.finish(&mut self.outcome);
         Ok(self.outcome)
+    }
+
+    /// Lists the shared parts that were written at the first of their files.
+    fn list_parts(&mut self) -> Result<(), Failure> {
+        for (at, part) in self.parts.take_written() {
+            self.known.keep_part(&part);
+            match self.outcome.files.get_mut(at) {
+                Some(file) => file.parts.push(part),
+                None => return Err(Error::internal("a part of no file").into()),
+            }
+        }
+        Ok(())
     }
 
     /// The outcome of an archive that could not be read to its end, for a fault of its own.
     pub(crate) fn broken(mut self, reason: Reason, detail: String) -> Result<Outcome, Failure> {
         if self.settings.broken == crate::BrokenArchive::Reject {
             self.aside = Aside::new(self.settings.limits.archive_listed_bytes);
-            self.outcome.shapes.clear();
             self.outcome.refused = 0;
-            self.shared.clear();
+            self.known.forget_shapes();
+            self.parts.forget_waiting();
+            self.list_parts()?;
             let parts =
                 self.outcome.files.iter_mut().flat_map(|file| std::mem::take(&mut file.parts)).collect();
-            self.delete(parts)?;
+            self.parts.delete(parts)?;
             for file in &mut self.outcome.files {
                 (file.taken, file.shape) = (false, None);
                 (file.rows, file.bad_rows) = (0, 0);
@@ -185,7 +151,7 @@ impl<'a> Stager<'a> {
             detail,
             raw,
         };
-        self.aside.put(&place(self.storage, self.handle, self.folder), item)
+        self.aside.put(&self.place, item)
     }
 
     /// Reads a file of a table. What was staged of it goes when it fails.
@@ -223,18 +189,18 @@ impl<'a> Stager<'a> {
                 self.csv(&mut file, &mut read, &mut rows, options, &mut text, delimiter)?;
             }
             file.content = format!("{:016x}", data.hash.finish());
-            self.share(table, rows)
+            self.parts.share(table, self.outcome.files.len(), rows)
         };
         let ran = run();
         file.bad_rows = self.bad_rows;
         let result = match ran {
             Ok(()) => {
                 file.taken = true;
-                file.shape = Some(self.shape(table, read));
+                file.shape = Some(self.known.shape(table, read));
                 Ok(())
             }
             Err(failure) => {
-                self.delete(std::mem::take(&mut file.parts))?;
+                self.parts.delete(std::mem::take(&mut file.parts))?;
                 file.rows = 0;
                 match failure {
                     Failure::Member(reason, detail) => {
@@ -244,11 +210,12 @@ impl<'a> Stager<'a> {
                 }
             }
         };
-        self.outcome.known_bytes += known::file_bytes(&file);
+        self.known.keep(&file);
         self.outcome.files.push(file);
         result?;
-        self.bound_waiting()?;
-        self.check_known(0)
+        self.parts.bound_waiting()?;
+        self.list_parts()?;
+        self.known.check(0)
     }
 
     fn csv(
@@ -273,14 +240,14 @@ impl<'a> Stager<'a> {
             ));
         }
         read.header = header(&splitter.chunk(None), options)?;
-        self.admit(&file.table, &read.header, &read.header)?;
+        self.known.admit(&file.table, &read.header, &read.header)?;
         read.columns = columns(&read.header, options)?;
         let width = read.columns.len();
         while splitter.next(width, &mut bad)? {
             self.bad_rows(file, &mut bad)?;
             self.rows(file, &splitter.chunk(Some(width)), &mut read.columns, rows)?;
         }
-        self.close_many(file, rows)
+        self.parts.close_many(file, rows)
     }
 
     fn json(
@@ -298,11 +265,11 @@ impl<'a> Stager<'a> {
             self.bad_rows(file, &mut bad)?;
             if known.len() < objects.columns().len() {
                 // New columns: a part has one schema, so that another part begins.
-                self.close_own(file, rows)?;
+                self.parts.close_own(file, rows)?;
                 let fresh = objects.columns().iter().enumerate().skip(known.len());
                 let names: Vec<String> = fresh.map(|(at, name)| named(name, at, options)).collect();
                 read.header.extend(names.iter().cloned());
-                self.admit(&file.table, &read.header, &names)?;
+                self.known.admit(&file.table, &read.header, &names)?;
                 for mut column in columns_of(&names, options) {
                     if known.iter().any(|c| c.field.name() == column.field.name()) {
                         let name = shortened(column.field.name());
@@ -322,7 +289,7 @@ impl<'a> Stager<'a> {
                 None => self.rows(file, &objects.chunk(), known, rows)?,
             }
         }
-        self.close_many(file, rows)
+        self.parts.close_many(file, rows)
     }
 
     /// Counts a row that is set aside. It is written with its archive, member and reason, whatever it has itself.
@@ -381,7 +348,7 @@ impl<'a> Stager<'a> {
         if good == 0 || columns.is_empty() {
             return Ok(());
         }
-        self.put_rows(file, rows, columns, arrays)
+        self.parts.put_rows(file, rows, columns, arrays)
     }
 
     /// Passes over a member that a system left beside the files, unless it may be a file of the drop all the same.
@@ -434,7 +401,7 @@ impl Members for Stager<'_> {
             Some(table) if known => match settings.refuses(&table) {
                 Some(why) => self.refuse(path.to_string(), Reason::TableName, why.into()),
                 None => {
-                    self.admit_file(&table)?;
+                    self.known.admit_file(&table)?;
                     self.file(path, &table, data, codec)
                 }
             },
@@ -455,10 +422,6 @@ impl Members for Stager<'_> {
         self.watch.put_member()?;
         self.refuse(path, reason, detail)
     }
-}
-
-fn place<'a>(storage: &'a Storage, handle: &'a Handle, folder: &'a str) -> Place<'a> {
-    Place { storage, handle, folder }
 }
 
 /// The header's names, as the table knows them.

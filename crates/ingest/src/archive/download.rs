@@ -12,7 +12,7 @@ use icefield_core::{Error, ErrorKind, Result};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::escape::past;
 use crate::options::Limits;
 use crate::quarantine::Reason;

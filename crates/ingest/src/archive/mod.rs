@@ -5,12 +5,13 @@
 //! its end, checksums included. Nothing is held but one decoder's window. `zip` alone is read by its directory, at its end.
 
 mod download;
+mod failure;
 mod litter;
+mod member;
 mod tar;
 mod zip;
 
 use std::cell::Cell;
-use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
@@ -18,69 +19,14 @@ use flate2::bufread::GzDecoder;
 use icefield_core::Error;
 
 pub(crate) use download::{Download, Ranges, RunCounts, Watch};
+pub(crate) use failure::Failure;
 pub(crate) use litter::{holds_nothing_of_a_table, is_litter, is_system_name};
+pub(crate) use member::Members;
+use member::drain;
 
-use crate::escape::{may_be_in_a_path, past, plain};
+use crate::escape::past;
 use crate::options::Limits;
 use crate::quarantine::Reason;
-
-/// What takes an archive's members.
-pub(crate) trait Members {
-    /// A plain file. What is not read of `data` is passed over. Errors of `data` carry a [`Failure`].
-    fn member(&mut self, path: &str, data: &mut dyn Read) -> Result<(), Failure>;
-
-    /// A member that is not for reading.
-    fn refused(&mut self, path: String, reason: Reason, detail: String) -> Result<(), Failure>;
-}
-
-/// What ends the reading of an archive or, at [`Failure::Member`], of one member.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The archive's content is at fault: reading it again would end the same way.
-    Archive(Reason, String),
-    /// The member's content is at fault.
-    Member(Reason, String),
-    /// The store, or the machine.
-    Storage(Error),
-    /// A limit of the run, by no fault of the archive's.
-    Run(String),
-    /// The run was dropped.
-    Cancelled,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Archive(reason, detail) | Self::Member(reason, detail) => write!(f, "{reason}: {detail}"),
-            Self::Storage(error) => error.fmt(f),
-            Self::Run(detail) => f.write_str(detail),
-            Self::Cancelled => f.write_str("cancelled"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
-impl From<Failure> for io::Error {
-    fn from(failure: Failure) -> Self {
-        io::Error::other(failure)
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Storage(error)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.downcast::<Failure>() {
-            Ok(failure) => failure,
-            Err(error) => Self::Storage(error.into()),
-        }
-    }
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Codec {
@@ -164,12 +110,6 @@ pub(crate) fn walk(
 
 pub(crate) use tar::walk as walk_tar;
 pub(crate) use zip::{Source, walk as walk_zip};
-
-/// Reads to the end: what follows the last member is checked too.
-fn drain(data: &mut dyn Read) -> Result<(), Failure> {
-    io::copy(data, &mut io::sink())?;
-    Ok(())
-}
 
 /// The decompressed bytes, any fault in them as the failure that `at` makes.
 fn decoded<'a>(
@@ -325,42 +265,6 @@ impl Read for Counted<'_> {
     }
 }
 
-/// A member's path as text, or why it can't be used: parts joined by single slashes, none of them `..`.
-fn safe_path(raw: &[u8]) -> Result<String, String> {
-    let Ok(path) = std::str::from_utf8(raw) else { return Err("the path is not UTF-8 text".into()) };
-    if path.len() > 4096 {
-        return Err("the path is longer than 4096 bytes".into());
-    }
-    if path.starts_with(['/', '\\']) || path.as_bytes().get(1) == Some(&b':') {
-        return Err("the path is absolute".into());
-    }
-    if !path.chars().all(may_be_in_a_path) {
-        return Err("the path holds control characters, line ends, marks of direction or characters that are not seen".into());
-    }
-    let parts = || path.split(['/', '\\']);
-    if parts().any(|part| part == "..") {
-        return Err("the path leaves the archive's folder".into());
-    }
-    let parts: Vec<&str> = parts().filter(|part| !part.is_empty() && *part != ".").collect();
-    if parts.is_empty() { Err("the path is empty".into()) } else { Ok(parts.join("/")) }
-}
-
-/// Gives a member on, under its path or as refused.
-fn give(raw_path: &[u8], data: &mut dyn Read, members: &mut dyn Members) -> Result<(), Failure> {
-    match safe_path(raw_path) {
-        Ok(path) => members.member(&path, data),
-        Err(why) => members.refused(shown_path(raw_path), Reason::UnsafePath, why),
-    }
-}
-
-fn shown_path(raw: &[u8]) -> String {
-    plain(&crate::rows::shown(raw, 1024))
-}
-
-fn too_many(limits: &Limits) -> Failure {
-    Failure::Archive(Reason::TooManyMembers, past("members of the archive", "members", limits.members))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,33 +285,6 @@ mod tests {
         ];
         for (name, format) in cases {
             assert_eq!(Format::of(name), format, "{name}");
-        }
-    }
-
-    #[test]
-    fn paths_stay_within_the_folder() {
-        assert_eq!(safe_path(b"./a//b.csv"), Ok("a/b.csv".to_string()));
-        assert_eq!(safe_path("données/é.csv".as_bytes()), Ok("données/é.csv".to_string()));
-        // Persian words and families of emoji have joiners.
-        assert!(safe_path("می\u{200c}خواهم/👩\u{200d}👧.csv".as_bytes()).is_ok());
-        for bad in [
-            &b"../a.csv"[..],
-            b"a/../b",
-            b"a\\..\\b",
-            b"/etc/x",
-            b"\\x",
-            b"C:\\x",
-            b"",
-            b".",
-            b"a\xff",
-            b"a\0b",
-            b"a\x1b[2Jb",
-            b"a\rb",
-            "a\u{202e}b".as_bytes(),
-            "a\u{2028}b".as_bytes(),
-            "a\u{200b}b".as_bytes(),
-        ] {
-            assert!(safe_path(bad).is_err(), "{bad:?}");
         }
     }
 }

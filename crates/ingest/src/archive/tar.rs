@@ -5,7 +5,8 @@ use std::io::Read;
 
 use tar::{EntryType, Header, PaxExtensions};
 
-use super::{Failure, Members, drain, give, shown_path, too_many};
+use super::failure::Failure;
+use super::member::{Members, drain, give, shown_path, too_many};
 use crate::escape::past;
 use crate::options::Limits;
 use crate::quarantine::Reason;

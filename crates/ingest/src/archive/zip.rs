@@ -8,7 +8,9 @@ use std::rc::Rc;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::{Failure, Members, Ranges, Watch, give, shown_path, too_many};
+use super::download::{Ranges, Watch};
+use super::failure::Failure;
+use super::member::{Members, give, shown_path, too_many};
 use crate::escape::past;
 use crate::options::Limits;
 use crate::quarantine::Reason;

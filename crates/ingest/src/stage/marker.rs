@@ -4,7 +4,7 @@ use icefield_core::storage::{Storage, join};
 use icefield_core::{Error, Result};
 use object_store::ObjectStoreExt;
 
-use super::Outcome;
+use super::outcome::{Outcome, Shape};
 use crate::options::Limits;
 
 const MARKER: &str = "_staged.json";
@@ -39,7 +39,7 @@ impl Outcome {
             name.is_some_and(|name| !matches!(name, "" | "." | "..") && !name.contains('/'))
         };
         let parts = self.files.iter().flat_map(|file| &file.parts).chain(&self.quarantine);
-        let fits = |shape: &super::Shape| {
+        let fits = |shape: &Shape| {
             shape.nulls.len() == shape.header.len() && shape.candidates.len() == shape.header.len()
         };
         let mut rows = self.files.iter().map(|file| file.rows.checked_add(file.bad_rows));

@@ -12,11 +12,12 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use icefield_core::Error;
-use icefield_core::storage::join;
+use icefield_core::storage::{Storage, join};
+use tokio::runtime::Handle;
 
+use super::outcome::StagedFile;
 use super::part::PartWriter;
-use super::{StagedFile, Stager};
-use crate::archive::Failure;
+use crate::archive::{Failure, Watch};
 use crate::columns::Column;
 use crate::read::{Part, SOURCE};
 
@@ -41,20 +42,40 @@ pub(super) struct MemberRows {
 
 /// Rows of small members of one table, which become one part.
 struct Waiting {
-    /// The place of the first of the members among the outcome's files: the part is listed there.
+    /// The place of the first of the members among the archive's files: the part is listed there.
     file: usize,
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
     bytes: usize,
 }
 
-/// What waits for parts, by table.
-#[derive(Default)]
-pub(super) struct Shared {
+/// The parts of one archive.
+pub(super) struct Parts<'a> {
+    storage: &'a Storage,
+    handle: &'a Handle,
+    folder: &'a str,
+    /// The archive's name, where rows are to tell where they are from.
+    archive: Option<&'a str>,
+    watch: Watch,
+    next: usize,
+    /// What waits for parts, by table.
     waiting: BTreeMap<String, Waiting>,
+    /// Shared parts that were written, and the places of the files that they are listed at.
+    written: Vec<(usize, Part)>,
 }
 
-impl Stager<'_> {
+impl<'a> Parts<'a> {
+    pub(super) fn new(
+        storage: &'a Storage,
+        handle: &'a Handle,
+        folder: &'a str,
+        archive: Option<&'a str>,
+        watch: Watch,
+    ) -> Self {
+        let (waiting, written) = (BTreeMap::new(), Vec::new());
+        Self { storage, handle, folder, archive, watch, next: 0, waiting, written }
+    }
+
     /// Takes rows of a member, in the columns' order.
     pub(super) fn put_rows(
         &mut self,
@@ -64,13 +85,13 @@ impl Stager<'_> {
         mut arrays: Vec<ArrayRef>,
     ) -> Result<(), Failure> {
         let count = arrays.first().map_or(0, |array| array.len());
-        if self.settings.source_column.is_some() {
-            let source = self.source(&file.member);
+        if let Some(archive) = self.archive {
+            let source = source(archive, &file.member);
             arrays.push(Arc::new(StringArray::from_iter_values(std::iter::repeat_n(source, count))));
         }
         let schema = rows.schema.get_or_insert_with(|| {
             let mut fields: Vec<_> = columns.iter().map(|column| column.field.clone()).collect();
-            if self.settings.source_column.is_some() {
+            if self.archive.is_some() {
                 fields.push(Field::new(SOURCE, DataType::Utf8, false).into());
             }
             Schema::new(fields).into()
@@ -115,21 +136,21 @@ impl Stager<'_> {
         Ok(())
     }
 
-    /// Takes the rows of a member that ended, which is the next of the outcome's files.
-    pub(super) fn share(&mut self, table: &str, rows: MemberRows) -> Result<(), Failure> {
+    /// Takes the rows of a member that ended, which has this place among the archive's files.
+    pub(super) fn share(&mut self, table: &str, at: usize, rows: MemberRows) -> Result<(), Failure> {
         let MemberRows { schema: Some(schema), few, bytes, own: None } = rows else { return Ok(()) };
         if few.is_empty() {
             return Ok(());
         }
-        if self.shared.waiting.get(table).is_some_and(|waiting| waiting.schema != schema) {
+        if self.waiting.get(table).is_some_and(|waiting| waiting.schema != schema) {
             self.write_waiting(table)?;
         }
-        if !self.shared.waiting.contains_key(table) {
+        if !self.waiting.contains_key(table) {
             self.watch.put_fields(cost(&schema))?;
-            let waiting = Waiting { file: self.outcome.files.len(), schema, batches: Vec::new(), bytes: 0 };
-            self.shared.waiting.insert(table.to_string(), waiting);
+            let waiting = Waiting { file: at, schema, batches: Vec::new(), bytes: 0 };
+            self.waiting.insert(table.to_string(), waiting);
         }
-        if let Some(waiting) = self.shared.waiting.get_mut(table) {
+        if let Some(waiting) = self.waiting.get_mut(table) {
             waiting.batches.extend(few);
             waiting.bytes += bytes;
         }
@@ -138,8 +159,8 @@ impl Stager<'_> {
 
     /// Writes what takes the most memory, once all that waits takes too much.
     pub(super) fn bound_waiting(&mut self) -> Result<(), Failure> {
-        while self.shared.waiting.values().map(|waiting| waiting.bytes).sum::<usize>() > WAITING_BYTES {
-            let most = self.shared.waiting.iter().max_by_key(|(_, waiting)| waiting.bytes);
+        while self.waiting.values().map(|waiting| waiting.bytes).sum::<usize>() > WAITING_BYTES {
+            let most = self.waiting.iter().max_by_key(|(_, waiting)| waiting.bytes);
             let Some(table) = most.map(|(table, _)| table.clone()) else { break };
             self.write_waiting(&table)?;
         }
@@ -148,40 +169,36 @@ impl Stager<'_> {
 
     /// Writes all that waits.
     pub(super) fn write_all_waiting(&mut self) -> Result<(), Failure> {
-        while let Some(table) = self.shared.waiting.keys().next().cloned() {
+        while let Some(table) = self.waiting.keys().next().cloned() {
             self.write_waiting(&table)?;
         }
         Ok(())
     }
 
     fn write_waiting(&mut self, table: &str) -> Result<(), Failure> {
-        let Some(Waiting { file, schema, batches, .. }) = self.shared.waiting.remove(table) else {
+        let Some(Waiting { file, schema, batches, .. }) = self.waiting.remove(table) else {
             return Ok(());
         };
         let mut writer = self.open_part(schema.clone())?;
         writer.write(&concat_batches(&schema, &batches).map_err(Error::from)?)?;
-        let part = writer.close()?;
-        self.outcome.known_bytes += super::known::part_bytes(&part);
-        match self.outcome.files.get_mut(file) {
-            Some(file) => file.parts.push(part),
-            None => return Err(Error::internal("a part of no file").into()),
-        }
+        self.written.push((file, writer.close()?));
         Ok(())
     }
 
     fn open_part(&mut self, schema: SchemaRef) -> Result<PartWriter, Failure> {
-        let location = join(self.folder, &format!("{:05}.parquet", self.parts));
-        self.parts += 1;
+        let location = join(self.folder, &format!("{:05}.parquet", self.next));
+        self.next += 1;
         Ok(PartWriter::open(self.storage, self.handle, location, schema)?)
     }
 
-    /// An archive and its member, as `archive.tar.gz/member.csv`.
-    fn source(&self, member: &str) -> String {
-        if self.archive_name.starts_with(member) {
-            self.archive_name.to_string()
-        } else {
-            format!("{}/{member}", self.archive_name)
-        }
+    /// The shared parts that were written since this was asked last, and the places of their files.
+    pub(super) fn take_written(&mut self) -> Vec<(usize, Part)> {
+        std::mem::take(&mut self.written)
+    }
+
+    /// Forgets what waits: no file of the archive is taken.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
     }
 
     /// Deletes parts of what is not taken after all.
@@ -193,11 +210,9 @@ impl Stager<'_> {
     }
 }
 
-impl Shared {
-    /// Forgets what waits.
-    pub(super) fn clear(&mut self) {
-        self.waiting.clear();
-    }
+/// An archive and its member, as `archive.tar.gz/member.csv`.
+fn source(archive: &str, member: &str) -> String {
+    if archive.starts_with(member) { archive.to_string() } else { format!("{archive}/{member}") }
 }
 
 /// What a new part costs, in fields.
