@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, Operation, Struct, TableMetadata};
 
 use super::action::Isolation;
-use crate::deletes::{DELETE_FILE_PATH_ID, is_vector, path_bounds};
+use crate::deletes::{DELETE_FILE_PATH_ID, is_vector};
 use crate::error::{Error, Result};
 use crate::filter::{FileMatcher, Filter};
 use crate::format::partition::{PartitionKey, PartitionKeys, PartitionSet};
+use crate::format::path_bounds;
 use crate::format::{FileRef, LiveFile, WantedStatistics};
 
 /// What an action relied on when it was computed.

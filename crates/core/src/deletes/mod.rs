@@ -18,21 +18,17 @@ mod vector;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
 
-use iceberg::spec::{DataContentType, DataFile, DataFileFormat, Datum, PrimitiveLiteral, TableMetadata};
+use iceberg::spec::{DataContentType, DataFile, DataFileFormat, TableMetadata};
 
 use crate::error::{Error, Result};
 use crate::format::partition::{PartitionKey, PartitionKeys};
-use crate::format::{LiveFile, claims};
+use crate::format::{LiveFile, path_bounds};
 
+pub use crate::format::{DELETE_FILE_PATH_ID, DELETE_POS_ID};
 use keys::might_share_key;
 pub use manifests::might_apply_to_manifest;
 pub use roaring::RoaringTreemap;
 pub use vector::{load_deletion_vector, parse_deletion_vector};
-
-/// The field id of a position delete file's column of paths.
-pub const DELETE_FILE_PATH_ID: i32 = 2_147_483_546;
-/// The field id of a position delete file's column of positions.
-pub const DELETE_POS_ID: i32 = 2_147_483_545;
 
 /// The delete files of a snapshot, by what they apply to. Holds the caller's entries, however it keeps them.
 #[derive(Debug)]
@@ -180,18 +176,6 @@ pub fn only_path(file: &DataFile) -> Option<String> {
 
 fn may_hold_path(file: &DataFile, path: &str) -> bool {
     path_bounds(file).is_none_or(|(lower, upper)| lower <= path && (path <= upper || path.starts_with(upper)))
-}
-
-/// Bounds of the paths that a position delete file names, when its metadata tells.
-pub(crate) fn path_bounds(file: &DataFile) -> Option<(&str, &str)> {
-    fn text(datum: &Datum) -> Option<&str> {
-        match datum.literal() {
-            PrimitiveLiteral::String(text) => Some(text),
-            _ => None,
-        }
-    }
-    let (lower, upper) = claims::bounds(file, DELETE_FILE_PATH_ID);
-    Some((text(lower?)?, text(upper?)?))
 }
 
 #[cfg(test)]

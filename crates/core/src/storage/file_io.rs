@@ -19,8 +19,11 @@ use crate::error::Error;
 
 type IcebergResult<T> = iceberg::Result<T>;
 
-pub(super) fn file_io(storage: Storage) -> FileIO {
-    FileIOBuilder::new(Arc::new(Factory { storage })).build()
+impl Storage {
+    /// An [`FileIO`] over the same stores, for code that is built on the `iceberg` crate.
+    pub fn file_io(&self) -> FileIO {
+        FileIOBuilder::new(Arc::new(Factory { storage: self.clone() })).build()
+    }
 }
 
 // `typetag` asks for serde. A deserialised factory finds its stores by URL, as a new `Storage` does.

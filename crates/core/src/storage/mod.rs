@@ -410,6 +410,17 @@ impl Storage {
         }
     }
 
+    /// Deletes files of an operation that failed, which nothing names. One that can't be deleted stays behind, for the removal of
+    /// orphan files, and is logged.
+    pub async fn discard(&self, locations: Vec<String>) {
+        let mut deletions = self.delete_all(locations, 8);
+        while let Some((file, outcome)) = deletions.next().await {
+            if let Err(error) = outcome {
+                tracing::warn!(file, %error, "a file of a failed operation was not deleted");
+            }
+        }
+    }
+
     /// Deletes files, `concurrency` at once, and gives each with its outcome, in no order.
     pub fn delete_all(
         &self,
@@ -451,11 +462,6 @@ impl Storage {
             })
             .map_err(move |e| about(e, &about_location))
             .boxed()
-    }
-
-    /// An [`iceberg::io::FileIO`] over the same stores, for code that is built on the `iceberg` crate.
-    pub fn file_io(&self) -> iceberg::io::FileIO {
-        file_io::file_io(self.clone())
     }
 }
 

@@ -8,7 +8,6 @@ use iceberg::spec::{
     PrimitiveLiteral, PrimitiveType, Struct,
 };
 
-use super::FileLocation;
 use super::types::{PartitionTypes, TableTypes};
 use crate::error::{Error, Result};
 use crate::format::avro::{Reader, Schema, unscaled};
@@ -25,6 +24,19 @@ pub(super) struct Entry {
     pub(super) sequence_number: Option<i64>,
     pub(super) file_sequence_number: Option<i64>,
     pub(super) file: File,
+}
+
+/// Where a file that a manifest names is, and its size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileLocation {
+    /// Whether it holds data, or deletes of which kind.
+    pub content: DataContentType,
+    /// Its format.
+    pub format: DataFileFormat,
+    /// Its location.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
 }
 
 /// What is wanted of the statistics of files' columns. Whatever is not wanted is passed over as it is read.

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::ops::Range;
 
+/// The header's entry with the places of the entries that are [exact](crate::format::LiveFile::exact).
+pub(super) const EXACT_ENTRIES: &str = "icefield.exact-entries";
+
 /// Places in a file of records, counted from 0: ranges in ascending order that do not touch. As text `0-99,105`: a range's
 /// first and last place, or a single one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

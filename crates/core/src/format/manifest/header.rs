@@ -6,7 +6,7 @@ use iceberg::spec::{FormatVersion, ManifestContentType, PartitionSpec, Primitive
 use serde_json::{Value, json};
 
 use super::types::PartitionTypes;
-use super::write::decimal_length;
+use super::widen::decimal_length;
 use crate::error::{Error, Result};
 use crate::format::foreign;
 

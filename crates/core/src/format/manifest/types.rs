@@ -11,9 +11,9 @@ use iceberg::spec::{
     Transform, Type,
 };
 
-use super::write::widen;
-use crate::deletes::{DELETE_FILE_PATH_ID, DELETE_POS_ID};
+use super::widen::widen;
 use crate::error::{Error, Result};
+use crate::format::position_deletes::{DELETE_FILE_PATH_ID, DELETE_POS_ID};
 
 /// The field id of a row's id.
 const ROW_ID: i32 = 2_147_483_540;

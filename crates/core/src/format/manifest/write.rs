@@ -8,11 +8,11 @@ use iceberg::spec::{
     ManifestStatus, PrimitiveLiteral, PrimitiveType, TableMetadata,
 };
 
-use super::EXACT_ENTRIES;
-use super::exact::Places;
+use super::exact::{EXACT_ENTRIES, Places};
 use super::header::{avro_names, entry_schema, header};
 use super::summary::Summary;
 use super::types::PartitionTypes;
+use super::widen::{decimal_bytes, decimal_length, widen};
 use crate::config::Properties;
 use crate::error::{Error, Result};
 use crate::format::avro::{Compression, ContainerWriter, put_array, put_bytes, put_long, put_optional};
@@ -250,34 +250,6 @@ fn partition_values<'a>(
     typed.collect()
 }
 
-/// A value as one of this type has it; `None` for one of another type.
-pub(super) fn widen(value: &PrimitiveLiteral, of: &PrimitiveType) -> Option<PrimitiveLiteral> {
-    use PrimitiveLiteral as L;
-    use PrimitiveType as T;
-    Some(match (of, value) {
-        (T::Boolean, L::Boolean(_))
-        | (T::Int | T::Date, L::Int(_))
-        | (
-            T::Long | T::Time | T::Timestamp | T::Timestamptz | T::TimestampNs | T::TimestamptzNs,
-            L::Long(_),
-        )
-        | (T::Float, L::Float(_))
-        | (T::Double, L::Double(_))
-        | (T::String, L::String(_))
-        | (T::Binary, L::Binary(_))
-        | (T::Uuid, L::UInt128(_)) => value.clone(),
-        (T::Long, L::Int(v)) => L::Long(i64::from(*v)),
-        (T::Double, L::Float(v)) => L::Double(f64::from(v.0).into()),
-        (T::Fixed(length), L::Binary(v)) if v.len() as u64 == *length => value.clone(),
-        (T::Uuid, L::Binary(v)) => L::UInt128(u128::from_be_bytes(v.as_slice().try_into().ok()?)),
-        (T::Decimal { precision, .. }, L::Int128(v)) => {
-            decimal_bytes(*v, decimal_length(*precision))?;
-            value.clone()
-        }
-        _ => return None,
-    })
-}
-
 fn put_file(
     out: &mut Vec<u8>,
     version: FormatVersion,
@@ -358,22 +330,6 @@ fn put_value(out: &mut Vec<u8>, of: &PrimitiveType, value: &PrimitiveLiteral) {
         }
         PrimitiveLiteral::AboveMax | PrimitiveLiteral::BelowMin => {}
     }
-}
-
-/// How many bytes the digits of a decimal take.
-pub(super) fn decimal_length(precision: u32) -> usize {
-    let most = 10_i128.checked_pow(precision).map_or(i128::MAX, |over| over - 1);
-    (1..16).find(|length| most >> (8 * length - 1) == 0).unwrap_or(16)
-}
-
-/// Big-endian two's complement in so many bytes; `None` where it does not fit.
-fn decimal_bytes(value: i128, length: usize) -> Option<Vec<u8>> {
-    let bytes = value.to_be_bytes();
-    let (over, kept) = bytes.split_at(bytes.len().checked_sub(length)?);
-    let sign = if value < 0 { 0xff } else { 0 };
-    let fits =
-        over.iter().all(|byte| *byte == sign) && kept.first().is_some_and(|b| (b & 0x80 != 0) == (value < 0));
-    fits.then(|| kept.to_vec())
 }
 
 /// A map by column id, in the order of ids; null where it is empty.
