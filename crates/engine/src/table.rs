@@ -13,7 +13,8 @@ use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{AsOf, Error, Result, Table as CoreTable};
 
 use crate::error::from_datafusion;
-use crate::scan::{IcebergTable, ScanCaches};
+use crate::provider::IcebergTable;
+use crate::scan::ScanCaches;
 use crate::session::{Session, parse_timestamp_ms};
 
 /// A table of a session, as it was when it was loaded and, unless [`Table::as_of`] says otherwise, at its current

@@ -16,7 +16,7 @@ use icefield_core::catalog::Catalog;
 use icefield_core::{AsOf, Result, Table as CoreTable};
 
 use crate::error::to_datafusion;
-use crate::scan::{ChosenRows, IcebergTable, ScanCaches};
+use crate::scan::{ChosenRows, ScanCaches, SnapshotScan};
 use crate::table::Table;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl FileRows {
     pub(super) fn new(table: &Table, rows: ChosenRows) -> Result<Self> {
         let catalog = table.session().catalog().clone();
         let (table, caches) = (table.core().clone(), table.caches().clone());
-        let schema = IcebergTable::new(&table, AsOf::Current, caches.clone())?.schema();
+        let schema = SnapshotScan::new(&table, AsOf::Current, caches.clone())?.schema();
         Ok(Self { table, catalog, rows, caches, schema })
     }
 

@@ -24,8 +24,8 @@ use datafusion::sql::sqlparser::ast::{
     CastKind, Expr as SqlExpr, Query, SetExpr, Statement as SqlStatement, Value, VisitMut, VisitorMut,
 };
 
-use crate::looks::Looks;
-use crate::scan::IcebergTable;
+use crate::looks::looks_of;
+use crate::provider::IcebergTable;
 
 /// The rule, for the front of the analyzer.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl AnalyzerRule for ExactInserts {
                 let Some(table) = target(&insert) else {
                     return Ok(Transformed::no(LogicalPlan::Dml(insert)));
                 };
-                let looks = Looks::of(&insert.input)?;
+                let looks = looks_of(&insert.input)?;
                 let input = exact_input(insert.input.as_ref().clone())?;
                 let target = provider_as_source(Arc::new(table.made_from(looks)) as Arc<dyn TableProvider>);
                 let insert = DmlStatement::new(insert.table_name, target, insert.op, Arc::new(input));

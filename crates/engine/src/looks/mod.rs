@@ -5,21 +5,15 @@
 //! whatever stands between (views, subqueries, joins, unions, aliases, cached transforms). A plan whose rows were copied into
 //! memory does not: there the caller says what they were made from.
 
-use std::borrow::Cow;
+mod collect;
+
 use std::sync::Arc;
 
-use datafusion::catalog::TableProvider;
-use datafusion::common::Result as DfResult;
-use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::datasource::DefaultTableSource;
-use datafusion::logical_expr::{LogicalPlan, TableSource};
 use icefield_core::catalog::Catalog;
 use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{AsOf, Error, ErrorKind, Result, Table as CoreTable};
 
-use crate::changes::FileRows;
-use crate::scan::IcebergTable;
-use crate::transform::Cached;
+pub(crate) use collect::looks_of;
 
 /// A table as somebody saw it.
 #[derive(Debug, Clone)]
@@ -59,18 +53,22 @@ impl Look {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Looks(Vec<Look>);
 
-impl Looks {
-    /// The tables that a plan reads.
-    pub(crate) fn of(plan: &LogicalPlan) -> DfResult<Self> {
-        let mut looks = Vec::new();
-        collect(plan, &mut looks)?;
-        Ok(Self(looks))
+impl FromIterator<Look> for Looks {
+    fn from_iter<I: IntoIterator<Item = Look>>(looks: I) -> Self {
+        Self(looks.into_iter().collect())
     }
+}
 
+impl Looks {
     pub(crate) fn add(&mut self, look: Look) {
         self.0.push(look);
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Look> {
+        self.0.iter()
+    }
+
+    /// These and others.
     pub(crate) fn and(mut self, others: Self) -> Self {
         self.0.extend(others.0);
         self
@@ -119,34 +117,4 @@ fn age(table: &CoreTable, branch: &str, snapshot: Option<i64>) -> usize {
         Some(id) => ids.position(|ancestor| ancestor == id).unwrap_or(usize::MAX),
         None => ids.count(),
     }
-}
-
-fn collect(plan: &LogicalPlan, looks: &mut Vec<Look>) -> DfResult<()> {
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            collect_source(scan.source.as_ref(), looks)?;
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(())
-}
-
-fn collect_source(source: &dyn TableSource, looks: &mut Vec<Look>) -> DfResult<()> {
-    if let Some(source) = source.downcast_ref::<DefaultTableSource>() {
-        collect_provider(source.table_provider.as_ref(), looks)?;
-    }
-    Ok(())
-}
-
-fn collect_provider(provider: &dyn TableProvider, looks: &mut Vec<Look>) -> DfResult<()> {
-    if let Some(table) = provider.downcast_ref::<IcebergTable>() {
-        looks.push(Look::new(table.table(), table.as_of(), table.catalog().cloned()));
-    } else if let Some(rows) = provider.downcast_ref::<FileRows>() {
-        looks.push(Look::new(rows.table(), &AsOf::Current, Some(rows.catalog().clone())));
-    } else if let Some(cached) = provider.downcast_ref::<Cached>() {
-        looks.extend(cached.looks().0.iter().cloned());
-    } else if let Some(plan) = provider.get_logical_plan().map(Cow::into_owned) {
-        collect(&plan, looks)?;
-    }
-    Ok(())
 }

@@ -21,7 +21,8 @@ use super::matching::require;
 use super::overwrite::IntoFilter;
 use super::report::{Phases, WriteReport};
 use crate::error::from_datafusion;
-use crate::looks::Looks;
+use crate::looks::{Looks, looks_of};
+use crate::publish::publish;
 use crate::session::Session;
 use crate::table::Table;
 use crate::write::{LINEAGE, Progress, WriteOptions, WrittenFiles, check_fit, write_data_files};
@@ -190,7 +191,7 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
 
     let columns = spec.frame.schema().as_arrow().clone();
     create::check_columns(&columns)?;
-    let looks = Looks::of(spec.frame.logical_plan()).map_err(from_datafusion)?.and(spec.made_from.clone());
+    let looks = looks_of(spec.frame.logical_plan()).map_err(from_datafusion)?.and(spec.made_from.clone());
     let mut lost_creation = None;
     for attempt in 1.. {
         let table = load_or_new(&spec, &ident, &columns).await?;
@@ -246,20 +247,20 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
         if let Some(evolution) = evolution {
             transaction = transaction.change(move |metadata| evolution.replay(metadata));
         }
-        let acted = match act(transaction, &table, &written) {
-            Ok(Some(transaction)) => transaction.commit(&*catalog).await,
+        let transaction = match act(transaction, &table, &written) {
+            Ok(Some(transaction)) => transaction,
             Ok(None) => {
                 timer.commit();
                 return Ok(nothing(&spec, table, None, false, created, timer.phases));
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                written.discard().await;
+                return Err(error);
+            }
         };
-        let committed = match acted {
+        let committed = match publish(transaction, &*catalog, &[&written]).await {
             Ok(committed) => committed,
             Err(error) => {
-                if !error.is_commit_state_unknown() {
-                    written.discard(table.storage()).await;
-                }
                 let lost = created && spec.create.lost_to_another(&error);
                 if !lost && !is_evolution_race(&error) {
                     return Err(error);
@@ -279,8 +280,6 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
         };
         timer.commit();
         if committed.already_applied {
-            // Another commit with this key was first: no snapshot names these files.
-            written.discard(table.storage()).await;
             return Ok(nothing(&spec, committed.table, committed.snapshot_id, true, created, timer.phases));
         }
         return Ok(WriteReport {

@@ -19,6 +19,7 @@ use icefield_core::{Result, Table};
 
 use crate::error::to_datafusion;
 use crate::looks::Looks;
+use crate::publish::publish;
 use crate::write::{WriteOptions, write_data_files};
 
 /// Writes its input to a table and commits it. Gives one row: how many rows were written.
@@ -137,13 +138,5 @@ async fn write(
     } else {
         transaction.append(written.files.clone())
     };
-    match transaction.commit(&*catalog).await {
-        Ok(_) => Ok(written.rows),
-        Err(e) => {
-            if !e.is_commit_state_unknown() {
-                written.discard(table.storage()).await;
-            }
-            Err(e)
-        }
-    }
+    publish(transaction, &*catalog, &[&written]).await.map(|_| written.rows)
 }

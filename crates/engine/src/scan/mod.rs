@@ -1,4 +1,4 @@
-//! Reading tables: planning from manifests, pruning, statistics, and the [`IcebergTable`] that DataFusion scans.
+//! Reading tables: planning from manifests, pruning, statistics, and the [`SnapshotScan`] that DataFusion scans.
 //!
 //! A scan's plan is DataFusion's own Parquet source over the files that the manifests leave, beside it a plan of our own
 //! for those in Avro and ORC. Columns are found in files by
@@ -14,7 +14,6 @@ mod deletes;
 mod exec;
 mod filter;
 mod hidden;
-mod insert;
 mod metadata_columns;
 mod morsel;
 mod nulls;
@@ -43,5 +42,5 @@ pub(crate) use order::with_ordered_scans;
 pub(crate) use partition::PartitionFields;
 pub use plan::{PlannedFile, PlannedFiles, plan_files};
 pub(crate) use plan::{files_of, manifest_list};
-pub use provider::IcebergTable;
+pub use provider::SnapshotScan;
 pub(crate) use value::scalar;

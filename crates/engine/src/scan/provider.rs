@@ -1,6 +1,6 @@
-//! [`IcebergTable`]: a table at one snapshot as DataFusion's `TableProvider`.
+//! [`SnapshotScan`]: the rows of a table at one snapshot as DataFusion's `TableProvider`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -8,13 +8,11 @@ use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::Result as DfResult;
 use datafusion::datasource::TableType;
-use datafusion::logical_expr::dml::InsertOp;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, lit};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
-use iceberg::spec::{Literal, NestedFieldRef, PrimitiveType, Schema, Transform, Type};
-use icefield_core::catalog::Catalog;
+use iceberg::spec::{PrimitiveType, Transform, Type};
 use icefield_core::filter::{FileMatcher, Filter, Test};
-use icefield_core::format::{WantedStatistics, write_default};
+use icefield_core::format::WantedStatistics;
 use icefield_core::{AsOf, Error, Result, Table};
 
 use super::ScanCaches;
@@ -23,34 +21,23 @@ use super::chosen::{FilesScan, deleted_too};
 use super::deletes::{FileDeletes, ScanDeletes};
 use super::exec::{df, target_partitions};
 use super::filter::{conjunction, translate};
-use super::insert::InsertExec;
 use super::metadata_columns::{with_deleted, with_metadata_columns};
 use super::plan::{PlannedFile, PlannedFiles, check_format, plan_files};
 use super::schema::{ReadSchema, field_id, require_carried};
 use super::sizes::collect_leaves;
-use super::value::scalar;
-use crate::looks::Looks;
 
-/// A table at one snapshot as DataFusion's table provider.
+/// The rows of a table at one snapshot as DataFusion's table provider. It is read, never written to.
 #[derive(Debug, Clone)]
-pub struct IcebergTable {
+pub struct SnapshotScan {
     table: Table,
     as_of: AsOf,
     caches: Arc<ScanCaches>,
     schema: Arc<ReadSchema>,
     /// Whether rows are read that are deleted, too.
     deleted_rows: bool,
-    /// Where the table is registered.
-    catalog: Option<Arc<dyn Catalog>>,
-    /// Whether rows can be inserted, by commits to the catalog.
-    takes_rows: bool,
-    /// Write defaults by column, for inserts that leave columns out.
-    defaults: HashMap<String, Expr>,
-    /// What the rows that are inserted were made from.
-    made_from: Looks,
 }
 
-impl IcebergTable {
+impl SnapshotScan {
     /// A table at a snapshot, read through the session's caches. Makes no request.
     ///
     /// # Errors
@@ -59,58 +46,23 @@ impl IcebergTable {
     pub fn new(table: &Table, as_of: AsOf, caches: Arc<ScanCaches>) -> Result<Self> {
         let schema = table.schema_as_of(&as_of)?;
         let schema = Arc::new(ReadSchema::new(table, &schema, caches.view_types())?);
-        Ok(Self {
-            table: table.clone(),
-            as_of,
-            caches,
-            schema,
-            deleted_rows: false,
-            catalog: None,
-            takes_rows: false,
-            defaults: HashMap::new(),
-            made_from: Looks::default(),
-        })
-    }
-
-    /// Lets rows be inserted, by commits to this catalog, where the snapshot is the head of a branch.
-    pub fn with_catalog(self, catalog: Arc<dyn Catalog>) -> Self {
-        let mut this = self.registered_in(catalog);
-        this.takes_rows = true;
-        this.defaults = write_defaults(this.table.schema());
-        this
-    }
-
-    /// Says which catalog has the table, without letting rows be inserted.
-    pub(crate) fn registered_in(mut self, catalog: Arc<dyn Catalog>) -> Self {
-        self.catalog = Some(catalog);
-        self
-    }
-
-    /// Where the table is registered, if that was said.
-    pub(crate) fn catalog(&self) -> Option<&Arc<dyn Catalog>> {
-        self.catalog.as_ref()
-    }
-
-    /// The same table, to insert rows that were made from these.
-    pub(crate) fn made_from(&self, looks: Looks) -> Self {
-        Self { made_from: looks, ..self.clone() }
+        Ok(Self { table: table.clone(), as_of, caches, schema, deleted_rows: false })
     }
 
     /// The same table with the metadata columns after its own: `_file`, `_pos`, `_spec_id`, `_partition` (a struct of the
     /// fields of all partition specs, if there are any, NULL where a file's spec has them not), `_row_id` and
     /// `_last_updated_sequence_number`, those two NULL where files have no row ids. A column of the table of such a name
-    /// stays itself. Rows can't be inserted through it.
+    /// stays itself.
     ///
     /// # Errors
     /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a partition field of a type that can't be carried.
     pub fn with_metadata_columns(mut self) -> Result<Self> {
         self.schema = Arc::new(with_metadata_columns(&self.table, &self.schema)?);
-        self.takes_rows = false;
         Ok(self)
     }
 
     /// The same table with the rows that its files still hold though they are deleted, and the column `_deleted` that tells
-    /// them. Rows can't be inserted through it.
+    /// them.
     ///
     /// # Cost
     /// Rows deleted by position are read alone, with the others of their pages; a file with equality deletes is read twice.
@@ -120,20 +72,7 @@ impl IcebergTable {
     pub fn with_deleted_rows(mut self) -> Result<Self> {
         self.schema = Arc::new(with_deleted(&self.table, &self.schema)?);
         self.deleted_rows = true;
-        self.takes_rows = false;
         Ok(self)
-    }
-
-    /// The branch that inserts go to.
-    fn writable_branch(&self) -> Result<Option<String>> {
-        match &self.as_of {
-            AsOf::Current => Ok(None),
-            AsOf::Ref(name) => Ok(Some(name.clone())),
-            _ => Err(Error::invalid_input(
-                "an earlier snapshot can't be inserted into; insert into the table or a branch",
-            )
-            .with("table", self.table.ident())),
-        }
     }
 
     /// The table.
@@ -257,25 +196,6 @@ impl IcebergTable {
     }
 }
 
-fn row_level(statement: &str, table: &Table) -> Error {
-    let message = format!(
-        "{statement} is not there yet; replace whole partitions with INSERT OVERWRITE or a DataFrame's overwrite(...).filter(...)"
-    );
-    Error::unsupported(message).with("table", table.ident())
-}
-
-/// The write defaults of columns of primitive types.
-fn write_defaults(schema: &Schema) -> HashMap<String, Expr> {
-    let fields = schema.as_struct().fields().iter();
-    let default = |field: &NestedFieldRef| match (&*field.field_type, write_default(field).ok()?) {
-        (Type::Primitive(of), Some(Literal::Primitive(value))) => {
-            Some((field.name.clone(), lit(scalar(of, &value).ok()?)))
-        }
-        _ => None,
-    };
-    fields.filter_map(default).collect()
-}
-
 /// Collects the columns that a filter tests. False where it tests one in a way that partitions may not decide.
 fn tested_columns(filter: &Filter, into: &mut HashSet<i32>) -> bool {
     match filter {
@@ -304,7 +224,7 @@ fn keep_enough(entries: &mut Vec<PlannedFile>, deletes: &mut Vec<FileDeletes>, l
 }
 
 #[async_trait]
-impl TableProvider for IcebergTable {
+impl TableProvider for SnapshotScan {
     fn schema(&self) -> SchemaRef {
         self.schema.arrow.clone()
     }
@@ -324,10 +244,6 @@ impl TableProvider for IcebergTable {
         Ok(filters.iter().map(support).collect())
     }
 
-    fn get_column_default(&self, column: &str) -> Option<&Expr> {
-        self.defaults.get(column)
-    }
-
     async fn scan(
         &self,
         state: &dyn Session,
@@ -336,55 +252,5 @@ impl TableProvider for IcebergTable {
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         df(self.plan(state, projection, filters, limit).await)
-    }
-
-    async fn delete_from(&self, _: &dyn Session, _: Vec<Expr>) -> DfResult<Arc<dyn ExecutionPlan>> {
-        df(Err(row_level("DELETE", &self.table)))
-    }
-
-    async fn update(
-        &self,
-        _: &dyn Session,
-        _: Vec<(String, Expr)>,
-        _: Vec<Expr>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        df(Err(row_level("UPDATE", &self.table)))
-    }
-
-    async fn insert_into(
-        &self,
-        _: &dyn Session,
-        input: Arc<dyn ExecutionPlan>,
-        op: InsertOp,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let Some(catalog) = self.catalog.clone().filter(|_| self.takes_rows) else {
-            return df(Err(Error::unsupported("a table without a catalog can't be inserted into")
-                .with("table", self.table.ident())));
-        };
-        let replaces = match op {
-            InsertOp::Append => false,
-            InsertOp::Overwrite => true,
-            InsertOp::Replace => {
-                return df(Err(Error::unsupported(
-                    "REPLACE INTO needs row-level changes, which are not there yet",
-                )
-                .with("table", self.table.ident())));
-            }
-        };
-        let mut columns = self.table.schema().as_struct().fields().iter();
-        let unknown = |field: &&NestedFieldRef| {
-            !matches!(write_default(field), Ok(None)) && !self.defaults.contains_key(&field.name)
-        };
-        if let Some(column) = columns.find(unknown) {
-            // A statement that leaves it out would write NULL.
-            return df(Err(Error::unsupported(
-                "write defaults of nested columns are not there in SQL yet; append a DataFrame instead",
-            )
-            .with("table", self.table.ident())
-            .with("column", &column.name)));
-        }
-        let branch = df(self.writable_branch())?;
-        let made_from = self.made_from.clone();
-        Ok(Arc::new(InsertExec::new(self.table.clone(), branch, catalog, input, replaces, made_from)))
     }
 }

@@ -36,7 +36,7 @@ impl Cached {
     }
 }
 
-/// Runs a DataFrame and keeps its rows. Its partitions run side by side, each in a task: operators such as hash joins wait
+/// Runs a DataFrame and keeps its rows, which were made from `looks`. Its partitions run side by side, each in a task: operators such as hash joins wait
 /// until all of their partitions have been asked for rows.
 ///
 /// # Errors
@@ -44,9 +44,8 @@ impl Cached {
 ///
 /// # Cancel safety
 /// Dropped, it ends the tasks and gives the memory back.
-pub(super) async fn cached(name: &str, frame: DataFrame) -> Result<Arc<dyn TableProvider>> {
+pub(super) async fn cached(name: &str, frame: DataFrame, looks: Looks) -> Result<Arc<dyn TableProvider>> {
     async {
-        let looks = Looks::of(frame.logical_plan())?;
         let context = Arc::new(frame.task_ctx());
         let consumer = MemoryConsumer::new(format!("cache of {name}"));
         let reservation = Arc::new(consumer.register(context.memory_pool()));

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 use super::Transform;
 use super::cached::cached;
 use crate::error::from_datafusion;
+use crate::looks::looks_of;
 use crate::session::Session;
 
 /// Transforms that take each other's outputs. An input is, in this order, a DataFrame that was given, another transform's
@@ -88,7 +89,10 @@ impl Pipeline {
             let Some(transform) = self.transforms.get(name) else { continue };
             let mut frame = self.planned(transform, &results).await?;
             if transform.cached {
-                let run = || async { cached(name, frame).await.map_err(|e| e.with("transform", name)) };
+                let run = || async {
+                    let looks = looks_of(frame.logical_plan()).map_err(from_datafusion)?;
+                    cached(name, frame, looks).await.map_err(|e| e.with("transform", name))
+                };
                 let computed = self.computed(name);
                 let rows = computed.get_or_try_init(run).await?;
                 frame = self.session.context().read_table(rows.clone()).map_err(from_datafusion)?;

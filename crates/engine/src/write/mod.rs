@@ -2,8 +2,7 @@
 //!
 //! [`write_data_files`] gives a typed list of the files that it wrote and publishes nothing: until a commit names them they
 //! are unreachable. A write that fails deletes what it wrote; a write that is dropped leaves unreachable files, which orphan
-//! removal finds; after a commit whose outcome is unknown nothing may be deleted, so [`WrittenFiles::discard`] is for
-//! definite failures only.
+//! removal finds; after a commit whose outcome is unknown nothing may be deleted: [`publish`](crate::publish) sees to that.
 //!
 //! Files of 8 MiB and more are uploaded in parts. Parts of a file that is never finished are in no listing, so orphan removal
 //! can't find them: a write that fails or is dropped aborts its uploads, on the runtime that it ran on. When the process or
@@ -22,12 +21,13 @@ mod lanes;
 mod literal;
 mod location;
 mod nan;
+mod options;
 mod plan;
 mod settings;
 mod task;
 mod upload;
+mod written;
 
-use std::fmt;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,12 +35,9 @@ use arrow::datatypes::FieldRef;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_plan::ExecutionPlan;
-use futures::StreamExt;
-
 use iceberg::spec::{FormatVersion, NestedField, PrimitiveType, Schema, Type};
 use icefield_core::format::{ContentFile, MetricsConfig, first_foreign, parquet_schema, primitive_text};
-use icefield_core::storage::Storage;
-use icefield_core::{Clock, Error, Result, SystemClock, Table};
+use icefield_core::{Error, Result, Table};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -53,135 +50,13 @@ use settings::Settings;
 use task::{Shared, TaskWriter};
 use upload::PART;
 
+pub use options::{Progress, WriteOptions, WriteProgress};
+pub use written::WrittenFiles;
+
 /// The names and field ids of a row's id and of the sequence number at which it was last updated (Iceberg spec, "Reserved
 /// Field IDs"): columns of rows that are moved, not of new ones.
 pub(crate) const LINEAGE: [(&str, i32); 2] =
     [("_row_id", 2_147_483_540), ("_last_updated_sequence_number", 2_147_483_539)];
-
-/// What a write has done so far, all its writers together.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WriteProgress {
-    /// Rows encoded.
-    pub rows: u64,
-    /// Files closed.
-    pub files: u64,
-    /// Bytes of the files closed.
-    pub bytes: u64,
-}
-
-/// Told of progress, from the writers' tasks: it must not block.
-pub type Progress = Arc<dyn Fn(&WriteProgress) + Send + Sync>;
-
-/// How data files are written, beyond what the table's properties say.
-#[derive(Clone)]
-pub struct WriteOptions {
-    clock: Arc<dyn Clock>,
-    progress: Option<Progress>,
-    max_open_files: usize,
-    target_file_size: Option<u64>,
-    spec_id: Option<i32>,
-    writer_per_stream: bool,
-}
-
-impl Default for WriteOptions {
-    fn default() -> Self {
-        Self {
-            clock: SystemClock::shared(),
-            progress: None,
-            max_open_files: 100,
-            target_file_size: None,
-            spec_id: None,
-            writer_per_stream: false,
-        }
-    }
-}
-
-impl fmt::Debug for WriteOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WriteOptions")
-            .field("max_open_files", &self.max_open_files)
-            .field("target_file_size", &self.target_file_size)
-            .field("spec_id", &self.spec_id)
-            .field("writer_per_stream", &self.writer_per_stream)
-            .finish_non_exhaustive()
-    }
-}
-
-impl WriteOptions {
-    /// What the table's properties say.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The source of the ids in file names.
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// Told of progress, from the writers' tasks: it must not block.
-    pub fn progress(mut self, progress: Progress) -> Self {
-        self.progress = Some(progress);
-        self
-    }
-
-    /// How many files each writer keeps open (100). With more partitions than that, the input is sorted by partition.
-    pub fn max_open_files(mut self, files: usize) -> Self {
-        self.max_open_files = files.max(1);
-        self
-    }
-
-    /// The size in bytes at which a file is closed, instead of `write.target-file-size-bytes`.
-    pub fn target_file_size(mut self, bytes: u64) -> Self {
-        self.target_file_size = Some(bytes.max(1));
-        self
-    }
-
-    /// The partition spec of the files, instead of the table's default.
-    pub fn spec_id(mut self, id: i32) -> Self {
-        self.spec_id = Some(id);
-        self
-    }
-
-    /// Whether the input's streams are of even sizes, each meant for files of its own, as those of a compaction (false). Each
-    /// has a writer from the start then, and under the distribution mode `hash` one writer fills file after file of a
-    /// partition. Without, writers are added while there is a file's worth of rows for them, to partitions of more than one
-    /// file too.
-    pub fn writer_per_stream(mut self, each: bool) -> Self {
-        self.writer_per_stream = each;
-        self
-    }
-}
-
-/// The files of one write, not yet part of any table.
-#[derive(Debug, Clone, Default)]
-pub struct WrittenFiles {
-    /// The files, with their partitions and metrics.
-    pub files: Vec<ContentFile>,
-    /// Their rows.
-    pub rows: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-impl WrittenFiles {
-    /// Deletes the files. For a definite failure only: after an unknown outcome a snapshot may name them. A file that can't be
-    /// deleted stays behind, unreachable, for orphan removal.
-    pub async fn discard(&self, storage: &Storage) {
-        let locations = self.files.iter().map(|file| file.file.file_path().to_string()).collect();
-        delete(storage, locations).await;
-    }
-}
-
-async fn delete(storage: &Storage, locations: Vec<String>) {
-    let mut outcomes = storage.delete_all(locations, 8);
-    while let Some((file, outcome)) = outcomes.next().await {
-        if let Err(error) = outcome {
-            tracing::warn!(file, %error, "a data file of a failed write was not deleted; orphan removal will find it");
-        }
-    }
-}
 
 /// Writes all rows of a plan as data files of a table: few rows by one writer, many by as many as the plan has partitions.
 /// Every partition of the plan is read from the beginning.
@@ -212,7 +87,9 @@ pub async fn write_streams(
     context: Arc<TaskContext>,
     options: &WriteOptions,
 ) -> Result<WrittenFiles> {
-    let Some(first) = input.first() else { return Ok(WrittenFiles::default()) };
+    let Some(first) = input.first() else {
+        return Ok(WrittenFiles::new(Vec::new(), table.storage().clone()));
+    };
     let schema = first.schema();
     if let Some(other) = input.iter().find(|stream| stream.schema() != schema) {
         return Err(Error::invalid_input("the streams of one write have one schema")
@@ -379,13 +256,11 @@ impl Writer {
         }
         if let Some(error) = failure {
             let closed = std::mem::take(&mut *shared.closed.lock().unwrap_or_else(PoisonError::into_inner));
-            delete(&shared.storage, closed).await;
+            shared.storage.discard(closed).await;
             return Err(error);
         }
         files.sort_by_key(|(task, _)| *task);
         let files: Vec<ContentFile> = files.into_iter().flat_map(|(_, files)| files).collect();
-        let rows = files.iter().map(|file| file.file.record_count()).sum();
-        let bytes = files.iter().map(|file| file.file.file_size_in_bytes()).sum();
-        Ok(WrittenFiles { files, rows, bytes })
+        Ok(WrittenFiles::new(files, shared.storage.clone()))
     }
 }

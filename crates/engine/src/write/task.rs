@@ -26,9 +26,9 @@ use super::file::{FileFormat, OpenFile};
 use super::keys::{PartitionIndex, Partitioning};
 use super::lanes::{Encoded, bytes_of};
 use super::location::Locations;
+use super::options::{Progress, WriteProgress};
 use super::plan::{Layout, cluster, share_of};
 use super::upload::Uploads;
-use super::{Progress, WriteProgress};
 use crate::error::from_datafusion;
 
 /// Rows that are gathered before they are dealt to partitions: slices of fewer rows would cost more than they hold.

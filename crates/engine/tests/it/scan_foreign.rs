@@ -11,7 +11,7 @@ use icefield_core::catalog::parse_ident;
 use icefield_core::evolve::{PropertiesUpdate, SchemaUpdate};
 use icefield_core::format::{FileMetrics, data_file};
 use icefield_core::{AsOf, ErrorKind, Table as CoreTable};
-use icefield_engine::scan::IcebergTable;
+use icefield_engine::IcebergTable;
 use icefield_engine::{Session, Table};
 use icefield_testkit::{ReferenceTables, content_hash, newest_metadata};
 use parquet::arrow::ArrowWriter;

@@ -12,8 +12,8 @@ use icefield_core::catalog::parse_ident;
 use icefield_core::format::{ContentReader, Rows};
 use icefield_core::storage::Storage;
 use icefield_core::{AsOf, ErrorKind, Table as CoreTable};
+use icefield_engine::IcebergTable;
 use icefield_engine::Session;
-use icefield_engine::scan::IcebergTable;
 use icefield_testkit::{
     Engine, KEPT_TABLES, KEPT_TABLES_WERE_AT, Pick, Referee, content_hash, kept_table, newest_metadata,
     spark_sql,

@@ -167,6 +167,6 @@ async fn a_rewrite_keeps_row_ids_under_their_reserved_field_ids() {
         .collect();
     let expected = [("id", 1), ("_row_id", 2_147_483_540), ("_last_updated_sequence_number", 2_147_483_539)];
     assert_eq!(ids, expected.map(|(name, id)| (name.to_string(), id)));
-    written.discard(table.core().storage()).await;
+    written.discard().await;
     assert!(!table.core().storage().exists(written.files[0].file.file_path()).await.unwrap());
 }

@@ -15,10 +15,8 @@ mod plan;
 mod report;
 mod run;
 
-use std::future::IntoFuture;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
 use icefield_core::config::Properties;
 use icefield_core::deletes::DeleteIndex;
 use icefield_core::filter::Filter;
@@ -265,11 +263,6 @@ impl Compact {
         Ok(plan)
     }
 
-    /// Does what `plan` says, which must be of this table. A plan that has become old conflicts at the commit.
-    pub fn run(self, plan: CompactionPlan) -> BoxFuture<'static, Result<CompactionReport>> {
-        Box::pin(run::run(self, plan))
-    }
-
     fn limits(&self, table: &CoreTable) -> Result<Limits> {
         let target = match self.target_file_size {
             Some(bytes) => bytes,
@@ -294,22 +287,5 @@ impl Compact {
                 Err(Error::unsupported("files can't be rewritten in z-order yet; use the table's sort order"))
             }
         }
-    }
-}
-
-impl IntoFuture for Compact {
-    type Output = Result<CompactionReport>;
-    type IntoFuture = BoxFuture<'static, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let clock = self.table.session().catalog().clock().clone();
-            let started = clock.now_ms();
-            let plan = self.plan().await?;
-            let planning = crate::common::elapsed(&*clock, started);
-            let mut report = run::run(self, plan).await?;
-            report.planning = planning;
-            Ok(report)
-        })
     }
 }

@@ -1,16 +1,20 @@
 //! Running a plan: groups rewritten concurrently, and committed together or, with partial progress, as they come.
 
 use std::collections::HashSet;
+use std::future::IntoFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use iceberg::spec::FormatVersion;
-use icefield_core::commit::{Rewrite, Transaction};
+use icefield_core::catalog::Catalog;
+use icefield_core::commit::{Committed, Rewrite, Transaction};
 use icefield_core::deletes::DeleteIndex;
 use icefield_core::format::LiveFile;
 use icefield_core::{Error, ErrorKind, Result, Table as CoreTable};
+use icefield_engine::publish;
 use icefield_engine::scan::scan_files;
 use icefield_engine::write::{WriteOptions, WrittenFiles, write_data_files};
 
@@ -25,8 +29,32 @@ struct Rewritten {
     written: WrittenFiles,
 }
 
+impl Compact {
+    /// Does what `plan` says, which must be of this table. A plan that has become old conflicts at the commit.
+    pub fn run(self, plan: CompactionPlan) -> BoxFuture<'static, Result<CompactionReport>> {
+        Box::pin(run(self, plan))
+    }
+}
+
+impl IntoFuture for Compact {
+    type Output = Result<CompactionReport>;
+    type IntoFuture = BoxFuture<'static, Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let clock = self.table.session().catalog().clock().clone();
+            let started = clock.now_ms();
+            let plan = self.plan().await?;
+            let planning = elapsed(&*clock, started);
+            let mut report = run(self, plan).await?;
+            report.planning = planning;
+            Ok(report)
+        })
+    }
+}
+
 #[tracing::instrument(name = "compact", skip_all, fields(table = %plan.table))]
-pub(super) async fn run(compact: Compact, plan: CompactionPlan) -> Result<CompactionReport> {
+async fn run(compact: Compact, plan: CompactionPlan) -> Result<CompactionReport> {
     if plan.base.ident() != compact.table.ident() {
         return Err(Error::invalid_input("the plan is of another table")
             .with("table", compact.table.ident())
@@ -74,7 +102,9 @@ async fn rewrite(compact: &Compact, plan: CompactionPlan, report: &mut Compactio
     }
     drop(groups);
     if let Some(error) = failed {
-        job.discard(&ready).await;
+        for done in &ready {
+            done.written.discard().await;
+        }
         return Err(error);
     }
     report.rewriting = elapsed(&*clock, started);
@@ -86,11 +116,10 @@ async fn rewrite(compact: &Compact, plan: CompactionPlan, report: &mut Compactio
         if report.snapshot_ids.is_empty() && !report.failures.is_empty() {
             return Err(report.failures.swap_remove(0).error);
         }
-    } else if let Err(error) = job.commit(&ready, report).await {
-        if !error.is_commit_state_unknown() {
-            job.discard(&ready).await;
-        }
-        return Err(error);
+    } else {
+        let written: Vec<_> = ready.iter().map(|done| &done.written).collect();
+        let committed = publish(job.transaction(&ready), job.catalog(), &written).await?;
+        job.count(&ready, &committed, report);
     }
     report.committing = elapsed(&*clock, started);
     Ok(())
@@ -175,7 +204,7 @@ impl<'a> Job<'a> {
         let input = scan_files(&self.base, &group.files, &deletes, caches, &context, streams, lineage)?;
         let written = write_data_files(&self.base, input, context.clone(), &options).await?;
         if expected.map_or(written.rows > group.rows(), |rows| written.rows != rows) {
-            written.discard(self.base.storage()).await;
+            written.discard().await;
             return Err(Error::data_invalid(
                 "a group's files do not hold as many rows as their metadata says, and were left as they are; see which file is damaged",
             )
@@ -228,12 +257,17 @@ impl<'a> Job<'a> {
         }))
     }
 
-    /// Commits groups together.
-    async fn commit(&self, ready: &[Rewritten], report: &mut CompactionReport) -> Result<()> {
-        let rewrite = self.rewrite_of(ready);
+    fn catalog(&self) -> &dyn Catalog {
+        &**self.compact.table.session().catalog()
+    }
+
+    /// The commit of groups together.
+    fn transaction(&self, ready: &[Rewritten]) -> Transaction {
         let transaction = Transaction::new(&self.base).on_branch(&self.compact.branch).exact_files();
-        let transaction = transaction.rewrite_files(rewrite);
-        let committed = transaction.commit(&**self.compact.table.session().catalog()).await?;
+        transaction.rewrite_files(self.rewrite_of(ready))
+    }
+
+    fn count(&self, ready: &[Rewritten], committed: &Committed, report: &mut CompactionReport) {
         report.attempts += committed.attempts;
         report.snapshot_ids.extend(committed.snapshot_id);
         for done in ready {
@@ -243,7 +277,6 @@ impl<'a> Job<'a> {
             report.output.files += done.written.files.len() as u64;
             report.output.bytes += done.written.bytes;
         }
-        Ok(())
     }
 
     fn rewrite_of(&self, ready: &[Rewritten]) -> Rewrite {
@@ -259,8 +292,9 @@ impl<'a> Job<'a> {
     async fn commit_partly(&self, mut ready: Vec<Rewritten>, report: &mut CompactionReport) {
         // Each round leaves at least one group out; others may come to conflict between a look and the commit.
         while !ready.is_empty() {
-            let error = match self.commit(&ready, report).await {
-                Ok(()) => return,
+            // What does not conflict is committed in the next round: its files stay.
+            let error = match self.transaction(&ready).commit(self.catalog()).await {
+                Ok(committed) => return self.count(&ready, &committed, report),
                 Err(error) => error,
             };
             let conflicts = match error.kind() {
@@ -285,9 +319,8 @@ impl<'a> Job<'a> {
     async fn conflicts(&self, ready: &[Rewritten], error: &Error) -> Vec<Option<Error>> {
         let rewrites: Vec<Rewrite> =
             ready.iter().map(|done| self.rewrite_of(std::slice::from_ref(done))).collect();
-        let catalog = self.compact.table.session().catalog();
         let transaction = Transaction::new(&self.base).on_branch(&self.compact.branch);
-        let mut conflicts = match transaction.conflicts_of(&rewrites, &**catalog).await {
+        let mut conflicts = match transaction.conflicts_of(&rewrites, self.catalog()).await {
             Ok(conflicts) => conflicts,
             Err(e) => {
                 tracing::warn!(error = %e, "it could not be found out which groups conflict");
@@ -305,17 +338,9 @@ impl<'a> Job<'a> {
     }
 
     async fn give_up(&self, groups: &[Rewritten], error: Error, report: &mut CompactionReport) {
-        if !error.is_commit_state_unknown() {
-            self.discard(groups).await;
-        }
         for done in groups {
+            done.written.discard_after(&error).await;
             fail(report, &done.group, error.without_source());
-        }
-    }
-
-    async fn discard(&self, ready: &[Rewritten]) {
-        for done in ready {
-            done.written.discard(self.base.storage()).await;
         }
     }
 }
