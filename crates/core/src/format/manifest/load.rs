@@ -156,6 +156,7 @@ mod tests {
 
     use super::super::unlisted;
     use super::*;
+    use crate::format::manifest::room::HELD_PER_BYTE;
 
     #[tokio::test]
     async fn what_is_read_ahead_is_bounded_in_bytes() {

@@ -6,7 +6,7 @@ use crate::format::avro::MAX_BLOCK_BYTES;
 pub(super) const MEMORY: usize = 64 << 20;
 /// For each byte of a manifest about so many are held while it is worked on. Compressed ones are five to eight times as long
 /// when they are not, and a visitor keeps some of that.
-const HELD_PER_BYTE: usize = 8;
+pub(super) const HELD_PER_BYTE: usize = 8;
 /// The unit of what is held, in bytes.
 pub(super) const UNIT: usize = 1 << 10;
 /// Any manifest may hold so much, whatever length its list claims, and any block of one, in bytes.

@@ -7,17 +7,18 @@ use std::collections::HashMap;
 
 use iceberg::spec::{
     DataContentType, DataFile, DataFileBuilder, DataFileFormat, Datum, FormatVersion, Literal,
-    Manifest as TheirManifest, ManifestList, NestedField, PrimitiveType, Struct,
+    Manifest as TheirManifest, ManifestList, ManifestStatus, NestedField, PrimitiveType, Schema, Struct,
 };
 use iceberg::{NamespaceIdent, TableCreation};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::types::TableTypes;
 use super::*;
 use crate::catalog::{Catalog, MemoryCatalog};
 use crate::commit::Transaction;
 use crate::evolve::{bucket, day, identity, partition_spec, types};
-use crate::format::ContentFile;
+use crate::format::{ContentFile, FileEntry, LiveFile};
 use crate::{ErrorKind, Table};
 
 /// A table with partition values of many types, three commits, removed files among them.
