@@ -59,6 +59,7 @@ macro_rules! as_inner {
 mod casts;
 mod compare;
 mod part;
+mod plans;
 mod refused;
 mod subqueries;
 mod ticks;
@@ -73,7 +74,6 @@ use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::expr::{Cast, ScalarFunction, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{Expr, ExprSchemable, Like, LogicalPlan, ScalarUDF, cast};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::analyzer::Analyzer;
@@ -81,6 +81,7 @@ use datafusion::optimizer::analyzer::Analyzer;
 use casts::{WholeCast, kept_whole};
 pub(crate) use casts::{cast_floor, keeps_all};
 use part::DatePart;
+use plans::schema_of_inputs;
 pub(crate) use ticks::{Preimage, value_of};
 use trunc::DateTrunc;
 
@@ -204,16 +205,6 @@ impl AnalyzerRule for EachExpression {
     fn name(&self) -> &str {
         self.name
     }
-}
-
-/// The columns that the expressions of a plan's node may name.
-fn schema_of_inputs(plan: &LogicalPlan) -> Result<DFSchema> {
-    let mut schema = merge_schema(&plan.inputs());
-    if let LogicalPlan::TableScan(scan) = plan {
-        let columns = scan.source.schema();
-        schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &columns)?);
-    }
-    Ok(schema)
 }
 
 /// Keeps a cast whole that may lose something, and puts our functions in the place of DataFusion's.

@@ -10,8 +10,7 @@ use datafusion::logical_expr::logical_plan::{FetchType, SkipType};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, Subquery};
 use icefield_core::Error;
 
-use super::schema_of_inputs;
-use super::subqueries::aggregate_of_all;
+use super::plans::{aggregate_of_all, schema_of_inputs};
 use crate::error::to_datafusion;
 
 /// Refuses subqueries that depend on the row in a way that is not kept.

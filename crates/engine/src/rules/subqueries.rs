@@ -13,7 +13,7 @@ use datafusion::common::{Column, DFSchema, ExprSchema, JoinType, Result, ScalarV
 use datafusion::config::ConfigOptions;
 use datafusion::functions_aggregate::expr_fn::count;
 use datafusion::logical_expr::expr::{InSubquery, SetComparison, SetQuantifier};
-use datafusion::logical_expr::logical_plan::{Aggregate, Filter};
+use datafusion::logical_expr::logical_plan::Filter;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
     BinaryExpr, Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, Operator, Subquery, binary_expr,
@@ -21,7 +21,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::{refused, schema_of_inputs};
+use super::plans::{aggregate_of_all, schema_of_inputs};
+use super::refused;
 
 /// What a subquery's column is called where it is compared: it may be of the same table as what it is compared with.
 const MEMBER: &str = "__icefield_member";
@@ -146,18 +147,6 @@ fn there(of: &InSubquery, schema: &DFSchema, inside: bool) -> Result<Option<Expr
 /// The value of a subquery that always has one row.
 fn one_value(subquery: &Subquery) -> Option<Expr> {
     aggregate_of_all(&subquery.subquery).map(|_| scalar_subquery(subquery.subquery.clone()))
-}
-
-/// The aggregate without groups whose one row a plan gives, if it does that.
-pub(super) fn aggregate_of_all(mut plan: &LogicalPlan) -> Option<&Aggregate> {
-    loop {
-        plan = match plan {
-            LogicalPlan::Projection(projection) => &projection.input,
-            LogicalPlan::SubqueryAlias(alias) => &alias.input,
-            LogicalPlan::Aggregate(aggregate) if aggregate.group_expr.is_empty() => return Some(aggregate),
-            _ => return None,
-        };
-    }
 }
 
 fn compared(of: &InSubquery, value: Expr) -> Expr {

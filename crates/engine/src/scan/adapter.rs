@@ -22,8 +22,8 @@ use iceberg::spec::MappedField;
 use icefield_core::Error;
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 
-use super::deletes::KEY_PREFIX;
 use super::hidden::Hidden;
+use super::hidden_columns::KEY_PREFIX;
 use super::metadata_columns::{Constants, FIRST_ROW_ID, LAST_UPDATED_ID, ROW_ID};
 use super::positions::{POS_COLUMN, POS_ID};
 use super::reshape::{Reading, Reshaped, Shape, constant, plan};

@@ -14,9 +14,9 @@ use iceberg::spec::ManifestFile;
 use icefield_core::deletes::RoaringTreemap;
 use icefield_core::{Result, Table};
 
-use super::plan::CachedManifest;
+use super::footer::Footer;
+use super::manifest::CachedManifest;
 use super::planning::PlanningMemory;
-use super::reader::Footer;
 
 /// What the scans of a session keep between them.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::ScalarValue;
 use datafusion::config::ConfigOptions;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
@@ -11,8 +12,10 @@ use icefield_core::format::LiveFile;
 use icefield_core::{Result, Table};
 
 use super::ScanCaches;
-use super::deletes::{Applied, EqualityDeletes, FileDeletes, Part, ScanDeletes};
-use super::exec::{ScanFile, ScanRequest};
+use super::deletes::{Applied, EqualityDeleteExec, EqualityDeletes, Part, ScanDeletes};
+use super::exec::ScanRequest;
+use super::file::{FileDeletes, ScanFile};
+use super::hidden_columns::CLASS_ID;
 use super::metadata_columns::{Needed, with_lineage};
 use super::order::FileOrder;
 use super::plan::{PlannedFile, check_format};
@@ -42,10 +45,20 @@ impl FilesScan<'_> {
         limit: Option<usize>,
         deleted: bool,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (schema, projection) = self.used(equality)?;
+        let (schema, mut projection) = self.used(equality)?;
         let (files, deletes): (Vec<&LiveFile>, Vec<FileDeletes>) = files.into_iter().unzip();
         let needed = Needed::new(self.table, &schema, files.iter().copied(), deleted)?;
         let facts = FileFacts::new(self.table, &schema, &files, self.context.memory_pool())?;
+        let equality = equality.as_ref().filter(|_| !files.is_empty());
+        let mut constants = needed.constants;
+        if let Some(equality) = equality {
+            for (file, deletes) in files.iter().zip(&deletes) {
+                let class = ScalarValue::Int32(Some(deletes.class.unwrap_or(-1)));
+                constants.entry(file.path().to_string()).or_default().insert(CLASS_ID, class);
+            }
+            let columns = schema.arrow.fields().len();
+            projection.extend(columns - equality.hidden()..columns);
+        }
         let request = ScanRequest {
             schema: &schema,
             storage: self.table.storage(),
@@ -54,15 +67,20 @@ impl FilesScan<'_> {
             limit,
             partitions: self.partitions,
             predicate: None,
-            equality: equality.clone(),
-            constants: needed.constants,
+            constants,
             positions: needed.positions,
             order: FileOrder::of(self.table, &schema, files.iter().copied()),
             facts: Arc::new(facts),
         };
         let files = files.into_iter().zip(deletes).enumerate();
         let files = files.map(|(place, (live, deletes))| ScanFile { live, place, deletes });
-        request.plan(&files.collect::<Vec<_>>(), self.config)
+        let scan = request.plan(&files.collect::<Vec<_>>(), self.config)?;
+        Ok(match equality {
+            Some(equality) => {
+                Arc::new(EqualityDeleteExec::try_new(scan, equality.clone()).map_err(from_datafusion)?)
+            }
+            None => scan,
+        })
     }
 
     /// The columns that are produced, then the hidden ones of deletes, and the place of each produced column among these: what

@@ -1,11 +1,12 @@
-//! The plan that reads chosen files of a table: DataFusion's Parquet source, and ours for other formats.
+//! The plan that reads files of a table: DataFusion's Parquet source, and ours for other formats. Equality deletes are applied
+//! above it.
 
 use std::sync::Arc;
 
 use chrono::DateTime;
 use datafusion::catalog::Session;
+use datafusion::common::Result as DfResult;
 use datafusion::common::config::TableParquetOptions;
-use datafusion::common::{Result as DfResult, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
@@ -17,7 +18,6 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
 use iceberg::spec::DataFileFormat;
-use icefield_core::format::LiveFile;
 use icefield_core::storage::Storage;
 use icefield_core::{Error, Result};
 use object_store::ObjectMeta;
@@ -25,7 +25,7 @@ use object_store::ObjectMeta;
 use super::ScanCaches;
 use super::adapter::{FieldIdAdapterFactory, Nans};
 use super::decode::{DecodeExec, Decoding};
-use super::deletes::{CLASS_ID, EqualityDeleteExec, EqualityDeletes, FileDeletes};
+use super::file::ScanFile;
 use super::metadata_columns::Constants;
 use super::order::FileOrder;
 use super::reader::{FileLocation, ReaderFactory};
@@ -46,8 +46,6 @@ pub(super) struct ScanRequest<'a> {
     pub(super) partitions: usize,
     /// What row groups and pages of Parquet files are pruned by.
     pub(super) predicate: Option<Arc<dyn PhysicalExpr>>,
-    /// The equality deletes of the files. Their hidden columns are the last ones of the schema.
-    pub(super) equality: Option<Arc<EqualityDeletes>>,
     /// Values that are the same for all rows of a file.
     pub(super) constants: Constants,
     /// Whether the schema has a column of positions, or one that is made of them.
@@ -56,21 +54,6 @@ pub(super) struct ScanRequest<'a> {
     pub(super) order: Option<FileOrder>,
     /// What is known of the files' columns, deleted rows too.
     pub(super) facts: Arc<FileFacts>,
-}
-
-/// A file of a scan.
-pub(super) struct ScanFile<'a> {
-    pub(super) live: &'a LiveFile,
-    /// Which of the files it is that the scan's facts are of.
-    pub(super) place: usize,
-    pub(super) deletes: FileDeletes,
-}
-
-impl<'a> ScanFile<'a> {
-    /// A file of which nothing is known and nothing is deleted.
-    pub(super) fn whole(live: &'a LiveFile) -> Self {
-        Self { live, place: 0, deletes: FileDeletes::default() }
-    }
 }
 
 impl ScanRequest<'_> {
@@ -86,16 +69,6 @@ impl ScanRequest<'_> {
                 None => self.schema.arrow.clone(),
             };
             return Ok(Arc::new(EmptyExec::new(schema)));
-        }
-        if let Some(equality) = &self.equality {
-            for file in files {
-                let class = ScalarValue::Int32(Some(file.deletes.class.unwrap_or(-1)));
-                self.constants.entry(file.live.path().to_string()).or_default().insert(CLASS_ID, class);
-            }
-            let columns = self.schema.arrow.fields().len();
-            let visible = columns - equality.hidden();
-            let projection = self.projection.take().unwrap_or_else(|| (0..visible).collect());
-            self.projection = Some(projection.into_iter().chain(visible..columns).collect());
         }
         let constants = std::mem::take(&mut self.constants);
         let adapters = Arc::new(FieldIdAdapterFactory::new(self.schema.clone(), constants, self.nans(files)));
@@ -115,11 +88,7 @@ impl ScanRequest<'_> {
             let total = self.facts.total(self.schema, &others);
             plans.push(Arc::new(DecodeExec::new(&others, decoding, total, self.limit, for_others)));
         }
-        let scan = UnionExec::try_new(plans).map_err(from_datafusion)?;
-        Ok(match self.equality {
-            Some(equality) => Arc::new(EqualityDeleteExec::try_new(scan, equality).map_err(from_datafusion)?),
-            None => scan,
-        })
+        UnionExec::try_new(plans).map_err(from_datafusion)
     }
 
     /// The columns of each file that may hold NaN, of files that have such.

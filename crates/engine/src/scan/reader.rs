@@ -25,6 +25,7 @@ use parquet::file::metadata::{
 
 use super::ScanCaches;
 use super::adapter::FILE_KEY;
+use super::footer::Footer;
 use super::nulls::with_unknown_nulls;
 use super::positions::{part, with_positions};
 use super::thrift::{check_footer, check_structure};
@@ -382,15 +383,6 @@ impl Drop for Reader {
         self.metrics.scan_efficiency_ratio.add_part(self.metrics.bytes_scanned.value());
         self.metrics.scan_efficiency_ratio.set_total(self.size as usize);
     }
-}
-
-/// A file's footer in the session's cache. It is what the file says and nothing else: what a scan, a table or a manifest says
-/// of the file is not to be in it.
-#[derive(Debug)]
-pub(super) struct Footer {
-    metadata: Arc<ParquetMetaData>,
-    /// The bytes of the column of positions, in a footer that has it.
-    positions: Bytes,
 }
 
 /// What the session's cache knows a footer by. The size is in it because positions lie where the file ends, and what is said

@@ -23,10 +23,10 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::ObjectStore;
 
-use super::deletes;
 use super::morsel::{Wrap, Wrapped};
 use super::order::FileOrder;
 use super::reader::FileLocation;
+use super::selection::morselizer;
 use super::statistics::FileFacts;
 use crate::error::{broken, in_file};
 
@@ -90,7 +90,7 @@ impl FileSource for NamedSource {
         partition: usize,
     ) -> Result<Box<dyn Morselizer>> {
         let in_order = self.reordered.is_none();
-        let inner = deletes::morselizer(&*self.inner, store, config, partition, in_order)?;
+        let inner = morselizer(&*self.inner, store, config, partition, in_order)?;
         Ok(Box::new(Naming { inner, facts: self.facts.clone() }))
     }
 

@@ -26,7 +26,7 @@ use iceberg::spec::{DataFileFormat, Datum, Literal, PartitionSpec, PrimitiveType
 use icefield_core::format::{LiveFile, claims, foreign_kind};
 use icefield_core::{Error, ErrorKind, Result, Table};
 
-use super::exec::ScanFile;
+use super::file::ScanFile;
 use super::metadata_columns::is_metadata;
 use super::schema::{ReadSchema, field_id};
 use super::sizes::decoded_bytes;

@@ -23,9 +23,9 @@ use icefield_core::storage::Storage;
 
 use crate::error::{broken, in_file, to_datafusion};
 use crate::scan::adapter::{FILE_KEY, FieldIdAdapterFactory};
-use crate::scan::deletes::{RowDeletes, Selected};
-use crate::scan::exec::ScanFile;
+use crate::scan::file::ScanFile;
 use crate::scan::positions::{POS_COLUMN, pos_field};
+use crate::scan::selection::{RowChoice, Selected};
 use crate::scan::statistics::FileFacts;
 
 /// How files become rows of a scan.
@@ -49,7 +49,7 @@ pub(super) struct Piece {
     size: u64,
     format: DataFileFormat,
     range: Option<Range<u64>>,
-    deletes: Option<Arc<RowDeletes>>,
+    deletes: Option<Arc<dyn RowChoice>>,
     /// Which of the files it is that the scan's facts are of.
     place: usize,
 }

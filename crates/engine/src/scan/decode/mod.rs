@@ -26,7 +26,7 @@ use futures::stream::{BoxStream, try_unfold};
 use futures::{StreamExt, TryStreamExt};
 use iceberg::spec::DataFileFormat;
 
-use super::exec::ScanFile;
+use super::file::ScanFile;
 use super::split::split;
 
 pub(super) use file::Decoding;

@@ -22,18 +22,13 @@ use icefield_core::format::{LiveFile, arrow_field};
 use icefield_core::{Error, Result, Table};
 use tokio::sync::OnceCell;
 
-use super::DeleteReader;
+use super::reader::DeleteReader;
 use crate::error::from_datafusion;
+use crate::scan::hidden_columns::{CLASS_ID, CLASS_NAME, KEY_PREFIX};
 use crate::scan::schema::{ReadSchema, collect_defaults};
 
 /// What a key takes in a group's map beside its bytes: pointer, length, sequence number, and the table's own.
 const BYTES_PER_KEY: usize = 48;
-
-/// The id of the hidden column of classes. Real columns have ids above 0.
-pub(in crate::scan) const CLASS_ID: i32 = -1;
-const CLASS_NAME: &str = "__icefield_deletes";
-/// What the names of the hidden columns of keys begin with.
-pub(in crate::scan) const KEY_PREFIX: &str = "__icefield_key_";
 
 /// The equality deletes of a scan.
 pub(in crate::scan) struct EqualityDeletes {

@@ -3,15 +3,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, BooleanArray, BooleanBufferBuilder, Int64Array, RecordBatch, StringArray};
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Int64Type};
-use datafusion::datasource::physical_plan::parquet::{ParquetAccessPlan, RowGroupAccess};
 use datafusion::execution::TaskContext;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, in_list, lit};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use iceberg::spec::{NestedField, PrimitiveType, Schema, Type};
 use icefield_core::deletes::{
@@ -19,25 +19,21 @@ use icefield_core::deletes::{
 };
 use icefield_core::format::{LiveFile, arrow_schema};
 use icefield_core::{Error, Result, Table};
-use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
-use parquet::file::metadata::ParquetMetaData;
 use tokio::sync::OnceCell;
 
-use super::DeleteReader;
 use super::parts::{Part, Positions, identity};
+use super::reader::DeleteReader;
 use crate::error::from_datafusion;
 use crate::scan::ScanCaches;
 use crate::scan::plan::check_format;
 use crate::scan::schema::ReadSchema;
-use crate::scan::split::total;
+use crate::scan::selection::{RowChoice, Selected};
 
 /// Up to so many data files, their paths are given to the Parquet reader to prune a position delete file by.
 const PATHS_TO_PRUNE_BY: usize = 16;
-/// Runs of so many rows cost about as much by a mask as by a list of runs, as Parquet's own reader has it.
-const SHORT_RUN: u64 = 32;
 
 /// The rows of one data file that are read, by position.
-pub(in crate::scan) struct RowDeletes {
+pub(super) struct RowDeletes {
     path: String,
     skip: Vec<Source>,
     only: Option<Source>,
@@ -61,64 +57,6 @@ impl fmt::Debug for RowDeletes {
 struct Source {
     vector: Option<LiveFile>,
     files: Vec<Arc<PositionFile>>,
-}
-
-/// Rows of a file, by position.
-#[derive(Debug, PartialEq)]
-pub(in crate::scan) enum Selected {
-    /// All but these.
-    Without(Arc<RoaringTreemap>),
-    /// Just these.
-    Only(Arc<RoaringTreemap>),
-}
-
-impl Selected {
-    /// Which of a range of rows are read; `None` where all are.
-    pub(in crate::scan) fn of(&self, rows: Range<u64>) -> Option<BooleanArray> {
-        let (named, skip) = self.named();
-        if skip && named.range_cardinality(rows.clone()) == 0 {
-            return None;
-        }
-        let count = (rows.end - rows.start) as usize;
-        let mut keep = BooleanBufferBuilder::new(count);
-        keep.append_n(count, skip);
-        for position in between(named, &rows) {
-            keep.set_bit((position - rows.start) as usize, !skip);
-        }
-        Some(BooleanArray::new(keep.finish(), None))
-    }
-
-    /// Whether runs of rows that are all read, or all not, are shorter than [`SHORT_RUN`] on average: a mask then costs less than
-    /// a list of runs.
-    pub(super) fn is_scattered(&self, ranges: &[Range<u64>]) -> bool {
-        let (named, _) = self.named();
-        let rows = total(ranges.iter().map(|range| range.end - range.start));
-        let mut runs = 0;
-        for range in ranges {
-            let mut next = None;
-            for position in between(named, range) {
-                runs += 2 * u64::from(next != Some(position));
-                next = Some(position + 1);
-            }
-        }
-        runs.saturating_mul(SHORT_RUN) > rows
-    }
-
-    /// Some rows, and whether they are those that are not read.
-    fn named(&self) -> (&RoaringTreemap, bool) {
-        match self {
-            Self::Without(named) => (named, true),
-            Self::Only(named) => (named, false),
-        }
-    }
-}
-
-/// The positions in a range.
-fn between(positions: &RoaringTreemap, range: &Range<u64>) -> impl Iterator<Item = u64> {
-    let mut from = positions.iter();
-    from.advance_to(range.start);
-    let end = range.end;
-    from.take_while(move |position| *position < end)
 }
 
 /// A position delete file, and what the scan wants of it.
@@ -173,7 +111,7 @@ impl Planner {
     }
 
     /// For each part, in the order in which they were added, the rows that are read of it.
-    pub(super) fn finish(self) -> Vec<Option<Arc<RowDeletes>>> {
+    pub(super) fn finish(self) -> Vec<Option<Arc<dyn RowChoice>>> {
         let files = self.files.into_iter();
         let files: Vec<Arc<PositionFile>> = files
             .map(|(file, wanted)| Arc::new(PositionFile { file, wanted, loaded: OnceCell::new() }))
@@ -187,19 +125,21 @@ impl Planner {
             let only = only.map(source);
             (only.is_some() || !skip.is_empty()).then(|| {
                 let (reader, loaded) = (self.reader.clone(), OnceCell::new());
-                Arc::new(RowDeletes { path, skip, only, reader, loaded })
+                Arc::new(RowDeletes { path, skip, only, reader, loaded }) as Arc<dyn RowChoice>
             })
         };
         self.planned.into_iter().map(of_part).collect()
     }
 }
 
-impl RowDeletes {
-    /// The rows that are read. The first caller reads the deletes, the others wait for it.
-    pub(in crate::scan) async fn selected(&self) -> Result<Arc<Selected>> {
-        self.loaded.get_or_try_init(|| self.load()).await.cloned()
+impl RowChoice for RowDeletes {
+    /// The first caller reads the deletes, the others wait for it.
+    fn selected(&self) -> BoxFuture<'_, Result<Arc<Selected>>> {
+        async { self.loaded.get_or_try_init(|| self.load()).await.cloned() }.boxed()
     }
+}
 
+impl RowDeletes {
     async fn load(&self) -> Result<Arc<Selected>> {
         let skip = self.all(&self.skip).await?;
         let Some(only) = &self.only else { return Ok(Arc::new(Selected::Without(skip))) };
@@ -382,83 +322,4 @@ fn read_schema() -> Result<Arc<ReadSchema>> {
     let arrow = arrow_schema(&schema)?;
     debug_assert_eq!(arrow.field(0).data_type(), &DataType::Utf8);
     Ok(Arc::new(ReadSchema { iceberg: Arc::new(schema), arrow, mapping: None, defaults: HashMap::new() }))
-}
-
-/// What is read of a file, by row group.
-pub(super) fn access_plan(footer: &ParquetMetaData, selected: &Selected) -> ParquetAccessPlan {
-    ParquetAccessPlan::new(row_groups(footer).map(|rows| access(rows, selected)).collect())
-}
-
-/// The rows of each row group.
-pub(super) fn row_groups(footer: &ParquetMetaData) -> impl Iterator<Item = Range<u64>> {
-    footer.row_groups().iter().scan(0_u64, |next, group| {
-        let start = *next;
-        *next = next.saturating_add(group.num_rows().max(0) as u64);
-        Some(start..*next)
-    })
-}
-
-fn access(rows: Range<u64>, selected: &Selected) -> RowGroupAccess {
-    // Rows that are named are skipped or selected, those between them are not.
-    let (named, skip) = selected.named();
-    let count = named.range_cardinality(rows.clone());
-    if (count == 0 && skip) || (count == rows.end - rows.start && !skip) {
-        return RowGroupAccess::Scan;
-    }
-    if count == 0 || (count == rows.end - rows.start && skip) {
-        return RowGroupAccess::Skip;
-    }
-    let run = |rows: u64, skip: bool| RowSelector { row_count: rows as usize, skip };
-    let mut selectors: Vec<RowSelector> = Vec::new();
-    let mut next = rows.start;
-    for position in between(named, &rows) {
-        if position > next {
-            selectors.push(run(position - next, !skip));
-        }
-        match selectors.last_mut() {
-            Some(last) if last.skip == skip => last.row_count += 1,
-            _ => selectors.push(run(1, skip)),
-        }
-        next = position + 1;
-    }
-    if next < rows.end {
-        selectors.push(run(rows.end - next, !skip));
-    }
-    RowGroupAccess::Selection(RowSelection::from(selectors))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_group_is_read_without_its_deleted_rows_or_just_these() {
-        let named: Arc<RoaringTreemap> = Arc::new([3, 4, 9, 20, 21, 22].into_iter().collect());
-        let (without, only) = (Selected::Without(named.clone()), Selected::Only(named));
-        // What is read without the rows that are named, and what of these alone.
-        let cases = [
-            (0..3, vec![(3, true)]),
-            (0..10, vec![(3, true), (2, false), (4, true), (1, false)]),
-            (4..10, vec![(1, false), (4, true), (1, false)]),
-            (9..12, vec![(1, false), (2, true)]),
-            (20..23, vec![(3, false)]),
-            (23..30, vec![(7, true)]),
-        ];
-        for (rows, runs) in cases {
-            let expected = |skipped: bool| match runs.as_slice() {
-                [(_, one)] if *one == skipped => RowGroupAccess::Skip,
-                [_] => RowGroupAccess::Scan,
-                runs => {
-                    let selector = |(count, plain): &(usize, bool)| RowSelector {
-                        row_count: *count,
-                        skip: *plain == skipped,
-                    };
-                    RowGroupAccess::Selection(runs.iter().map(selector).collect::<Vec<_>>().into())
-                }
-            };
-            assert_eq!(access(rows.clone(), &without), expected(false), "{rows:?}");
-            assert_eq!(access(rows.clone(), &only), expected(true), "only, {rows:?}");
-        }
-        assert_eq!(access(30..30, &without), RowGroupAccess::Scan);
-    }
 }

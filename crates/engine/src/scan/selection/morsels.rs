@@ -15,13 +15,14 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 use object_store::ObjectStore;
 
+use super::access::access_plan;
 use super::masked::Masked;
-use super::positions::{RowDeletes, Selected, access_plan};
+use super::rows::{RowChoice, Selected};
 use crate::error::to_datafusion;
 use crate::scan::morsel::Wrapped;
 use crate::scan::reader::FileLocation;
 
-/// The morselizer of a Parquet source, with deletes applied to the files that carry [`RowDeletes`]. With `in_order`, the source
+/// The morselizer of a Parquet source, with deletes applied to the files that carry a [`RowChoice`]. With `in_order`, the source
 /// hands over all rows of the row groups that are left to it, as they are stored.
 pub(in crate::scan) fn morselizer(
     source: &dyn FileSource,
@@ -61,7 +62,7 @@ struct Deleting {
 
 impl Morselizer for Deleting {
     fn plan_file(&self, file: PartitionedFile) -> Result<Box<dyn MorselPlanner>> {
-        match file.extension::<Arc<RowDeletes>>().cloned() {
+        match file.extension::<Arc<dyn RowChoice>>().cloned() {
             None => self.plain.plan_file(file),
             Some(deletes) => Ok(Box::new(LoadDeletes {
                 deletes,
@@ -77,7 +78,7 @@ impl Morselizer for Deleting {
 }
 
 struct LoadDeletes {
-    deletes: Arc<RowDeletes>,
+    deletes: Arc<dyn RowChoice>,
     file: PartitionedFile,
     inner: Arc<dyn Morselizer>,
     readers: Arc<dyn ParquetFileReaderFactory>,

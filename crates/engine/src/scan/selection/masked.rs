@@ -14,7 +14,8 @@ use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
-use super::positions::{Selected, row_groups};
+use super::access::row_groups;
+use super::rows::Selected;
 use crate::scan::morsel::Wrap;
 
 /// Row groups of a file that are all read, and the rows that are wanted of them.
