@@ -30,13 +30,16 @@
 //! # }
 //! ```
 
+pub use {arrow, datafusion, object_store};
+
 pub use icefield_core::catalog::{
     Catalog, IcebergCatalog, MemoryCatalog, NamespaceIdent, TableIdent, parse_ident,
 };
 pub use icefield_core::{AsOf, Clock, Error, ErrorKind, Result, SystemClock};
 pub use icefield_engine::ops::{DataFrameExt, WriteReport};
 pub use icefield_engine::{
-    IntoAsOf, MetadataTable, Session, SessionBuilder, SharedMemoryPool, Table, from_datafusion, to_datafusion,
+    IcebergTable, IntoAsOf, MetadataTable, Session, SessionBuilder, SharedMemoryPool, Snapshot, Table,
+    from_datafusion, to_datafusion,
 };
 
 pub use icefield_core::{storage, text};
@@ -73,10 +76,16 @@ pub mod evolve {
 
 /// What most programs need: `use icefield::prelude::*`.
 pub mod prelude {
-    pub use datafusion::prelude::{DataFrame, Expr, cast, col, lit, when};
+    pub use datafusion::common::JoinType;
+    pub use datafusion::functions_aggregate::expr_fn::{avg, count, count_distinct, max, min, sum};
+    pub use datafusion::prelude::{DataFrame, Expr, cast, col, ident, lit, when};
     pub use icefield_core::evolve::{
         asc, bucket, day, desc, hour, identity, month, truncate, types, void, year,
     };
 
-    pub use crate::{DataFrameExt, Session, Table, maintenance, parse_ident};
+    pub use icefield_maintenance::TableMaintenance;
+
+    pub use crate::{
+        DataFrameExt, ErrorKind, MetadataTable, Result, Session, Table, maintenance, parse_ident,
+    };
 }

@@ -9,6 +9,8 @@ pub mod catalog;
 mod clock;
 pub mod commit;
 pub mod config;
+#[cfg(feature = "datafusion")]
+pub mod datafusion;
 pub mod deletes;
 mod error;
 pub mod evolve;

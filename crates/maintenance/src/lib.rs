@@ -8,7 +8,7 @@
 //! - [`purge_table`] takes a table out of its catalog and deletes all that it names;
 //! - [`upkeep`] compacts and expires after small writes, when that is due.
 //!
-//! Options, defaults and rules are Iceberg's own. This crate is the only one that deletes published files, and each module
+//! [`TableMaintenance`] has them as methods of a table. Options, defaults and rules are Iceberg's own. This crate is the only one that deletes published files, and each module
 //! says what it may delete and why that is safe.
 
 mod common;
@@ -20,6 +20,7 @@ mod ownership;
 mod paths;
 mod purge;
 mod reach;
+mod table;
 mod upkeep;
 
 pub use common::{
@@ -34,4 +35,5 @@ pub use orphans::{
 };
 pub use purge::{Purge, PurgeReport, UnreadableFile, iceberg_catalog, purge_table};
 pub use reach::FileKind;
+pub use table::TableMaintenance;
 pub use upkeep::{Upkeep, UpkeepReport, upkeep};

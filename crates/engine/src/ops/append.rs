@@ -9,7 +9,7 @@ use icefield_core::Result;
 
 use super::create::TableOptions;
 use super::report::WriteReport;
-use super::stage::{Create, Spec, run, write_methods};
+use super::stage::{Create, Spec, Target, run, write_methods};
 use crate::session::Session;
 
 /// Adds a DataFrame's rows to a table. Appends never conflict with each other. One that evolves the schema while another does is
@@ -33,7 +33,7 @@ pub struct Append {
 }
 
 impl Append {
-    pub(super) fn new(frame: DataFrame, session: Session, table: String) -> Self {
+    pub(super) fn new(frame: DataFrame, session: Session, table: Target) -> Self {
         Self { spec: Spec::new(frame, session, table), fast: false }
     }
 
@@ -54,7 +54,7 @@ write_methods!(Append);
 
 impl fmt::Debug for Append {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Append").field("table", &self.spec.name).finish_non_exhaustive()
+        f.debug_struct("Append").field("table", &self.spec.target).finish_non_exhaustive()
     }
 }
 

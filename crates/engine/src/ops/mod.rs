@@ -11,6 +11,7 @@
 mod alter;
 mod append;
 mod create;
+mod filter;
 mod matching;
 mod overwrite;
 mod refs;
@@ -22,10 +23,13 @@ use datafusion::dataframe::DataFrame;
 pub use alter::{Alter, UpdateSchema, UpdateSpec};
 pub use append::Append;
 pub use create::{CreateTable, IntoTableSchema, TableOptions};
-pub use overwrite::{IntoFilter, Overwrite};
+pub use filter::IntoFilter;
+pub use overwrite::Overwrite;
 pub use report::{Phases, WriteReport};
 
 use crate::session::Session;
+use crate::table::Table;
+use stage::Target;
 
 /// Partition and sort terms for [`TableOptions`]: `month("date")`, `bucket("id", 16)`, `asc("x")`.
 pub mod partitioning {
@@ -46,10 +50,23 @@ pub trait DataFrameExt {
 
 impl DataFrameExt for DataFrame {
     fn append_to(self, session: &Session, table: impl Into<String>) -> Append {
-        Append::new(self, session.clone(), table.into())
+        Append::new(self, session.clone(), Target::Named(table.into()))
     }
 
     fn overwrite(self, session: &Session, table: impl Into<String>) -> Overwrite {
-        Overwrite::new(self, session.clone(), table.into())
+        Overwrite::new(self, session.clone(), Target::Named(table.into()))
+    }
+}
+
+impl Table {
+    /// Adds rows to the table. See [`Append`].
+    pub fn append(&self, rows: DataFrame) -> Append {
+        Append::new(rows, self.session().clone(), Target::Known(self.ident().clone()))
+    }
+
+    /// Replaces rows of the table, which are those that this handle shows: what was committed since is a conflict. See
+    /// [`Overwrite`].
+    pub fn overwrite(&self, rows: DataFrame) -> Overwrite {
+        Overwrite::new(rows, self.session().clone(), Target::Known(self.ident().clone())).based_on(self)
     }
 }

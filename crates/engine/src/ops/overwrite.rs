@@ -4,24 +4,17 @@ use std::fmt;
 use std::future::IntoFuture;
 use std::sync::Arc;
 
-use datafusion::common::DFSchema;
 use datafusion::dataframe::DataFrame;
-use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use datafusion::prelude::Expr;
 use futures::future::BoxFuture;
 use iceberg::spec::Struct;
+use icefield_core::Result;
 use icefield_core::commit::{DeleteBy, Overwrite as Replace};
 use icefield_core::filter::Filter;
-use icefield_core::format::arrow_schema;
-use icefield_core::{Error, Result, Table as CoreTable};
 
+use super::filter::IntoFilter;
 use super::report::WriteReport;
-use super::stage::{Spec, run, write_methods};
-use crate::error::from_datafusion;
+use super::stage::{Spec, Target, run, write_methods};
 use crate::looks::Look;
-use crate::rules::{with_exact_times, with_whole_casts};
-use crate::scan::exact_filter;
 use crate::session::Session;
 use crate::table::Table;
 use crate::write::WrittenFiles;
@@ -51,50 +44,12 @@ pub struct Overwrite {
 }
 
 enum Replaced {
-    Matching(Arc<dyn FilterOf>),
+    Matching(Arc<dyn IntoFilter>),
     Partitions,
 }
 
-/// What can say which rows are replaced.
-pub trait IntoFilter: Send + Sync + 'static {
-    /// The condition, on the columns of a table.
-    ///
-    /// # Errors
-    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when it is not one that files can be tested with.
-    fn to_filter(&self, session: &Session, table: &CoreTable) -> Result<Filter>;
-}
-
-impl IntoFilter for Filter {
-    fn to_filter(&self, _: &Session, _: &CoreTable) -> Result<Filter> {
-        Ok(self.clone())
-    }
-}
-
-/// A DataFusion expression: `col("city").eq(lit("Boston"))`.
-impl IntoFilter for Expr {
-    fn to_filter(&self, session: &Session, table: &CoreTable) -> Result<Filter> {
-        let arrow = arrow_schema(table.schema())?;
-        let columns = DFSchema::try_from(arrow.as_ref().clone()).map_err(from_datafusion)?.into();
-        let context = SimplifyContext::builder()
-            .with_schema(Arc::clone(&columns))
-            .with_config_options(Arc::clone(session.context().state().config_options()))
-            .build();
-        let simplifier = ExprSimplifier::new(context);
-        let typed = with_exact_times(self.clone(), &columns)
-            .and_then(|expr| simplifier.coerce(expr, &columns))
-            .and_then(|expr| simplifier.simplify(with_whole_casts(expr, &columns)?));
-        exact_filter(&typed.map_err(from_datafusion)?, table.schema()).ok_or_else(|| {
-            let message =
-                "the condition is not one that whole files can be tested with; compare columns with values";
-            Error::invalid_input(message).with("condition", self)
-        })
-    }
-}
-
-use IntoFilter as FilterOf;
-
 impl Overwrite {
-    pub(super) fn new(frame: DataFrame, session: Session, table: String) -> Self {
+    pub(super) fn new(frame: DataFrame, session: Session, table: Target) -> Self {
         let spec = Spec { replaces: true, ..Spec::new(frame, session, table) };
         Self { spec, replaced: Replaced::Matching(Arc::new(Filter::True)) }
     }
@@ -103,7 +58,7 @@ impl Overwrite {
     /// would not replace them. Files hold rows that match, or rows that do not: one that holds both is an error, so the condition
     /// is best on partition columns.
     pub fn filter(mut self, filter: impl IntoFilter) -> Self {
-        let filter: Arc<dyn FilterOf> = Arc::new(filter);
+        let filter: Arc<dyn IntoFilter> = Arc::new(filter);
         self.spec.filter = Some(filter.clone());
         self.replaced = Replaced::Matching(filter);
         self
@@ -132,7 +87,7 @@ write_methods!(Overwrite);
 
 impl fmt::Debug for Overwrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Overwrite").field("table", &self.spec.name).finish_non_exhaustive()
+        f.debug_struct("Overwrite").field("table", &self.spec.target).finish_non_exhaustive()
     }
 }
 

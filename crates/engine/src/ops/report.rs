@@ -1,6 +1,9 @@
 //! What operations report.
 
+use std::fmt;
 use std::time::Duration;
+
+use icefield_core::text::Plain;
 
 use crate::table::Table;
 
@@ -29,6 +32,27 @@ pub struct WriteReport {
     pub attempts: u32,
     /// Where the time went.
     pub elapsed: Phases,
+}
+
+impl fmt::Display for WriteReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let table = Plain(&self.table.name()).to_string();
+        if self.already_applied {
+            return write!(f, "{table}: applied before, nothing was written");
+        }
+        let did = if self.created { "created with" } else { "took" };
+        write!(f, "{table}: {did} {} rows in {} files, {} bytes", self.rows, self.files, self.bytes)?;
+        if self.evolved {
+            f.write_str(", columns added or widened")?;
+        }
+        if let Some(snapshot) = self.snapshot_id {
+            write!(f, "; snapshot {snapshot}")?;
+        }
+        if self.attempts > 1 {
+            write!(f, " at the {}. try", self.attempts)?;
+        }
+        write!(f, "; {:.1?}", self.elapsed.total())
+    }
 }
 
 /// Time by phase.

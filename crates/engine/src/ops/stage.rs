@@ -17,8 +17,8 @@ use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table as CoreTable};
 
 use super::create::{self, TableOptions};
+use super::filter::IntoFilter;
 use super::matching::require;
-use super::overwrite::IntoFilter;
 use super::report::{Phases, WriteReport};
 use crate::error::from_datafusion;
 use crate::looks::{Looks, looks_of};
@@ -50,11 +50,28 @@ impl Create {
     }
 }
 
+/// The table that is written to.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    /// By its dotted name.
+    Named(String),
+    Known(TableIdent),
+}
+
+impl Target {
+    fn ident(&self) -> Result<TableIdent> {
+        match self {
+            Self::Named(name) => parse_ident(name),
+            Self::Known(ident) => Ok(ident.clone()),
+        }
+    }
+}
+
 /// A write as its builder describes it.
 pub(super) struct Spec {
     pub(super) frame: DataFrame,
     pub(super) session: Session,
-    pub(super) name: String,
+    pub(super) target: Target,
     /// Whether rows of the table are replaced by those that are written.
     pub(super) replaces: bool,
     /// What the rows that are written must match.
@@ -74,11 +91,11 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    pub(super) fn new(frame: DataFrame, session: Session, name: String) -> Self {
+    pub(super) fn new(frame: DataFrame, session: Session, target: Target) -> Self {
         Self {
             frame,
             session,
-            name,
+            target,
             replaces: false,
             filter: None,
             create: Create::Never,
@@ -182,7 +199,7 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
     let catalog = spec.session.catalog().clone();
     let clock = catalog.clock().clone();
     let mut timer = Timer::start(&*clock);
-    let ident = parse_ident(&spec.name)?;
+    let ident = spec.target.ident()?;
     let branch = spec.branch.as_deref().unwrap_or(MAIN_BRANCH);
     let mut options = spec.options.clone().clock(clock.clone());
     if let Some(progress) = &spec.progress {

@@ -5,6 +5,7 @@
 
 mod builder;
 mod complexity;
+mod contents;
 #[cfg(feature = "sqlite")]
 mod embedded;
 mod functions;
