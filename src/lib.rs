@@ -35,7 +35,7 @@ pub use {arrow, datafusion, object_store};
 pub use icefield_core::catalog::{
     Catalog, IcebergCatalog, MemoryCatalog, NamespaceIdent, TableIdent, parse_ident,
 };
-pub use icefield_core::{AsOf, Clock, Error, ErrorKind, Result, SystemClock};
+pub use icefield_core::{AsOf, Clock, ConflictReason, Error, ErrorKind, Result, SystemClock};
 pub use icefield_engine::ops::{DataFrameExt, WriteReport};
 pub use icefield_engine::{
     IcebergTable, IntoAsOf, MetadataTable, Session, SessionBuilder, SharedMemoryPool, Snapshot, Table,

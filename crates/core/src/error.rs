@@ -46,6 +46,31 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// What of a concurrent change makes an operation's result wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConflictReason {
+    /// Another commit was first, whatever it did: the operation may well succeed when it is tried again.
+    LostRace,
+    /// Rows were added where the operation read.
+    ConcurrentAppend,
+    /// Rows were deleted that the operation read, or carries over as they were.
+    ConcurrentDelete,
+    /// A file that the operation replaces, or deletes rows of, is not in the table any more.
+    FileRemoved,
+    /// The schema changed so that the operation's files do not fit it.
+    SchemaChanged,
+    /// The partition spec of the operation's files was removed.
+    SpecChanged,
+    /// The snapshot that the operation was computed from is not in the branch's history any more: it expired, or was rolled
+    /// back past.
+    BaseExpired,
+    /// A branch or tag was made, moved or dropped.
+    ReferenceChanged,
+    /// Another table has the name, or the folder, by now.
+    TableReplaced,
+}
+
 impl ErrorKind {
     /// The kind's name, in lower-case words.
     pub fn as_str(self) -> &'static str {
@@ -90,12 +115,14 @@ struct Inner {
     message: String,
     context: Vec<(&'static str, String)>,
     source: Option<Source>,
+    conflict: Option<ConflictReason>,
 }
 
 impl Error {
     /// An error of a kind; the message says what was wrong and what to do about it.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None }))
+        let conflict = (kind == ErrorKind::Conflict).then_some(ConflictReason::LostRace);
+        Self(Box::new(Inner { kind, message: message.into(), context: Vec::new(), source: None, conflict }))
     }
 
     /// [`ErrorKind::InvalidInput`].
@@ -118,7 +145,7 @@ impl Error {
         Self::new(ErrorKind::NotFound, message)
     }
 
-    /// [`ErrorKind::Conflict`].
+    /// [`ErrorKind::Conflict`], by [`ConflictReason::LostRace`] unless [`because`](Self::because) says another reason.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Conflict, message)
     }
@@ -126,6 +153,12 @@ impl Error {
     /// [`ErrorKind::Internal`].
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Internal, message)
+    }
+
+    /// Says what of a concurrent change conflicts.
+    pub fn because(mut self, reason: ConflictReason) -> Self {
+        self.0.conflict = Some(reason);
+        self
     }
 
     /// Adds a key-value pair of context.
@@ -148,18 +181,24 @@ impl Error {
 
     /// The error again, without the one underneath: to go around that of a library which it passed through.
     pub fn without_source(&self) -> Self {
-        let Inner { kind, message, context, .. } = &*self.0;
+        let Inner { kind, message, context, conflict, .. } = &*self.0;
         Self(Box::new(Inner {
             kind: *kind,
             message: message.clone(),
             context: context.clone(),
             source: None,
+            conflict: *conflict,
         }))
     }
 
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// What of a concurrent change conflicts; `None` for other kinds than [`Conflict`](ErrorKind::Conflict).
+    pub fn conflict_reason(&self) -> Option<ConflictReason> {
+        self.0.conflict
     }
 
     /// The message alone, without kind, context and source.

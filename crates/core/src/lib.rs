@@ -21,5 +21,5 @@ pub mod table;
 pub mod text;
 
 pub use clock::{Clock, SystemClock};
-pub use error::{Error, ErrorKind, Result, refusal};
+pub use error::{ConflictReason, Error, ErrorKind, Result, refusal};
 pub use table::{AsOf, Table};

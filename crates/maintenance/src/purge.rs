@@ -16,7 +16,7 @@ use icefield_core::catalog::{Catalog, IcebergCatalog};
 use icefield_core::format::{lists_manifests_itself, load_manifest_list, load_metadata};
 use icefield_core::storage::Storage;
 use icefield_core::text::Plain;
-use icefield_core::{Error, ErrorKind, Result, Table};
+use icefield_core::{ConflictReason, Error, ErrorKind, Result, Table};
 
 use crate::common::{
     DELETE_CONCURRENCY, DeleteFailure, FileCount, FileCounts, OnProgress, Phase, Progress, SHOWN, Target,
@@ -224,6 +224,7 @@ fn require_same(meant: &Table, found: &Table) -> Result<()> {
     Err(Error::conflict(
         "another table has this name now: the one to be purged was dropped or renamed meanwhile; load the table that is meant",
     )
+    .because(ConflictReason::TableReplaced)
     .with("table", found.ident()))
 }
 

@@ -8,7 +8,7 @@ use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 use super::void_fields::{self, Hidden};
 use super::{CommitRequest, TableIdent, clocks};
 use crate::clock::Clock;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::format::members::settled;
 use crate::format::{Metadata, first_foreign, metadata_file, parse_format_version, primitive_text};
 use crate::storage::{Storage, file_name, is_relative, join};
@@ -209,6 +209,7 @@ fn check_references(before: &Metadata, after: &Metadata, request: &CommitRequest
             return Err(Error::conflict(
                 "a snapshot to be removed has become a branch's or tag's; plan again",
             )
+            .because(ConflictReason::ReferenceChanged)
             .with("table", &request.ident)
             .with("ref", name)
             .with("snapshot", reference.snapshot_id));

@@ -2,7 +2,7 @@
 
 use iceberg::spec::{SnapshotRef, SnapshotReference, SnapshotRetention, TableMetadata};
 
-use crate::error::{Error, Result};
+use crate::error::{ConflictReason, Error, Result};
 use crate::table::ancestors;
 
 /// The retention settings of a branch, as they are or as a new branch has them.
@@ -50,6 +50,7 @@ pub(super) fn since(metadata: &TableMetadata, branch: &str, start: Option<i64>) 
             "the snapshot that the operation was computed from is no longer in the branch's history (expired, or rolled \
              back past); read the table again and run the operation again",
         )
+        .because(ConflictReason::BaseExpired)
         .with("branch", branch)
         .with("snapshot", start.map_or("none".to_string(), |id| id.to_string())));
     }

@@ -14,7 +14,7 @@ use super::retry::RetryPolicy;
 use super::stage::{discard, stage};
 use super::{Committed, Transaction};
 use crate::catalog::{Catalog, apply_updates, exists, write_first};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::table::Table;
 
 pub(super) async fn create(
@@ -148,6 +148,7 @@ async fn require_own_folder(base: &Table, catalog: &dyn Catalog) -> Result<()> {
             "another table was created under this name meanwhile, and renamed: its files lie where this table's would; \
              run the operation again",
         )
+        .because(ConflictReason::TableReplaced)
         .with("table", base.ident())
         .with("location", chosen));
     }

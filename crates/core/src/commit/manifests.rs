@@ -7,7 +7,7 @@ use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, TableMet
 
 use super::kept::{Kept, Listed, listed};
 use crate::config::Properties;
-use crate::error::{Error, Result};
+use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::format::{
     ContentFile, LiveFile, ManifestContent, ManifestListHead, ManifestReader, ManifestWriter, PartitionTypes,
     write_manifest_list,
@@ -278,6 +278,10 @@ pub(super) fn check_spec(metadata: &TableMetadata, base: &TableMetadata, spec_id
             Error::conflict("the partition spec was removed by another commit; run the operation again")
         }
         (None, None) => Error::invalid_input("the partition spec is not one of the table's"),
+    };
+    let error = match error.kind() {
+        ErrorKind::Conflict => error.because(ConflictReason::SpecChanged),
+        _ => error,
     };
     Err(error.with("spec", spec_id))
 }

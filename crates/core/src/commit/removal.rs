@@ -19,7 +19,7 @@ use super::kept::{Filtered, Kept, Listed, Removed, listed};
 use super::manifests::{Entry, ManifestStore};
 use super::summary::SummaryCounts;
 use crate::deletes::is_vector;
-use crate::error::{Error, Result};
+use crate::error::{ConflictReason, Error, Result};
 use crate::filter::FileMatcher;
 use crate::format::partition::PartitionSet;
 use crate::format::{FileRef, LiveFile, ManifestContent, ManifestReader, WantedStatistics};
@@ -90,6 +90,7 @@ pub(super) async fn remove(
                         "a file to be removed is not in the table: another commit removed it; read the table again and run \
                          the operation again",
                     )
+                    .because(ConflictReason::FileRemoved)
                     .with("file", missing));
                 }
             }

@@ -14,7 +14,7 @@ use super::stage::{Staged, discard, stage};
 use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history};
 use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates, lies_in};
 use crate::config::Properties;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::storage::same_location;
 use crate::table::{Table, references};
 
@@ -168,6 +168,7 @@ impl Run<'_> {
             self.doubt |= !self.open.is_empty();
             let error =
                 Error::conflict("the table was dropped and created anew under the same name; load it again")
+                    .because(ConflictReason::TableReplaced)
                     .with("table", current.ident());
             return Err(failed(error));
         }

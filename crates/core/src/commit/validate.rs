@@ -6,7 +6,7 @@ use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, Operatio
 
 use super::action::Isolation;
 use crate::deletes::{DELETE_FILE_PATH_ID, is_vector};
-use crate::error::{Error, Result};
+use crate::error::{ConflictReason as Reason, Error, Result};
 use crate::filter::{FileMatcher, Filter};
 use crate::format::partition::{PartitionKey, PartitionKeys, PartitionSet};
 use crate::format::path_bounds;
@@ -190,8 +190,9 @@ impl<'a> Validator<'a> {
     /// # Errors
     /// [`Conflict`](crate::ErrorKind::Conflict) naming the file, the snapshot and its operation.
     pub fn check(&self, change: &Change) -> Result<()> {
-        let conflict = |message: &str, file: &LiveFile| {
+        let conflict = |reason, message: &str, file: &LiveFile| {
             Err(Error::conflict(format!("{message}; read the table again and run the operation again"))
+                .because(reason)
                 .with("file", file.path())
                 .with("snapshot", change.snapshot_id)
                 .with("operation", change.operation.as_str()))
@@ -200,27 +201,29 @@ impl<'a> Validator<'a> {
         let changes_rows = change.operation != Operation::Replace;
         for file in &change.removed {
             if self.replaced.contains(file.path()) {
-                return conflict("a file that this operation replaces was removed by another commit", file);
+                let message = "a file that this operation replaces was removed by another commit";
+                return conflict(Reason::FileRemoved, message, file);
             }
             if self.relies_on(file) {
                 let message =
                     "deletes that apply to the new files of this operation were replaced by another commit";
-                return conflict(message, file);
+                return conflict(Reason::ConcurrentDelete, message, file);
             }
             if self.replaces_what_it_reads() && file.is_data() && self.reads.touches(file) {
                 let message = "a file was removed by another commit from what this operation replaces";
-                return conflict(message, file);
+                return conflict(Reason::ConcurrentDelete, message, file);
             }
             if changes_rows && file.is_data() && self.made_of(file) {
                 let message = "a file was removed by another commit from what this operation read";
-                return conflict(message, file);
+                return conflict(Reason::ConcurrentDelete, message, file);
             }
         }
         for file in &change.added {
             if file.is_data() {
                 let adds_rows = self.minds_added_rows(&change.operation);
                 if adds_rows && (self.reads.touches(file) || self.made_of(file)) {
-                    return conflict("another commit added rows where this operation read", file);
+                    let message = "another commit added rows where this operation read";
+                    return conflict(Reason::ConcurrentAppend, message, file);
                 }
                 continue;
             }
@@ -229,10 +232,12 @@ impl<'a> Validator<'a> {
                 continue;
             }
             if self.deletes_what_is_replaced(file) {
-                return conflict("another commit deleted rows of what this operation replaces", file);
+                let message = "another commit deleted rows of what this operation replaces";
+                return conflict(Reason::ConcurrentDelete, message, file);
             }
             if changes_rows && self.input.is_some() && (self.made_of(file) || self.is_global(file)) {
-                return conflict("another commit deleted rows of what this operation read", file);
+                let message = "another commit deleted rows of what this operation read";
+                return conflict(Reason::ConcurrentDelete, message, file);
             }
         }
         Ok(())

@@ -11,7 +11,7 @@ use icefield_core::evolve::{PartitionUpdate, identity, partition_spec, types};
 use icefield_core::filter::{Filter, Test};
 use icefield_core::format::{ContentFile, LiveFile};
 use icefield_core::storage::file_name;
-use icefield_core::{ErrorKind, Result, SystemClock, Table};
+use icefield_core::{ConflictReason, ErrorKind, Result, SystemClock, Table};
 use icefield_testkit::deletes::{
     Delta, Partition, commit_deletes, commit_delta, deletion_vectors, position_deletes,
 };
@@ -193,6 +193,9 @@ async fn each_operation_beside_each_other_is_a_conflict_or_leaves_what_both_did(
                     Ok(_) => assert_eq!(now, after(&other, name).await, "{context}"),
                     Err(error) => {
                         assert!(conflicts && error.kind() == ErrorKind::Conflict, "{context}: {error}");
+                        let reason = error.conflict_reason().unwrap();
+                        let expected = reasons(theirs, name);
+                        assert!(expected.contains(&reason), "{context}: {reason:?} is not in {expected:?}");
                         assert!(error.context().any(|(key, _)| key == "file"), "{context}: {error}");
                         assert!(error.message().contains("read the table again"), "{context}: {error}");
                         assert_eq!(now, names(&other, "main").await, "{context}");
@@ -200,6 +203,25 @@ async fn each_operation_beside_each_other_is_a_conflict_or_leaves_what_both_did(
                 }
             }
         }
+    }
+}
+
+/// What a conflict of an operation of ours with theirs is told by: one reason, where theirs does one thing.
+fn reasons(theirs: Theirs, name: &str) -> Vec<ConflictReason> {
+    use ConflictReason as R;
+    match theirs {
+        Append(_) | Update("b", _) => vec![R::ConcurrentAppend],
+        // It removes a file and adds rows, and these have read where it does.
+        Update(..) if matches!(name, "read" | "filter" | "dynamic") => {
+            vec![R::FileRemoved, R::ConcurrentDelete, R::ConcurrentAppend]
+        }
+        // These name no file.
+        Remove(_) | Compact(_) if matches!(name, "filter" | "dynamic") => {
+            vec![R::ConcurrentDelete]
+        }
+        Remove(_) | Compact(_) | Update(..) => vec![R::FileRemoved],
+        MergeOnReadUpdate => vec![R::ConcurrentAppend, R::ConcurrentDelete],
+        _ => vec![R::ConcurrentDelete],
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use icefield_core::catalog::Catalog;
 use icefield_core::table::MAIN_BRANCH;
-use icefield_core::{AsOf, Error, ErrorKind, Result, Table as CoreTable};
+use icefield_core::{AsOf, ConflictReason, Error, ErrorKind, Result, Table as CoreTable};
 
 pub(crate) use collect::looks_of;
 
@@ -90,7 +90,9 @@ impl Looks {
             } else if look.table.ident() == table.ident() && !look.is_registered().await? {
                 let message = "the rows were read from a table that was dropped since, and created anew under the same name; load \
                                it again and run the operation again";
-                return Err(Error::conflict(message).with("table", table.ident()));
+                return Err(Error::conflict(message)
+                    .because(ConflictReason::TableReplaced)
+                    .with("table", table.ident()));
             }
         }
         // A copy of the table that another catalog has taken elsewhere does not know what is committed here.

@@ -14,7 +14,7 @@ use icefield_core::evolve::{MetadataChange, SchemaUpdate, apply_updates};
 use icefield_core::filter::Filter;
 use icefield_core::format::iceberg_schema;
 use icefield_core::table::MAIN_BRANCH;
-use icefield_core::{Clock, Error, ErrorKind, Result, Table as CoreTable};
+use icefield_core::{Clock, ConflictReason, Error, ErrorKind, Result, Table as CoreTable};
 
 use super::create::{self, TableOptions};
 use super::filter::IntoFilter;
@@ -279,14 +279,19 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
             Ok(committed) => committed,
             Err(error) => {
                 let lost = created && spec.create.lost_to_another(&error);
-                if !lost && !is_evolution_race(&error) {
+                if !lost && error.conflict_reason() != Some(ConflictReason::SchemaChanged) {
                     return Err(error);
                 }
                 // Begun anew, rows that others added meanwhile would be the base, and be replaced unseen.
                 if spec.replaces && spec.isolation == Isolation::Serializable {
                     let message = "another commit created the table or changed its schema meanwhile; look at what it holds \
                                    now, and write again";
-                    return Err(Error::conflict(message).with("table", &ident).with_source(error));
+                    let reason = match lost {
+                        true => ConflictReason::TableReplaced,
+                        false => ConflictReason::SchemaChanged,
+                    };
+                    let conflict = Error::conflict(message).because(reason);
+                    return Err(conflict.with("table", &ident).with_source(error));
                 }
                 if attempt == ATTEMPTS {
                     return Err(error);
@@ -402,17 +407,12 @@ struct Evolution {
     last_column_id: i32,
 }
 
-/// The context of an error that says: the ids were taken, begin anew.
-const RACE: &str = "evolution";
-
 fn race(column: &str) -> Error {
-    Error::conflict("another commit changed the schema meanwhile; write again")
-        .with("column", column)
-        .with(RACE, "the column's field id is not the one in the files")
-}
-
-fn is_evolution_race(error: &Error) -> bool {
-    error.kind() == ErrorKind::Conflict && error.context().any(|(key, _)| key == RACE)
+    Error::conflict(
+        "another commit changed the schema meanwhile, and the column has not the field id that it has in the files; write again",
+    )
+    .because(ConflictReason::SchemaChanged)
+    .with("column", column)
 }
 
 impl Evolution {

@@ -8,7 +8,7 @@ use icefield_core::evolve::MetadataChange;
 use icefield_core::format::{lists_manifests_itself, load_metadata};
 use icefield_core::storage::Storage;
 use icefield_core::table::references;
-use icefield_core::{Error, Result, Table};
+use icefield_core::{ConflictReason, Error, Result, Table};
 
 use crate::common::FileCounts;
 use crate::ownership::{NamedFile, Ownership};
@@ -229,6 +229,7 @@ pub(super) async fn check_references(produced: &Table, dropped: &[String]) -> Re
             return Err(Error::conflict(
                 "a branch or tag was created on an expiring snapshot and went with it; its files were left in place: register the earlier metadata file to get it back",
             )
+            .because(ConflictReason::ReferenceChanged)
             .with("table", produced.ident())
             .with("ref", name)
             .with("snapshot", reference.snapshot_id)

@@ -25,7 +25,7 @@ use futures::stream::TryStreamExt;
 use iceberg::spec::{SnapshotRef, TableMetadata};
 use icefield_core::catalog::Catalog;
 use icefield_core::format::{lists_manifests_itself, load_metadata};
-use icefield_core::{Error, Result, Table};
+use icefield_core::{ConflictReason, Error, Result, Table};
 
 use crate::common::{
     Age, DELETE_CONCURRENCY, OnProgress, Phase, Progress, SHOWN, Target, days, delete_files, elapsed, hours,
@@ -208,6 +208,7 @@ impl RemoveOrphanFiles {
         let table = self.target.reload().await?;
         if table.metadata().uuid() != first.metadata().uuid() {
             return Err(Error::conflict("the table was dropped and created again meanwhile; run it again")
+                .because(ConflictReason::TableReplaced)
                 .with("table", table.ident()));
         }
         require_gc(table.metadata(), "remove_orphan_files").map_err(|e| e.with("table", table.ident()))?;
