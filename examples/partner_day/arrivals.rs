@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use icefield::ingest::{Ingested, IngestedTable};
+use datafusion::functions::string::expr_fn::split_part;
+use icefield::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use icefield::arrow::compute::cast;
+use icefield::arrow::datatypes::{DataType, Int64Type};
+use icefield::ingest::Ingested;
 use icefield::prelude::*;
 
 use crate::drops::{Delivery, Drop};
+use crate::load::SOURCE;
 use crate::show::Totals;
 
 pub(crate) const ARRIVALS: &str = "rooms.arrivals";
@@ -27,9 +31,18 @@ pub(crate) async fn log(
 ) -> Result<(), Box<dyn Error>> {
     let archives = delivery.files.iter().filter(|file| !file.starts_with('_'));
     let mut rows: BTreeMap<&str, i64> = archives.map(|archive| (archive.as_str(), 0)).collect();
-    for part in ingested.tables.iter().flat_map(IngestedTable::parts) {
-        let archive = part.source.split('/').next().unwrap_or_default();
-        *rows.entry(archive).or_default() += i64::try_from(part.rows)?;
+    for table in &ingested.tables {
+        let archive = split_part(ident(SOURCE), lit("/"), lit(1_i64)).alias("archive");
+        let taken = table.dataframe(session.context())?.aggregate(vec![archive], vec![count(lit(1))])?;
+        for batch in taken.collect().await? {
+            let (archives, counts) =
+                (cast(batch.column(0), &DataType::Utf8)?, batch.column(1).as_primitive::<Int64Type>());
+            for (archive, count) in archives.as_string::<i32>().iter().flatten().zip(counts.values()) {
+                if let Some(rows) = rows.get_mut(archive) {
+                    *rows += count;
+                }
+            }
+        }
     }
     let rows: Vec<(&str, i64)> = rows.into_iter().collect();
     for (number, some) in rows.chunks((rows.len() / COMMITS).max(1)).enumerate() {

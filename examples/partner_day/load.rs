@@ -35,7 +35,7 @@ pub(crate) const QUARANTINE: &str = "rooms.quarantine";
 const OURS: [&str; 2] = [ARRIVALS, QUARANTINE];
 
 /// The column that names the archive and the file in it that a row is from.
-const SOURCE: &str = "source_file";
+pub(crate) const SOURCE: &str = "source_file";
 
 const MONEY: Conversion = Conversion::Money { precision: 12, scale: 2 };
 
