@@ -18,6 +18,7 @@ pub mod session;
 mod snapshots;
 pub mod table;
 pub mod transform;
+mod values;
 mod variant;
 pub mod write;
 

@@ -186,25 +186,33 @@ impl EachExpression {
 
 impl AnalyzerRule for EachExpression {
     fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
-        let rewritten = plan.transform_up_with_subqueries(|plan| {
-            let schema = schema_of_inputs(&plan)?;
-            let names = NamePreserver::new(&plan);
-            plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let expr = expr.transform_up(|expr| (self.rewrite)(expr, &schema))?;
-                Ok(match expr.transformed {
-                    true => expr.update_data(|expr| name.restore(expr)),
-                    false => expr,
-                })
-            })?
-            .transform_data(|plan| Ok(Transformed::yes(plan.recompute_schema()?)))
-        })?;
-        Ok(rewritten.data)
+        each_expression(plan, &self.rewrite)
     }
 
     fn name(&self) -> &str {
         self.name
     }
+}
+
+/// Rewrites every expression of a plan, from the inside out, under the names that they had.
+pub(crate) fn each_expression(
+    plan: LogicalPlan,
+    rewrite: &dyn Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|plan| {
+        let schema = schema_of_inputs(&plan)?;
+        let names = NamePreserver::new(&plan);
+        plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let expr = expr.transform_up(|expr| rewrite(expr, &schema))?;
+            Ok(match expr.transformed {
+                true => expr.update_data(|expr| name.restore(expr)),
+                false => expr,
+            })
+        })?
+        .transform_data(|plan| Ok(Transformed::yes(plan.recompute_schema()?)))
+    })?;
+    Ok(rewritten.data)
 }
 
 /// Keeps a cast whole that may lose something, and puts our functions in the place of DataFusion's.

@@ -20,6 +20,7 @@ use crate::insert::ExactInserts;
 use crate::memory::{SharedMemoryPool, default_budget, with_room_to_merge};
 use crate::rules;
 use crate::scan::{ScanCaches, with_ordered_scans};
+use crate::values::BoundedValues;
 use crate::variant;
 
 /// How much of the memory budget the caches of manifests and footers may take.
@@ -181,6 +182,7 @@ impl SessionBuilder {
         let views = config.options().execution.parquet.schema_force_view_types;
         let mut analyzer = rules::analyzer_rules();
         analyzer.insert(0, Arc::new(ExactInserts));
+        analyzer.push(Arc::new(BoundedValues::of_session(pool.clone())));
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)

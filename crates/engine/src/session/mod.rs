@@ -6,9 +6,11 @@
 mod builder;
 mod complexity;
 mod contents;
+mod deadline;
 #[cfg(feature = "sqlite")]
 mod embedded;
 mod functions;
+mod held;
 mod limited;
 mod metadata_file;
 mod options;

@@ -75,11 +75,12 @@ impl Session {
     /// done; [`ResourceExhausted`](icefield_core::ErrorKind::ResourceExhausted) for what passes a limit, which the message names.
     pub async fn sql_with(&self, query: &str, options: SqlOptions) -> Result<DataFrame> {
         let clock = self.catalog().clock().clone();
-        options.in_time(&*clock, self.run(query, &options)).await
+        options.in_time(&clock, self.run(query, &options)).await
     }
 
     async fn run(&self, query: &str, options: &SqlOptions) -> Result<DataFrame> {
-        complexity::check(query, options.complexity_limit.unwrap_or(usize::MAX))?;
+        let complexity = options.complexity_limit.unwrap_or(usize::MAX);
+        complexity::check(query, complexity)?;
         let rewritten = functions::rewrite(time_travel::rewrite(query)?)?;
         let as_given = rewritten == query;
         if lists_names(&rewritten) {
@@ -107,6 +108,7 @@ impl Session {
                 None => error,
             }
         })?;
+        complexity::check_plan(&plan, complexity)?;
         options.check_plan(&plan)?;
         if self.change_catalog(&plan, &state).await? {
             return nothing();

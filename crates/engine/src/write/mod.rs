@@ -17,7 +17,7 @@ mod conform;
 mod encode;
 mod file;
 mod keys;
-mod lanes;
+pub(crate) mod lanes;
 mod literal;
 mod location;
 mod nan;

@@ -231,6 +231,19 @@ mod tests {
             }
         }
         metadata("/last-updated-ms", 1 << 53).unwrap();
+        let ids = [
+            "/last-partition-id",
+            "/schemas/0/schema-id",
+            "/partition-specs/0/spec-id",
+            "/sort-orders/0/order-id",
+        ];
+        for member in ids {
+            for value in [i64::from(i32::MAX), i64::MAX] {
+                let error = metadata(member, value).unwrap_err();
+                assert!(error.to_string().contains(&value.to_string()), "{member}: {error}");
+            }
+        }
+        metadata("/last-partition-id", 1 << 30).unwrap();
     }
 
     #[tokio::test]
