@@ -5,7 +5,7 @@
 //!
 //! - [`DataFrameExt`]: [`append_to`](DataFrameExt::append_to) and [`overwrite`](DataFrameExt::overwrite) write a DataFrame;
 //! - [`Session::create_table`](crate::Session::create_table) and [`TableOptions`];
-//! - on [`Table`](crate::Table): schema, partition spec, sort order and properties ([`UpdateSchema`], [`UpdateSpec`],
+//! - on [`Table`]: schema, partition spec, sort order and properties ([`UpdateSchema`], [`UpdateSpec`],
 //!   [`Alter`]), branches, tags and rollback.
 
 mod alter;
