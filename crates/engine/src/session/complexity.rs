@@ -27,7 +27,7 @@ const MAX_DEPTH: usize = 48;
 /// How much more than its operators a statement may weigh once common tables stand where they are named, and expressions where their
 /// columns are.
 const EXPANDED: usize = 20;
-/// How many tokens there may be for each operator: planning takes time by the square of the columns.
+/// The tokens that there may be for each operator: planning takes time by the square of the columns.
 const TOKENS: usize = 250;
 
 /// Refuses a statement that weighs more than `most` operators, or that is too deep for the parser.
@@ -82,10 +82,13 @@ pub(super) fn check(query: &str, most: usize) -> Result<()> {
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
 pub(super) fn check_plan(plan: &LogicalPlan, most: usize) -> Result<()> {
+    if most == usize::MAX {
+        return Ok(());
+    }
     let most = most.saturating_mul(EXPANDED).saturating_mul(EXPANDED);
     let mut largest = 0;
     let visited = plan.apply_with_subqueries(|node| {
-        // What is computed from what was computed is neither moved nor merged.
+        // A column that is computed from computed ones is neither moved nor merged.
         if !matches!(node, LogicalPlan::Projection(_)) {
             let of: Vec<Vec<usize>> = node.inputs().into_iter().map(sizes).collect();
             node.apply_expressions(|expr| {
@@ -104,7 +107,7 @@ pub(super) fn check_plan(plan: &LogicalPlan, most: usize) -> Result<()> {
     Err(Error::invalid_input(message).with("found", largest).with("limit", most))
 }
 
-/// How many operators each column of a plan is, back to what is read.
+/// The operators that each column of a plan is, back to what is read.
 fn sizes(plan: &LogicalPlan) -> Vec<usize> {
     let of: Vec<Vec<usize>> = plan.inputs().into_iter().map(sizes).collect();
     let fields = plan.schema().fields().len();
@@ -127,7 +130,7 @@ fn sizes(plan: &LogicalPlan) -> Vec<usize> {
     }
 }
 
-/// How many operators an expression of a plan's node is, its inputs' columns being so many each.
+/// The operators that an expression of a plan's node is, its inputs' columns being so many each.
 fn size(expr: &Expr, node: &LogicalPlan, of: &[Vec<usize>]) -> usize {
     let inputs = node.inputs();
     let mut sum = 0_usize;
@@ -144,7 +147,7 @@ fn size(expr: &Expr, node: &LogicalPlan, of: &[Vec<usize>]) -> usize {
     if visited.is_ok() { sum } else { usize::MAX }
 }
 
-/// What a statement weighs.
+/// The weight of a statement.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Weight {
     /// Operators, and what counts as some.
@@ -158,9 +161,9 @@ struct Weight {
 /// A bracket that is open.
 #[derive(Default)]
 struct Bracket {
-    /// Whether commas are between tables.
+    /// True if commas are between tables.
     in_from: bool,
-    /// Which common table it is the query of, and what the statement weighed before.
+    /// The common table that it is the query of, and what the statement weighed before.
     table: Option<(String, usize)>,
     is_cube: bool,
     commas: usize,
@@ -265,7 +268,7 @@ impl Weight {
                 | Token::SemiColon
                 | Token::RBracket
                 | Token::EOF => {}
-                // Whatever else there is stands between operands, or before one.
+                // All else stands between operands, or before one.
                 _ => weight.add(1),
             }
         }

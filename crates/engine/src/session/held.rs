@@ -35,7 +35,7 @@ pub(super) fn counted(plan: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn Executio
 #[derive(Debug)]
 struct HeldExec {
     input: Arc<dyn ExecutionPlan>,
-    /// How many columns come to it.
+    /// The number of columns that come to it.
     made: usize,
 }
 

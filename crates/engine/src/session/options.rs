@@ -113,7 +113,9 @@ impl SqlOptions {
     }
 
     /// How many operators the statement may have in all; a query, a common table and a part of a `UNION` count as two or three,
-    /// a table that is joined as five. Lists of values (`IN`, `VALUES`) and of columns don't count. Planning a statement takes a
+    /// a table that is joined as five. Lists of values (`IN`, `VALUES`) and of columns don't count; there may be 250 words, values
+    /// and signs for each operator. What common tables are wherever they are named may be twenty times as much, and what columns are that
+    /// are computed of each other. Planning a statement takes a
     /// thread's stack, and time that no timeout ends, by these: some thousands of `a OR b OR c ...` are too many for a stack
     /// of 2 MiB (in a debug build, some hundreds), and the process ends. What has more is [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
     pub fn complexity_limit(mut self, operators: usize) -> Self {
@@ -122,8 +124,9 @@ impl SqlOptions {
     }
 
     /// The most that the query may hold in memory, in bytes, of what the session has. What can spill, spills; what can't fails
-    /// with [`ResourceExhausted`](icefield_core::ErrorKind::ResourceExhausted). As the session's own budget, it counts what
-    /// operators hold, not what a function takes to make one value.
+    /// with [`ResourceExhausted`](icefield_core::ErrorKind::ResourceExhausted). It counts what operators hold, and a call of a
+    /// function may make a quarter of it of a batch's rows, all calls together the whole. Planning the statement takes memory from
+    /// the session's budget.
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.memory_limit = Some(bytes);
         self
@@ -131,7 +134,7 @@ impl SqlOptions {
 
     /// How long planning the statement may take, and how long each run of what it gives, from its beginning to the last row
     /// taken. What takes longer fails with [`ResourceExhausted`](icefield_core::ErrorKind::ResourceExhausted), and its tasks
-    /// end. A statement that writes may be done all the same.
+    /// end. A statement that writes may be done all the same. One call of a function is not interrupted.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

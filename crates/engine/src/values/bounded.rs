@@ -20,7 +20,7 @@ use datafusion::physical_expr::expressions::{BinaryExpr, Column};
 
 use super::size::{self, Size};
 
-/// What is made without a look at the pool, in bytes.
+/// So much is made without a look at the pool, in bytes.
 const FREE: usize = 1 << 20;
 
 /// A function of DataFusion's under its own name, of bounded values.
@@ -184,7 +184,7 @@ impl Joined {
         Self { signature: Signature::any(2, Volatility::Immutable) }
     }
 
-    /// Whether it is of these types: those of lists are functions already.
+    /// True for these types: those of lists are functions already.
     pub(super) fn takes(left: &DataType, right: &DataType) -> bool {
         left == right && matches!(left, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
     }

@@ -38,7 +38,7 @@ pub(crate) const RULE: &str = "bound_values";
 /// The rule that bounds the values which functions make.
 pub(crate) struct BoundedValues {
     pool: Arc<dyn MemoryPool>,
-    /// Whether others than the service's own code write the statements: then sums are bounded too, which need many arguments, or
+    /// True if others than the service's own code write the statements: then sums are bounded too, which need many arguments, or
     /// many steps, to become large.
     of_others: bool,
 }
@@ -102,7 +102,7 @@ impl BoundedValues {
         Ok(Transformed::yes(ScalarUDF::new_from_impl(bounded).call(args)))
     }
 
-    /// Whether a call of constants becomes one that is small.
+    /// True if a call of constants becomes one that is small.
     fn is_small(&self, size: Size, args: &[Expr]) -> bool {
         let args: Option<Vec<_>> = args.iter().map(|arg| literal(arg).map(ColumnarValue::Scalar)).collect();
         let most = if self.of_others { FOLDED } else { FOLDED_OF_OWN };

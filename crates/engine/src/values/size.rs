@@ -48,7 +48,7 @@ impl Size {
         })
     }
 
-    /// Whether values are not larger than the arguments together.
+    /// True if values are not larger than the arguments together.
     pub(super) fn is_sum(self) -> bool {
         matches!(self, Self::Sum | Self::SumWith)
     }
@@ -206,7 +206,7 @@ fn most(value: &ColumnarValue) -> usize {
     range(value).map_or(0, |(_, most)| usize::try_from(most.max(0)).unwrap_or(usize::MAX))
 }
 
-/// How many values a list from a value to another has at most.
+/// The most values that a list from a value to another has.
 fn series(args: &[ColumnarValue]) -> usize {
     let of = |at: usize| args.get(at).and_then(range);
     let (start, stop) = match args {
