@@ -213,10 +213,14 @@ mod tests {
     #[test]
     fn times_and_numbers_that_no_table_gets_to_are_refused() {
         let metadata = |member: &str, value: i64| {
+            let column = serde_json::json!({"id": 1, "name": "a", "type": "long", "required": false});
+            let field =
+                serde_json::json!({"field-id": 1000, "source-id": 1, "name": "a", "transform": "identity"});
             let mut json = serde_json::json!({
                 "format-version": 2, "table-uuid": uuid::Uuid::nil(), "location": "memory://w/t", "last-sequence-number": 1,
-                "last-updated-ms": 3, "last-column-id": 0, "current-schema-id": 0, "default-spec-id": 0,
-                "schemas": [{"type": "struct", "schema-id": 0, "fields": []}], "partition-specs": [{"spec-id": 0, "fields": []}],
+                "last-updated-ms": 3, "last-column-id": 1, "current-schema-id": 0, "default-spec-id": 0,
+                "schemas": [{"type": "struct", "schema-id": 0, "fields": [column]}],
+                "partition-specs": [{"spec-id": 0, "fields": [field]}],
                 "last-partition-id": 999, "default-sort-order-id": 0, "sort-orders": [{"order-id": 0, "fields": []}],
                 "snapshot-log": [{"snapshot-id": 1, "timestamp-ms": 1}, {"snapshot-id": 1, "timestamp-ms": 2}],
             });

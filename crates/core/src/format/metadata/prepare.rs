@@ -65,8 +65,10 @@ pub(super) fn complete(json: &mut Map<String, Value>) {
 
 /// Times, in milliseconds, and numbers that are counted on from end here: what `iceberg` works out of them must not overflow.
 const MOST: i64 = 1 << 53;
+/// Ids of partition fields, schemas, specs and sort orders end here: each new one is the highest and one.
+const MOST_ID: i64 = 1 << 30;
 
-/// Refuses times and numbers that no table gets to: `iceberg` adds to them and subtracts them unchecked.
+/// Refuses times, numbers and ids that no table gets to: they are added to and subtracted, by `iceberg` unchecked.
 pub(super) fn check_numbers(json: &Map<String, Value>) -> Result<()> {
     let of_table = ["last-updated-ms", "last-sequence-number", "next-row-id"];
     let of_table = of_table.into_iter().map(|member| (member, json.get(member)));
@@ -74,9 +76,16 @@ pub(super) fn check_numbers(json: &Map<String, Value>) -> Result<()> {
     let entries = lists.flat_map(|list| json.get(list).and_then(Value::as_array).into_iter().flatten());
     let of_entries = entries
         .flat_map(|entry| ["timestamp-ms", "sequence-number"].map(|member| (member, entry.get(member))));
-    for (member, value) in of_table.chain(of_entries) {
-        if let Some(value) = value.and_then(Value::as_i64).filter(|value| !(-MOST..=MOST).contains(value)) {
-            let message = "the metadata has a time or number that no table gets to; restore the metadata file or register an \
+    let numbers = of_table.chain(of_entries).map(|(member, value)| (member, value, MOST));
+    let ids = [("schemas", "schema-id"), ("partition-specs", "spec-id"), ("sort-orders", "order-id")];
+    let ids = ids.into_iter().flat_map(|(list, member)| {
+        let of_list = json.get(list).and_then(Value::as_array).into_iter().flatten();
+        of_list.map(move |entry| (member, entry.get(member), MOST_ID))
+    });
+    let last = "last-partition-id";
+    for (member, value, most) in numbers.chain(ids).chain([(last, json.get(last), MOST_ID)]) {
+        if let Some(value) = value.and_then(Value::as_i64).filter(|value| !(-most..=most).contains(value)) {
+            let message = "the metadata has a time, number or id that no table gets to; restore the metadata file or register an \
                            earlier one";
             return Err(Error::data_invalid(message).with(member, value));
         }

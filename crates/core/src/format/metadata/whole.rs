@@ -64,8 +64,8 @@ impl Metadata {
         };
         let mut parsed = match json.as_object_mut() {
             Some(object) => {
-                prepare::check_numbers(object)?;
                 prepare::complete(object);
+                prepare::check_numbers(object)?;
                 object.clone()
             }
             None => return Err(invalid()),
