@@ -76,7 +76,7 @@ pub fn in_file(location: &str, error: DataFusionError) -> DataFusionError {
     if !error.context().any(|(key, _)| key == "file") {
         error = error.with("file", location);
     }
-    // What is evaluated while the file is read, filters and projections, is at fault where the values are wrong.
+    // Filters and projections, which are evaluated while the file is read, are at fault where values are wrong.
     if !tells_what_to_do && error.kind() == ErrorKind::DataInvalid {
         error = error.reworded(|why| {
             format!("{why}; if the file is damaged, restore it, or roll back to an earlier snapshot")
@@ -85,7 +85,7 @@ pub fn in_file(location: &str, error: DataFusionError) -> DataFusionError {
     to_datafusion(error)
 }
 
-/// What the caller can do about an error, in a word and in a sentence.
+/// The caller's remedy for an error, in a word and in a sentence.
 fn kind_of(error: &DataFusionError, in_file: bool) -> (ErrorKind, Option<&'static str>) {
     use DataFusionError as Their;
     match error {

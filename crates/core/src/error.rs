@@ -46,7 +46,7 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// What of a concurrent change makes an operation's result wrong.
+/// The part of a concurrent change that makes an operation's result wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConflictReason {
@@ -196,7 +196,7 @@ impl Error {
         self.0.kind
     }
 
-    /// What of a concurrent change conflicts; `None` for other kinds than [`Conflict`](ErrorKind::Conflict).
+    /// The part of a concurrent change that conflicts; `None` for other kinds than [`Conflict`](ErrorKind::Conflict).
     pub fn conflict_reason(&self) -> Option<ConflictReason> {
         self.0.conflict
     }

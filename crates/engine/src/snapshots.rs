@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub committed_at_ms: i64,
     /// `append`, `overwrite`, `delete` or `replace`.
     pub operation: String,
-    /// What it changed, in the words of the format: `added-records`, `total-data-files`, ...
+    /// Its changes in the words of the format: `added-records`, `total-data-files`, ...
     pub summary: HashMap<String, String>,
 }
 

@@ -27,7 +27,7 @@ pub struct LiveFile {
     pub sequence_number: i64,
     /// The sequence number of the snapshot that added the file.
     pub file_sequence_number: i64,
-    /// Whether the entry is known to say what the file holds, and not only what the file keeps to: its whole bounds are values
+    /// True if the entry is known to say what the file holds, and not only what the file keeps to: its whole bounds are values
     /// of the file, and the file's rows are in the sort order that it names. This library's manifests say so of files that
     /// its own writer made ([`Transaction::exact_files`](crate::commit::Transaction::exact_files)); others' say nothing.
     pub exact: bool,
@@ -60,7 +60,7 @@ impl From<&LiveFile> for FileRef {
 /// A file that a snapshot holds or took away, without its statistics: what tells it from others, and what deletes find it by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileEntry {
-    /// Whether it holds data, or deletes of which kind.
+    /// Its content: data, or deletes of one kind.
     pub content: DataContentType,
     /// Its location.
     pub path: String,
@@ -70,7 +70,7 @@ pub struct FileEntry {
     pub spec_id: i32,
     /// Its partition value.
     pub partition: Struct,
-    /// How many rows it has, or how many a deletion vector deletes.
+    /// The rows that it has, or that a deletion vector deletes.
     pub record_count: u64,
     /// Its size in bytes.
     pub size: u64,
@@ -96,12 +96,12 @@ pub struct FileEntry {
 }
 
 impl FileEntry {
-    /// Whether this is a data file, not a delete file.
+    /// True for a data file, false for a delete file.
     pub fn is_data(&self) -> bool {
         self.content == DataContentType::Data
     }
 
-    /// Whether this is a deletion vector.
+    /// True for a deletion vector.
     pub fn is_vector(&self) -> bool {
         self.content == DataContentType::PositionDeletes && self.format == DataFileFormat::Puffin
     }
@@ -142,7 +142,7 @@ impl LiveFile {
         self.file.file_path()
     }
 
-    /// Whether this is a data file, not a delete file.
+    /// True for a data file, false for a delete file.
     pub fn is_data(&self) -> bool {
         self.file.content_type() == DataContentType::Data
     }

@@ -1,4 +1,4 @@
-//! What a session's catalog holds, by dotted names: namespaces and tables to list, create, rename and drop.
+//! Namespaces and tables of a session's catalog, by dotted names: listed, created, renamed and dropped.
 
 use std::collections::HashMap;
 
@@ -42,7 +42,7 @@ impl Session {
         self.catalog().list_tables(&parse_namespace(namespace)?).await
     }
 
-    /// Whether there is a table of this dotted name.
+    /// True if the catalog has a table of this dotted name.
     pub async fn table_exists(&self, name: &str) -> Result<bool> {
         self.catalog().table_exists(&parse_ident(name)?).await
     }

@@ -29,7 +29,7 @@ pub(super) struct Entry {
 /// Where a file that a manifest names is, and its size.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileLocation {
-    /// Whether it holds data, or deletes of which kind.
+    /// Its content: data, or deletes of one kind.
     pub content: DataContentType,
     /// Its format.
     pub format: DataFileFormat,

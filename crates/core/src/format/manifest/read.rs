@@ -28,7 +28,7 @@ pub struct ManifestContent {
     pub partition: PartitionTypes,
     /// Files that the snapshot holds: added or carried over.
     pub live: Vec<LiveFile>,
-    /// Whether each of `live` was added by the manifest's own snapshot.
+    /// For each of `live`, true if the manifest's own snapshot added it.
     pub added: Vec<bool>,
     /// Files that the manifest's snapshot took away; `snapshot_id` is that snapshot.
     pub deleted: Vec<LiveFile>,
