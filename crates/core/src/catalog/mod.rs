@@ -68,7 +68,8 @@ pub trait Catalog: Debug + Send + Sync {
     /// The catalog's name, as users registered it.
     fn name(&self) -> &str;
 
-    /// The stores of this catalog's tables.
+    /// The stores that the service configured for this catalog, for files that are no table's. A table's files are reached by
+    /// [`Table::storage`]: a catalog may lend credentials for each table.
     fn storage(&self) -> &Storage;
 
     /// The source of time and ids.

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::history::of_commit;
-use super::manifests::ManifestStore;
+use super::manifests::{ManifestStore, Written as WrittenFiles};
 use super::retry::RetryPolicy;
 use super::stage::{discard, stage};
 use super::{Committed, Transaction};
@@ -23,12 +23,12 @@ pub(super) async fn create(
     policy: &RetryPolicy,
     commit_id: &str,
 ) -> Result<Committed> {
-    let (base, clock, storage) = (&transaction.base, &**catalog.clock(), catalog.storage());
+    let (base, clock, storage) = (&transaction.base, &**catalog.clock(), transaction.base.storage());
     require_absent(base, catalog).await?;
     require_own_folder(base, catalog).await?;
-    let mut store = ManifestStore::new(storage, base.metadata(), commit_id.to_string(), transaction.exact);
-    let staged = write(transaction, catalog, &mut store).await;
-    let mut written = store.written_but(&HashSet::new());
+    let mut files = WrittenFiles::new(commit_id);
+    let staged = write(transaction, catalog, &mut files).await;
+    let mut written = files.but(&HashSet::new());
     let staged = match staged {
         Ok(staged) => staged,
         Err(error) => {
@@ -37,7 +37,7 @@ pub(super) async fn create(
         }
     };
     written.push(staged.metadata_location.clone());
-    let unused = store.written_but(&staged.named);
+    let unused = files.but(&staged.named);
 
     let mut attempts = 0;
     loop {
@@ -118,16 +118,17 @@ struct Written {
 async fn write(
     transaction: &Transaction,
     catalog: &dyn Catalog,
-    store: &mut ManifestStore<'_>,
+    files: &mut WrittenFiles,
 ) -> Result<Written> {
     let base = &transaction.base;
-    let staged = stage(transaction, base, catalog, &mut Vec::new(), store).await?;
+    let mut store = ManifestStore::new(base, files, transaction.exact);
+    let staged = stage(transaction, base, catalog, &mut Vec::new(), &mut store).await?;
     let metadata = match staged.updates.is_empty() {
         true => base.metadata().clone(),
         // Nothing was the current metadata file before: the log has none.
         false => apply_updates(base.metadata(), None, staged.updates)?,
     };
-    let first = write_first(catalog.storage(), &**catalog.clock(), base.ident().clone(), metadata).await?;
+    let first = write_first(base.storage(), &**catalog.clock(), base.ident().clone(), metadata).await?;
     Ok(Written {
         metadata_location: first.table.metadata_location().to_string(),
         snapshot_id: staged.snapshot_id,

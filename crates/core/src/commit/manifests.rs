@@ -13,6 +13,7 @@ use crate::format::{
     write_manifest_list,
 };
 use crate::storage::{Storage, join};
+use crate::table::Table;
 
 /// The most files in one new manifest, so that a manifest stays near `commit.manifest.target-size-bytes`.
 const MAX_ENTRIES: usize = 10_000;
@@ -27,46 +28,53 @@ pub(super) enum Entry {
     Deleted(LiveFile),
 }
 
-/// Writes one commit's manifests and remembers their locations, so that what comes to nothing can be taken back.
+/// Every file that a commit has begun to write, in all of its tries, so that what comes to nothing can be taken back.
+pub(super) struct Written {
+    /// Names this commit's files: unique among all commits.
+    prefix: String,
+    files: Vec<String>,
+}
+
+impl Written {
+    pub(super) fn new(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), files: Vec::new() }
+    }
+
+    /// The files, but for those that are named.
+    pub(super) fn but(&self, named: &HashSet<String>) -> Vec<String> {
+        self.files.iter().filter(|file| !named.contains(*file)).cloned().collect()
+    }
+}
+
+/// Writes the manifests of one try of a commit, with the storage of the table that it is applied to.
 pub(super) struct ManifestStore<'a> {
     storage: &'a Storage,
     folder: String,
-    /// Names this commit's files: unique among all commits.
-    prefix: String,
-    /// Whether the entries of new files are exact.
+    /// True if the entries of new files are exact.
     exact: bool,
-    written: Vec<String>,
+    written: &'a mut Written,
 }
 
 impl<'a> ManifestStore<'a> {
-    /// A store for the manifests of a commit. `exact` tells whether the entries of new files are
+    /// A store for manifests that lie where `table`, as it is now, has its metadata. `exact` tells if the entries of new files are
     /// [exact](crate::format::LiveFile::exact).
-    pub(super) fn new(storage: &'a Storage, metadata: &TableMetadata, prefix: String, exact: bool) -> Self {
-        let mut store = Self { storage, folder: String::new(), prefix, exact, written: Vec::new() };
-        store.follow(metadata);
-        store
-    }
-
-    /// Writes where the table, as it is now, has its metadata.
-    pub(super) fn follow(&mut self, metadata: &TableMetadata) {
-        self.folder = match Properties::new(metadata.properties()).text("write.metadata.path") {
+    pub(super) fn new(table: &'a Table, written: &'a mut Written, exact: bool) -> Self {
+        let metadata = table.metadata();
+        let folder = match Properties::new(metadata.properties()).text("write.metadata.path") {
             Some(path) => path.trim_end_matches('/').to_string(),
             None => join(metadata.location(), "metadata"),
         };
+        Self { storage: table.storage(), folder, exact, written }
     }
 
     pub(super) fn storage(&self) -> &'a Storage {
         self.storage
     }
 
-    /// Every file that the commit has begun to write so far, but for those that are named.
-    pub(super) fn written_but(&self, named: &HashSet<String>) -> Vec<String> {
-        self.written.iter().filter(|file| !named.contains(*file)).cloned().collect()
-    }
-
     pub(super) fn next_location(&mut self, name: impl FnOnce(&str, usize) -> String) -> String {
-        let location = join(&self.folder, &name(&self.prefix, self.written.len()));
-        self.written.push(location.clone());
+        let Written { prefix, files } = &mut *self.written;
+        let location = join(&self.folder, &name(prefix, files.len()));
+        files.push(location.clone());
         location
     }
 

@@ -8,7 +8,7 @@ use iceberg::spec::TableMetadata;
 use super::action::Action;
 use super::create::create;
 use super::kept::Kept;
-use super::manifests::ManifestStore;
+use super::manifests::{ManifestStore, Written};
 use super::retry::{Queue, RetryPolicy, queue};
 use super::stage::{Staged, discard, stage};
 use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history};
@@ -37,10 +37,9 @@ pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) 
     if transaction.base.is_new() {
         return create(&transaction, catalog, &policy, &commit_id).await;
     }
-    let (base, exact) = (transaction.base.metadata(), transaction.exact);
-    let store = ManifestStore::new(catalog.storage(), base, commit_id.clone(), exact);
+    let (latest, written) = (transaction.base.clone(), Written::new(&commit_id));
     let (attempts, kept, doubt, open) = (0, Vec::new(), false, Vec::new());
-    Run { transaction, catalog, policy, commit_id, store, attempts, kept, doubt, open }.run().await
+    Run { transaction, catalog, policy, commit_id, latest, written, attempts, kept, doubt, open }.run().await
 }
 
 /// A commit under way.
@@ -49,9 +48,11 @@ struct Run<'a> {
     catalog: &'a dyn Catalog,
     policy: RetryPolicy,
     commit_id: String,
-    /// Has every file that was written. They stay until it is known what became of the commit: the next try may need them,
+    /// The table as it was loaded last: its storage is the one whose credentials have not expired.
+    latest: Table,
+    /// Every file that was written. They stay until it is known what became of the commit: the next try may need them,
     /// and the last one's answer may be that of a request that had arrived before.
-    store: ManifestStore<'a>,
+    written: Written,
     attempts: u32,
     kept: Vec<Kept>,
     /// Set once an outcome was unknown: from then on nothing that was written may be deleted.
@@ -161,7 +162,7 @@ impl Run<'_> {
         let failed = |error| Box::new(Tried::Failed(error));
         let current = match current {
             Some(table) => table,
-            None => self.catalog.load_table(self.transaction.base.ident()).await.map_err(failed)?,
+            None => self.load().await.map_err(failed)?,
         };
         let metadata = current.metadata();
         if metadata.uuid() != self.transaction.base.metadata().uuid() {
@@ -193,8 +194,8 @@ impl Run<'_> {
             self.discard_but(&HashSet::new()).await;
             return Err(Box::new(Tried::Done(current, id, true)));
         }
-        self.store.follow(metadata);
-        match stage(&self.transaction, &current, self.catalog, &mut self.kept, &mut self.store).await {
+        let mut store = ManifestStore::new(&current, &mut self.written, self.transaction.exact);
+        match stage(&self.transaction, &current, self.catalog, &mut self.kept, &mut store).await {
             Ok(staged) => Ok((current, staged)),
             // A long write may have begun with what has been expired since: the table as it is now has what it needs.
             Err(e) if is_base && e.kind() == ErrorKind::NotFound => Err(Box::new(Tried::Raced(e))),
@@ -218,6 +219,7 @@ impl Run<'_> {
         match outcome {
             CommitOutcome::Done(mut tables) => match tables.pop() {
                 Some(table) => {
+                    self.latest = table.clone();
                     self.open.clear(); // they asked for the branches to be where they are no more
                     self.discard_but(&staged.named).await;
                     self.forget(&current, &table).await;
@@ -242,7 +244,7 @@ impl Run<'_> {
             return;
         }
         match self.catalog.is_shared(folder, after.ident()).await {
-            Ok(false) => discard(self.catalog.storage(), files, false).await,
+            Ok(false) => discard(after.storage(), files, false).await,
             Ok(true) => {
                 tracing::warn!(table = %after.ident(), folder, "another table's metadata lies in the same folder; earlier metadata files stay");
             }
@@ -271,7 +273,7 @@ impl Run<'_> {
     /// first one made fail, or will when it arrives.
     async fn refute(&mut self) -> Settled {
         for check in 0..=self.policy.status_checks {
-            match self.catalog.load_table(self.transaction.base.ident()).await {
+            match self.load().await {
                 Ok(table) => {
                     if let Some(ours) = history::of_commit(table.metadata(), &self.commit_id) {
                         self.came_through(ours.manifest_list()).await;
@@ -315,7 +317,17 @@ impl Run<'_> {
     /// Deletes what was written and is not named, unless an outcome is unknown.
     async fn discard_but(&self, named: &HashSet<String>) {
         let doubt = self.doubt || self.open.iter().any(|raced| adds_snapshot(&raced.request));
-        discard(self.catalog.storage(), self.store.written_but(named), doubt).await;
+        discard(self.latest.storage(), self.written.but(named), doubt).await;
+    }
+
+    /// Loads the table as it is now.
+    async fn load(&mut self) -> Result<Table> {
+        let table = self.catalog.load_table(self.transaction.base.ident()).await?;
+        // Another table of this name reaches its own files alone.
+        if table.metadata().uuid() == self.transaction.base.metadata().uuid() {
+            self.latest = table.clone();
+        }
+        Ok(table)
     }
 
     fn done(&self, table: Table, snapshot_id: Option<i64>, already_applied: bool) -> Committed {

@@ -77,8 +77,8 @@ impl ScanRequest<'_> {
         let partitions = if self.limit.is_some() { 1 } else { self.partitions };
         let (for_parquet, for_others) = shares(partitions, bytes(&parquet), bytes(&others));
         let mut plans: Vec<Arc<dyn ExecutionPlan>> = Vec::with_capacity(2);
-        if let Some(first) = parquet.first() {
-            plans.push(self.parquet(first, &parquet, &adapters, for_parquet, config)?);
+        if !parquet.is_empty() {
+            plans.push(self.parquet(&parquet, &adapters, for_parquet, config)?);
         }
         if !others.is_empty() {
             let projection = self.projection.as_deref();
@@ -100,10 +100,9 @@ impl ScanRequest<'_> {
         files.iter().filter_map(of_file).collect()
     }
 
-    /// The part of the plan that reads Parquet files; `first` is one of them.
+    /// The part of the plan that reads Parquet files.
     fn parquet(
         &mut self,
-        first: &ScanFile<'_>,
         files: &[&ScanFile<'_>],
         adapters: &Arc<FieldIdAdapterFactory>,
         partitions: usize,
@@ -135,9 +134,8 @@ impl ScanRequest<'_> {
         if let Some(predicate) = self.predicate.take() {
             source = source.with_predicate(predicate);
         }
-        // The readers find their stores themselves; this one only has to exist.
-        let base = self.storage.resolve(first.live.path())?.base;
-        let url = ObjectStoreUrl::parse(base.as_str()).map_err(from_datafusion)?;
+        // Each file carries its table's store. The runtime is asked for one all the same, and might have none for this table's.
+        let url = ObjectStoreUrl::local_filesystem();
         let source = NamedSource::new(source, self.order.take(), self.facts.clone());
         let scan = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_file_groups(groups)
