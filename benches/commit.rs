@@ -19,7 +19,7 @@ use iceberg::spec::{
 };
 use icefield_catalog::sql::SqlCatalog;
 use icefield_core::catalog::{
-    Catalog, CommitOutcome, CommitRequest, MemoryCatalog, NamespaceIdent, TableCreation, TableIdent,
+    Catalog, CommitOutcome, CommitRequest, Expect, MemoryCatalog, NamespaceIdent, TableCreation, TableIdent,
     TableUpdate,
 };
 use icefield_core::commit::{Committed, DeleteBy, Overwrite, Rewrite, Transaction};
@@ -268,8 +268,7 @@ async fn many_manifests(catalog: &dyn Catalog, folder: &Path, manifests: usize) 
     };
     let request = CommitRequest {
         ident: table.ident().clone(),
-        base: None,
-        requirements: Vec::new(),
+        expect: Expect::Requirements(Vec::new()),
         updates: vec![
             TableUpdate::SetProperties { updates: off },
             TableUpdate::AddSnapshot { snapshot },

@@ -13,7 +13,7 @@ use iceberg::spec::{
     ManifestWriterBuilder, Operation, Snapshot, SnapshotReference, SnapshotRetention, Struct, Summary,
 };
 use icefield_core::Table;
-use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest};
+use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest, Expect};
 use icefield_core::format::{ContentFile, LiveFile, load_manifest, load_manifest_list};
 use parquet::arrow::{ArrowWriter, PARQUET_FIELD_ID_META_KEY};
 use roaring::RoaringTreemap;
@@ -298,8 +298,7 @@ pub async fn commit_delta(catalog: &dyn Catalog, table: &Table, delta: Delta) ->
     let reference = SnapshotReference::new(id, retention);
     let request = CommitRequest {
         ident: table.ident().clone(),
-        base: None,
-        requirements: Vec::new(),
+        expect: Expect::Requirements(Vec::new()),
         updates: vec![
             TableUpdate::AddSnapshot { snapshot },
             TableUpdate::SetSnapshotRef { ref_name: "main".to_string(), reference },

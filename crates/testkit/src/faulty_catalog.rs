@@ -1,4 +1,4 @@
-//! [`FaultyCatalog`]: any catalog, with the answers of its commits and registrations lost or refused on demand.
+//! [`FaultyCatalog`]: any catalog, with the answers of its commits lost or refused on demand.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -9,19 +9,20 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use iceberg::spec::{Snapshot, SnapshotReference, SnapshotRetention};
 use icefield_core::catalog::{
-    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, TableCreation, TableIdent, TableUpdate,
+    Catalog, CommitOutcome, CommitRequest, Expect, Guarantees, NamespaceIdent, TableCreation, TableIdent,
+    TableUpdate,
 };
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
 
-/// What becomes of one commit, or of one registration of a table.
+/// What becomes of one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitFault {
     /// It goes through.
     None,
     /// Nothing is done, and the catalog says so: it will not do it.
     Fail,
-    /// Nothing is done: another writer was first. To a registration: a table of the name is there.
+    /// Nothing is done: another writer was first. To a creation: a table of the name is there.
     Conflict,
     /// As [`CommitFault::Conflict`], and so it was: the other writer's commit has no files, and the tables show it.
     LostRace,
@@ -38,19 +39,14 @@ pub enum CommitFault {
     Late,
 }
 
-/// A catalog whose next commits and registrations meet the faults that were queued, in order; later ones go through.
+/// A catalog whose next commits meet the faults that were queued, in order; later ones go through. Its own
+/// [`create_table`](Catalog::create_table) meets none.
 pub struct FaultyCatalog {
     inner: Arc<dyn Catalog>,
     faults: Mutex<VecDeque<CommitFault>>,
-    late: Mutex<Vec<Late>>,
+    late: Mutex<Vec<Vec<CommitRequest>>>,
     meanwhile: Mutex<Option<BoxFuture<'static, ()>>>,
     gone: Arc<AtomicBool>,
-}
-
-/// A call that has not arrived yet.
-enum Late {
-    Commit(Vec<CommitRequest>),
-    Register(TableIdent, String),
 }
 
 impl fmt::Debug for FaultyCatalog {
@@ -81,7 +77,7 @@ impl FaultyCatalog {
         &self.inner
     }
 
-    /// Queues what the next commits and registrations meet.
+    /// Queues what the next commits meet.
     pub fn queue(&self, faults: impl IntoIterator<Item = CommitFault>) {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner).extend(faults);
     }
@@ -90,14 +86,8 @@ impl FaultyCatalog {
     pub async fn deliver_late(&self) -> Vec<CommitOutcome> {
         let late = std::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner));
         let mut outcomes = Vec::new();
-        for late in late {
-            outcomes.push(match late {
-                Late::Commit(requests) => self.inner.commit(requests).await,
-                Late::Register(ident, location) => match self.inner.register_table(&ident, &location).await {
-                    Ok(table) => CommitOutcome::Done(vec![table]),
-                    Err(e) => CommitOutcome::Failed(e),
-                },
-            });
+        for requests in late {
+            outcomes.push(self.inner.commit(requests).await);
         }
         outcomes
     }
@@ -108,7 +98,10 @@ impl FaultyCatalog {
 
     /// Adds a snapshot without changes to `main`, which has some.
     async fn be_first(&self, requests: &[CommitRequest]) -> CommitOutcome {
-        for CommitRequest { ident, .. } in requests {
+        for CommitRequest { ident, expect, .. } in requests {
+            if matches!(expect, Expect::Absent(_)) {
+                return CommitOutcome::Conflict(was_first(requests));
+            }
             let table = self.inner.load_table(ident).await.expect("a table");
             let metadata = table.metadata();
             let head = metadata.current_snapshot().expect("a table with rows");
@@ -126,17 +119,17 @@ impl FaultyCatalog {
                 TableUpdate::AddSnapshot { snapshot },
                 TableUpdate::SetSnapshotRef { ref_name: "main".to_string(), reference },
             ];
-            let (ident, requirements) = (ident.clone(), Vec::new());
-            let theirs = CommitRequest { ident, base: None, requirements, updates };
+            let (ident, expect) = (ident.clone(), Expect::Requirements(Vec::new()));
+            let theirs = CommitRequest { ident, expect, updates };
             match self.inner.commit(vec![theirs]).await {
                 CommitOutcome::Done(_) => {}
                 other => return other,
             }
         }
-        CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
+        CommitOutcome::Conflict(was_first(requests))
     }
 
-    fn delay(&self, late: Late) {
+    fn delay(&self, late: Vec<CommitRequest>) {
         self.late.lock().unwrap_or_else(PoisonError::into_inner).push(late);
     }
 
@@ -172,6 +165,10 @@ impl Catalog for FaultyCatalog {
         self.inner.clock()
     }
 
+    fn guarantees(&self) -> Guarantees {
+        self.inner.guarantees()
+    }
+
     async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
         self.inner.list_namespaces(parent).await
     }
@@ -205,8 +202,8 @@ impl Catalog for FaultyCatalog {
         self.inner.list_tables(namespace).await
     }
 
-    async fn new_location(&self, ident: &TableIdent) -> Result<String> {
-        self.inner.new_location(ident).await
+    async fn stage_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
+        self.inner.stage_table(namespace, creation).await
     }
 
     async fn is_shared(&self, folder: &str, ident: &TableIdent) -> Result<bool> {
@@ -233,51 +230,19 @@ impl Catalog for FaultyCatalog {
     }
 
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
-        match self.next() {
-            CommitFault::None => self.inner.register_table(ident, metadata_location).await,
-            CommitFault::Fail => Err(refused()),
-            CommitFault::Conflict | CommitFault::LostRace => {
-                Err(Error::new(ErrorKind::AlreadyExists, "injected fault: another table was first"))
-            }
-            CommitFault::LateConflict => {
-                self.delay(Late::Register(ident.clone(), metadata_location.to_string()));
-                Err(Error::new(ErrorKind::AlreadyExists, "injected fault: another table was first"))
-            }
-            CommitFault::Repeated => {
-                self.inner.register_table(ident, metadata_location).await?;
-                self.others().await;
-                match self.inner.register_table(ident, metadata_location).await {
-                    Err(e) if e.kind() != ErrorKind::AlreadyExists => {
-                        let first = "injected fault: another table was first";
-                        Err(Error::new(ErrorKind::AlreadyExists, first).with_source(e))
-                    }
-                    answer => answer,
-                }
-            }
-            CommitFault::LostRequest => Err(lost()),
-            CommitFault::Late => {
-                self.delay(Late::Register(ident.clone(), metadata_location.to_string()));
-                Err(lost())
-            }
-            CommitFault::LostAnswer => {
-                self.inner.register_table(ident, metadata_location).await?;
-                self.others().await;
-                Err(lost())
-            }
-        }
+        self.inner.register_table(ident, metadata_location).await
     }
 
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {
         match self.next() {
             CommitFault::None => self.inner.commit(requests).await,
             CommitFault::Fail => CommitOutcome::Failed(refused()),
-            CommitFault::Conflict => {
-                CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
-            }
+            CommitFault::Conflict => CommitOutcome::Conflict(was_first(&requests)),
             CommitFault::LostRace => self.be_first(&requests).await,
             CommitFault::LateConflict => {
-                self.delay(Late::Commit(requests));
-                CommitOutcome::Conflict(Error::conflict("injected fault: another commit was first"))
+                let error = was_first(&requests);
+                self.delay(requests);
+                CommitOutcome::Conflict(error)
             }
             CommitFault::Repeated => match self.inner.commit(requests.clone()).await {
                 CommitOutcome::Done(_) => {
@@ -292,7 +257,7 @@ impl Catalog for FaultyCatalog {
             },
             CommitFault::LostRequest => CommitOutcome::Unknown(lost()),
             CommitFault::Late => {
-                self.delay(Late::Commit(requests));
+                self.delay(requests);
                 CommitOutcome::Unknown(lost())
             }
             CommitFault::LostAnswer => match self.inner.commit(requests).await {
@@ -303,6 +268,14 @@ impl Catalog for FaultyCatalog {
                 other => other,
             },
         }
+    }
+}
+
+/// The error of requests that lost to another writer's.
+fn was_first(requests: &[CommitRequest]) -> Error {
+    match requests.iter().any(|request| matches!(request.expect, Expect::Absent(_))) {
+        true => Error::new(ErrorKind::AlreadyExists, "injected fault: another table was first"),
+        false => Error::conflict("injected fault: another commit was first"),
     }
 }
 

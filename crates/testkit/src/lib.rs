@@ -3,10 +3,11 @@
 //!
 //! - [`FaultyStore`] counts requests and fails one of them; [`every_fault`] runs a scenario once for each request that it
 //!   makes. [`FaultyCatalog`] does the same to the answers of commits.
+//! - [`RequirementsCatalog`] keeps metadata where other catalogs keep pointers, and lends each table a storage of its own.
 //! - [`FakeClock`] stands still until it is moved, and gives the same ids for the same seed.
 //! - [`everything_schema`] and [`random_batches`] are tables of every type; [`content_hash`] is the text form in which
 //!   the referees compare rows.
-//! - [`catalog_suite`] is what every catalog must do, [`store_suite()`] what every object store must; [`S3Server`] is a real one.
+//! - [`catalog_suite`] is what catalogs must do, [`store_suite()`] what every object store must; [`S3Server`] is a real one.
 //! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
 //! - [`ReferenceTables`] are tables that Iceberg Java and Spark wrote; [`spark_sql`] runs Spark.
 //! - [`ForeignTable`] is one with column types that the `iceberg` crate does not know.
@@ -16,7 +17,6 @@
 //! - [`untrusted`] is what is done with files that nobody vouches for.
 //! - [`Referee`] asks Iceberg Java, DuckDB and PyIceberg what a table holds.
 
-mod catalog_places;
 pub mod catalog_suite;
 mod clock;
 mod content;
@@ -30,9 +30,11 @@ mod kept_tables;
 mod referee;
 mod reference;
 mod reference_tables;
+mod requirements_catalog;
 mod s3;
 mod store_suite;
 pub mod untrusted;
+mod vended_store;
 
 pub use clock::FakeClock;
 pub use content::{Content, content_hash};
@@ -45,5 +47,6 @@ pub use kept_tables::{KEPT_TABLES, KEPT_TABLES_WERE_AT, kept_table};
 pub use referee::{Engine, Outcome, Pick, Referee};
 pub use reference::reference_read;
 pub use reference_tables::{Expected, ReferenceTables, newest_metadata, spark_sql};
+pub use requirements_catalog::{CatalogKind, RequirementsCatalog};
 pub use s3::S3Server;
 pub use store_suite::store_suite;

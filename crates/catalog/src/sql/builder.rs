@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use icefield_core::catalog::MetadataCache;
+use icefield_core::catalog::pointer::PointerCatalog;
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, SystemClock};
 
 use super::SqlCatalog;
 use super::database::{CommitError, Database};
+use super::pointers::SqlPointers;
 use super::statements::{self, Statements};
 
 /// Opens a [`SqlCatalog`].
@@ -183,17 +184,11 @@ impl SqlCatalogBuilder {
                 return Err(no_driver("postgres"));
             }
         };
-        let mut catalog = SqlCatalog {
-            name: self.name,
-            warehouse,
-            storage,
-            clock: self.clock.unwrap_or_else(SystemClock::shared),
-            database,
-            statements: Statements::new(true),
-            cache: MetadataCache::default(),
-        };
-        catalog.statements = catalog.retry(|_| prepare(&*catalog.database)).await?;
-        Ok(catalog)
+        let clock = self.clock.unwrap_or_else(SystemClock::shared);
+        let (name, statements) = (self.name, Statements::new(true));
+        let mut pointers = SqlPointers { name, clock: clock.clone(), database, statements };
+        pointers.statements = pointers.retry(|_| prepare(&*pointers.database)).await?;
+        Ok(SqlCatalog(PointerCatalog::new(pointers, warehouse, storage, clock)))
     }
 }
 

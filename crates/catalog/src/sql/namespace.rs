@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use icefield_core::catalog::pointer::no_namespace;
 use icefield_core::catalog::{NamespaceIdent, check_namespace};
 use icefield_core::{Error, ErrorKind, Result};
 
-use super::SqlCatalog;
 use super::database::{CommitError, Transaction};
+use super::pointers::SqlPointers;
 use super::statements as sql;
 
 /// A namespace as the tables have it. Levels with dots are refused: they would read back as two.
@@ -16,11 +17,7 @@ pub(super) fn encode(namespace: &NamespaceIdent) -> Result<String> {
     Ok(namespace.as_ref().join("."))
 }
 
-pub(super) fn no_namespace(namespace: &NamespaceIdent) -> Error {
-    Error::not_found("no such namespace; create it first").with("namespace", namespace)
-}
-
-impl SqlCatalog {
+impl SqlPointers {
     pub(super) async fn has_namespace(&self, namespace: &NamespaceIdent) -> Result<bool> {
         let encoded = encode(namespace)?;
         let below = format!("{encoded}.");
@@ -126,11 +123,6 @@ impl SqlCatalog {
     ) -> Result<()> {
         let encoded = encode(namespace)?;
         not_reserved(namespace, set.keys().chain(remove))?;
-        if let Some(key) = remove.iter().find(|key| set.contains_key(*key)) {
-            return Err(Error::invalid_input("a property is either set or removed")
-                .with("namespace", namespace)
-                .with("property", key));
-        }
         let mut tx = self.begin_exclusive().await?;
         self.require_namespace(&mut *tx, namespace).await?;
         // PyIceberg writes no marker beside other properties: without it, removing the last would drop the namespace.

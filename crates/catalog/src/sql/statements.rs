@@ -58,10 +58,6 @@ pub(super) const REMOVE_PROPERTY: &str = "DELETE FROM iceberg_namespace_properti
 pub(super) const DROP_NAMESPACE: &str =
     "DELETE FROM iceberg_namespace_properties WHERE catalog_name = $1 AND namespace = $2";
 
-/// Whether any table's metadata lies under a location ($2, with a slash at its end).
-pub(super) const LOCATION_IN_USE: &str = "SELECT 'yes' WHERE EXISTS (SELECT 1 FROM iceberg_tables \
-    WHERE catalog_name = $1 AND substr(metadata_location, 1, length($2)) = $2)";
-
 /// The tables whose pointers have a text ($2) in them. Databases have no other function for it in common.
 pub(super) const POINTERS_WITH: &str = "SELECT table_namespace, table_name, metadata_location FROM iceberg_tables \
     WHERE catalog_name = $1 AND replace(metadata_location, $2, '') <> metadata_location";

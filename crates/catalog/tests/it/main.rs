@@ -3,6 +3,7 @@
 mod bridge;
 mod interop;
 mod postgres;
+mod requirements;
 mod server;
 mod sqlite;
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use iceberg::{Namespace, NamespaceIdent, Runtime, TableCommit, TableCreation, TableIdent, TableUpdate};
 
-use super::{Catalog, CommitOutcome, CommitRequest};
+use super::{Catalog, CommitOutcome, CommitRequest, Expect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::members::carrying;
 use crate::format::{first_foreign, primitive_text};
@@ -50,7 +50,8 @@ impl IcebergCatalog {
 }
 
 impl IcebergCatalog {
-    /// Gives the columns of schemas that a request adds what their descriptions carry here.
+    /// Gives the columns of schemas that a request adds what their descriptions carry here, and expects the table to be as it was
+    /// when it was looked at for that.
     async fn complete(&self, request: &mut CommitRequest) -> Result<()> {
         if !request.updates.iter().any(|update| matches!(update, TableUpdate::AddSchema { .. })) {
             return Ok(());
@@ -67,7 +68,21 @@ impl IcebergCatalog {
                 *schema = carrying(schema, |id| schemas.iter().find_map(|schema| schema.field_by_id(id)))?;
             }
         }
-        request.base = Some(table.metadata_location().to_string());
+        let whole = Expect::whole(&table, self.catalog.guarantees());
+        request.expect = match (std::mem::replace(&mut request.expect, whole.clone()), whole) {
+            (Expect::Requirements(theirs), Expect::Requirements(ours)) => {
+                Expect::Requirements([theirs, ours].concat())
+            }
+            (Expect::Requirements(theirs), whole) => {
+                for requirement in theirs {
+                    requirement.check(Some(metadata)).map_err(|e| {
+                        Error::conflict(e.to_string()).with("table", table.ident()).with_source(e)
+                    })?;
+                }
+                whole
+            }
+            (expect, _) => expect,
+        };
         Ok(())
     }
 }
@@ -199,11 +214,15 @@ impl iceberg::Catalog for IcebergCatalog {
     async fn update_table(&self, mut commit: TableCommit) -> iceberg::Result<iceberg::table::Table> {
         let mut request = CommitRequest {
             ident: commit.identifier().clone(),
-            base: None,
-            requirements: commit.take_requirements(),
+            expect: Expect::Requirements(commit.take_requirements()),
             updates: commit.take_updates(),
         };
-        self.complete(&mut request).await.map_err(their_error)?;
+        match self.complete(&mut request).await {
+            Err(e) if e.kind() == ErrorKind::Conflict => {
+                return Err(iceberg::Error::from(e).with_retryable(true));
+            }
+            completed => completed.map_err(their_error)?,
+        }
         match self.catalog.commit(vec![request]).await {
             CommitOutcome::Done(mut tables) => match tables.pop() {
                 Some(table) => theirs(table),

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
-use super::StagedMetadata;
+use super::metadata_file::StagedMetadata;
 use crate::error::{Error, Result};
 use crate::format::{Metadata, load_metadata_unless};
 use crate::storage::{Storage, file_name};
@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 64 << 20;
 
 /// Metadata by the location of its file, the least recently used given up first.
 #[derive(Debug, Default)]
-pub struct MetadataCache(Mutex<Held>);
+pub(super) struct MetadataCache(Mutex<Held>);
 
 #[derive(Debug, Default)]
 struct Held {
@@ -47,7 +47,7 @@ impl MetadataCache {
     ///
     /// # Errors
     /// As [`load_metadata`](crate::format::load_metadata).
-    pub async fn load(&self, storage: &Storage, location: &str) -> Result<Metadata> {
+    pub(super) async fn load(&self, storage: &Storage, location: &str) -> Result<Metadata> {
         let (held, began) = self.held().get(location);
         match held {
             Some((metadata, None)) => Ok(metadata),
@@ -63,13 +63,13 @@ impl MetadataCache {
     ///
     /// # Errors
     /// As [`load_metadata`](crate::format::load_metadata).
-    pub async fn reload(&self, storage: &Storage, location: &str) -> Result<Metadata> {
+    pub(super) async fn reload(&self, storage: &Storage, location: &str) -> Result<Metadata> {
         let began = self.held().forget(location);
         self.read(storage, location, began).await
     }
 
     /// Holds the metadata files that a commit has published.
-    pub fn published<'a>(&self, staged: impl IntoIterator<Item = &'a StagedMetadata>) {
+    pub(super) fn published<'a>(&self, staged: impl IntoIterator<Item = &'a StagedMetadata>) {
         for next in staged {
             let now = self.held().tick();
             self.hold(next.table.metadata_location(), next.table.whole().clone(), None, now);

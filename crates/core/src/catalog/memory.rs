@@ -5,31 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use super::{
-    Catalog, CommitOutcome, CommitRequest, MetadataCache, NamespaceIdent, StagedMetadata, TableCreation,
-    TableIdent, check_ident, check_namespace, check_requests, default_location, exists, lies_in,
-    no_metadata_file, registered, stage_commit, stage_create,
-};
+use super::pointer::{KeepsPointers, Move, PointerCatalog, Pointers, Swapped, lost, no_namespace, no_table};
+use super::{NamespaceIdent, TableIdent, exists};
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
-use crate::table::Table;
 
 /// A catalog that lives as long as the process: for tests, and for tables opened from their metadata files.
 #[derive(Debug)]
-pub struct MemoryCatalog {
-    warehouse: String,
-    storage: Storage,
-    clock: Arc<dyn Clock>,
-    state: Mutex<State>,
-    cache: MetadataCache,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    namespaces: BTreeMap<Vec<String>, HashMap<String, String>>,
-    tables: HashMap<TableIdent, String>,
-}
+pub struct MemoryCatalog(PointerCatalog<MemoryPointers>);
 
 impl MemoryCatalog {
     /// A catalog whose tables lie under `warehouse` (a URL), and elsewhere where the storage's files
@@ -44,73 +28,48 @@ impl MemoryCatalog {
         // Below what is no location nothing lies.
         let confined = storage.for_warehouse(warehouse.trim_end_matches('/'));
         let storage = confined.unwrap_or_else(|_| storage.confined_to_nothing());
-        Self { warehouse, storage, clock, state: Mutex::default(), cache: MetadataCache::default() }
+        Self(PointerCatalog::new(MemoryPointers::default(), warehouse, storage, clock))
     }
+}
 
+impl KeepsPointers for MemoryCatalog {
+    type Pointers = MemoryPointers;
+
+    fn pointer_catalog(&self) -> &PointerCatalog<MemoryPointers> {
+        &self.0
+    }
+}
+
+/// The pointers of a [`MemoryCatalog`].
+#[derive(Debug, Default)]
+pub struct MemoryPointers(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    namespaces: BTreeMap<Vec<String>, HashMap<String, String>>,
+    tables: HashMap<TableIdent, String>,
+}
+
+impl MemoryPointers {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn pointer(&self, ident: &TableIdent) -> Result<String> {
-        self.state().tables.get(ident).cloned().ok_or_else(|| no_table(ident))
-    }
-
-    /// Moves every pointer, or none.
-    fn swap(&self, staged: &[StagedMetadata]) -> Result<()> {
-        let mut state = self.state();
-        if let Some(lost) = staged.iter().find(|s| state.tables.get(s.table.ident()) != s.previous.as_ref()) {
-            return Err(Error::conflict("another commit was first; reload the table and try again")
-                .with("table", lost.table.ident()));
-        }
-        for next in staged {
-            state.tables.insert(next.table.ident().clone(), next.table.metadata_location().to_string());
-        }
-        Ok(())
-    }
-
-    /// Deletes metadata files that no pointer ever named. What can't be deleted is left to orphan removal.
-    async fn discard(&self, staged: &[StagedMetadata]) {
-        for next in staged {
-            let _ = self.storage.delete(next.table.metadata_location()).await;
-        }
-    }
-}
-
-fn no_table(ident: &TableIdent) -> Error {
-    Error::not_found("no such table in this catalog").with("table", ident)
-}
-
-fn no_namespace(namespace: &NamespaceIdent) -> Error {
-    Error::not_found("no such namespace; create it first").with("namespace", namespace)
 }
 
 impl State {
     fn require_namespace(&self, namespace: &NamespaceIdent) -> Result<()> {
         if self.namespaces.contains_key(namespace.as_ref()) { Ok(()) } else { Err(no_namespace(namespace)) }
     }
-
-    fn insert(&mut self, ident: &TableIdent, location: &str) -> Result<()> {
-        self.require_namespace(ident.namespace())?;
-        if self.tables.contains_key(ident) {
-            return Err(exists(ident));
-        }
-        self.tables.insert(ident.clone(), location.to_string());
-        Ok(())
-    }
 }
 
 #[async_trait]
-impl Catalog for MemoryCatalog {
+impl Pointers for MemoryPointers {
     fn name(&self) -> &str {
         "memory"
     }
 
-    fn storage(&self) -> &Storage {
-        &self.storage
-    }
-
-    fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+    fn swaps_several(&self) -> bool {
+        true
     }
 
     async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
@@ -129,7 +88,6 @@ impl Catalog for MemoryCatalog {
         namespace: &NamespaceIdent,
         properties: HashMap<String, String>,
     ) -> Result<()> {
-        check_namespace(namespace)?;
         let mut state = self.state();
         let key: &Vec<String> = namespace.as_ref();
         if state.namespaces.contains_key(key) {
@@ -155,11 +113,6 @@ impl Catalog for MemoryCatalog {
         set: HashMap<String, String>,
         remove: Vec<String>,
     ) -> Result<()> {
-        if let Some(key) = remove.iter().find(|key| set.contains_key(*key)) {
-            return Err(Error::invalid_input("a property is either set or removed")
-                .with("namespace", namespace)
-                .with("property", key));
-        }
         let mut state = self.state();
         let key: &Vec<String> = namespace.as_ref();
         let properties = state.namespaces.get_mut(key).ok_or_else(|| no_namespace(namespace))?;
@@ -181,6 +134,10 @@ impl Catalog for MemoryCatalog {
         Ok(())
     }
 
+    async fn namespace_exists(&self, namespace: &NamespaceIdent) -> Result<bool> {
+        Ok(self.state().require_namespace(namespace).is_ok())
+    }
+
     async fn list_tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>> {
         let state = self.state();
         state.require_namespace(namespace)?;
@@ -190,103 +147,45 @@ impl Catalog for MemoryCatalog {
         Ok(tables)
     }
 
-    async fn new_location(&self, ident: &TableIdent) -> Result<String> {
-        let properties = self.namespace_properties(ident.namespace()).await?;
-        let location =
-            default_location(&self.warehouse, ident, properties.get("location").map(String::as_str));
-        let inside = format!("{location}/");
-        let used = self.state().tables.values().any(|pointer| pointer.starts_with(&inside));
-        Ok(if used { format!("{location}-{}", self.clock.uuid()) } else { location })
+    async fn get(&self, ident: &TableIdent) -> Result<Option<String>> {
+        Ok(self.state().tables.get(ident).cloned())
     }
 
-    async fn is_shared(&self, folder: &str, ident: &TableIdent) -> Result<bool> {
+    async fn containing(&self, text: &str) -> Result<Vec<(TableIdent, String)>> {
         let state = self.state();
-        Ok(state.tables.iter().any(|(other, pointer)| other != ident && lies_in(pointer, folder)))
+        let tables = state.tables.iter().filter(|(_, pointer)| pointer.contains(text));
+        Ok(tables.map(|(ident, pointer)| (ident.clone(), pointer.clone())).collect())
     }
 
-    async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
-        let ident = TableIdent::new(namespace.clone(), creation.name.clone());
-        check_ident(&ident)?;
-        let location = self.new_location(&ident).await?;
-        if self.table_exists(&ident).await? {
-            return Err(exists(&ident));
+    async fn swap(&self, moves: &[Move]) -> Swapped {
+        let mut state = self.state();
+        for of in moves {
+            if of.from.is_none()
+                && let Err(e) = state.require_namespace(of.ident.namespace())
+            {
+                return Swapped::Failed(e);
+            }
+            if state.tables.get(&of.ident) != of.from.as_ref() {
+                return Swapped::Lost(lost(of));
+            }
         }
-        let staged = stage_create(&self.storage, &*self.clock, namespace, creation, || location).await?;
-        let inserted = self.state().insert(staged.table.ident(), staged.table.metadata_location());
-        if let Err(e) = inserted {
-            self.discard(&[staged]).await;
-            return Err(e);
-        }
-        Ok(staged.table)
+        state.tables.extend(moves.iter().map(|of| (of.ident.clone(), of.to.clone())));
+        Swapped::Done
     }
 
-    async fn load_table(&self, ident: &TableIdent) -> Result<Table> {
-        let location = self.pointer(ident)?;
-        let metadata = match self.cache.load(&self.storage, &location).await {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Err(no_metadata_file(ident, &location, e)),
-            loaded => loaded?,
-        };
-        Ok(Table::new(ident.clone(), metadata, location, self.storage.clone()))
-    }
-
-    async fn table_exists(&self, ident: &TableIdent) -> Result<bool> {
-        Ok(self.state().tables.contains_key(ident))
-    }
-
-    async fn drop_table(&self, ident: &TableIdent) -> Result<()> {
+    async fn remove(&self, ident: &TableIdent) -> Result<()> {
         self.state().tables.remove(ident).map(drop).ok_or_else(|| no_table(ident))
     }
 
-    async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()> {
-        check_ident(to)?;
+    async fn rename(&self, from: &TableIdent, to: &TableIdent) -> Result<()> {
         let mut state = self.state();
-        let location = state.tables.get(from).cloned().ok_or_else(|| no_table(from))?;
-        if from == to {
-            return Ok(());
+        let pointer = state.tables.get(from).cloned().ok_or_else(|| no_table(from))?;
+        state.require_namespace(to.namespace())?;
+        if state.tables.contains_key(to) {
+            return Err(exists(to));
         }
-        state.insert(to, &location)?;
         state.tables.remove(from);
+        state.tables.insert(to.clone(), pointer);
         Ok(())
-    }
-
-    async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table> {
-        check_ident(ident)?;
-        let metadata = self.cache.reload(&self.storage, metadata_location).await?;
-        let table = registered(&self.storage, ident, metadata, metadata_location)?;
-        self.state().insert(ident, metadata_location)?;
-        Ok(table)
-    }
-
-    async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome {
-        if let Err(e) = check_requests(&requests) {
-            return CommitOutcome::Failed(e);
-        }
-        let mut staged = Vec::with_capacity(requests.len());
-        for request in &requests {
-            let next = match self.load_table(&request.ident).await {
-                Ok(current) => stage_commit(&self.storage, &*self.clock, &current, request).await,
-                Err(e) => Err(e),
-            };
-            match next {
-                Ok(next) => staged.push(next),
-                Err(e) => {
-                    self.discard(&staged).await;
-                    return match e.kind() {
-                        ErrorKind::Conflict => CommitOutcome::Conflict(e),
-                        _ => CommitOutcome::Failed(e),
-                    };
-                }
-            }
-        }
-        match self.swap(&staged) {
-            Ok(()) => {
-                self.cache.published(&staged);
-                CommitOutcome::Done(staged.into_iter().map(|next| next.table).collect())
-            }
-            Err(e) => {
-                self.discard(&staged).await;
-                CommitOutcome::Conflict(e)
-            }
-        }
     }
 }

@@ -1,12 +1,12 @@
-//! Metadata files: naming, and staging the next one for catalogs that keep only a pointer.
+//! Metadata files of catalogs that keep only a pointer: naming, and writing a table's first one and the next.
 
 use std::collections::HashSet;
 
 use iceberg::spec::{FormatVersion, TableMetadata, TableMetadataBuilder};
-use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
+use iceberg::{TableCreation, TableUpdate};
 
 use super::void_fields::{self, Hidden};
-use super::{CommitRequest, TableIdent, clocks};
+use super::{CommitRequest, Expect, TableIdent, clocks};
 use crate::clock::Clock;
 use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::format::members::settled;
@@ -16,15 +16,15 @@ use crate::table::Table;
 
 /// A metadata file that is written and that no pointer names yet.
 #[derive(Debug, Clone)]
-pub struct StagedMetadata {
+pub(super) struct StagedMetadata {
     /// The table as it will be when the pointer moves.
-    pub table: Table,
+    pub(super) table: Table,
     /// The location that the pointer must still hold, absent for a table to be created.
-    pub previous: Option<String>,
+    pub(super) previous: Option<String>,
 }
 
 /// The error of a catalog whose pointer names a metadata file that is not there. Not `NotFound`: the table exists.
-pub fn no_metadata_file(ident: &TableIdent, location: &str, source: Error) -> Error {
+pub(super) fn no_metadata_file(ident: &TableIdent, location: &str, source: Error) -> Error {
     Error::data_invalid(
         "the table's metadata file is missing; restore it, or drop the table and register an earlier one",
     )
@@ -42,7 +42,7 @@ pub const FOLDER_PROPERTIES: [&str; 4] =
 /// # Errors
 /// [`ErrorKind::InvalidInput`] where its location, or a folder that its properties name, is not where the storage's files
 /// [may be](Storage::confined_to).
-pub fn registered(
+pub(super) fn registered(
     storage: &Storage,
     ident: &TableIdent,
     metadata: Metadata,
@@ -52,37 +52,18 @@ pub fn registered(
     Ok(Table::new(ident.clone(), metadata, location.to_string(), storage.clone()))
 }
 
-/// Writes the first metadata file of an empty table.
-pub async fn stage_create(
-    storage: &Storage,
-    clock: &dyn Clock,
-    namespace: &NamespaceIdent,
-    creation: TableCreation,
-    default_location: impl FnOnce() -> String,
-) -> Result<StagedMetadata> {
-    let ident = TableIdent::new(namespace.clone(), creation.name.clone());
-    let metadata = created(clock, &ident, creation, default_location)?;
-    write_first(storage, clock, ident, metadata).await
-}
-
-/// Writes the first metadata file of a table.
-pub(crate) async fn write_first(
-    storage: &Storage,
-    clock: &dyn Clock,
-    ident: TableIdent,
-    metadata: TableMetadata,
-) -> Result<StagedMetadata> {
-    write(storage, clock, ident, None, 0, metadata.into()).await
-}
-
-/// The metadata that a table is created with. Pure but for its time and id.
+/// The metadata that a table is created with, at its own location or the default one. Makes no request.
+///
+/// # Errors
+/// As [`registered`]; [`ErrorKind::InvalidInput`] and [`ErrorKind::Unsupported`] for what can't be a table's schema.
 pub(super) fn created(
+    storage: &Storage,
     clock: &dyn Clock,
     ident: &TableIdent,
     mut creation: TableCreation,
-    default_location: impl FnOnce() -> String,
+    default_location: String,
 ) -> Result<TableMetadata> {
-    let location = creation.location.take().unwrap_or_else(default_location);
+    let location = creation.location.take().unwrap_or(default_location);
     if let Some((column, of)) = first_foreign(&creation.schema) {
         return Err(Error::unsupported(
             "tables with columns of this type are read, not created; create the table with another engine",
@@ -109,14 +90,32 @@ pub(super) fn created(
         creation.format_version = parse_format_version(&version)?;
     }
     creation.schema = settled(creation.schema)?;
-    Ok(TableMetadataBuilder::from_table_creation(creation)?.assign_uuid(clock.uuid()).build()?.metadata)
+    let builder = TableMetadataBuilder::from_table_creation(creation)?.assign_uuid(clock.uuid());
+    let metadata = builder.build()?.metadata;
+    check_places(storage, &metadata).map_err(|error| error.with("table", ident))?;
+    Ok(metadata)
+}
+
+/// Writes the first metadata file of a table: what updates make of the staged table.
+pub(super) async fn write_created(
+    storage: &Storage,
+    clock: &dyn Clock,
+    staged: &Table,
+    updates: Vec<TableUpdate>,
+) -> Result<StagedMetadata> {
+    let metadata = match updates.is_empty() {
+        true => staged.whole().clone(),
+        // Nothing was the current metadata file before: the log has none.
+        false => apply_to(staged.whole(), None, updates)?,
+    };
+    write(storage, clock, staged.ident().clone(), None, 0, metadata).await
 }
 
 /// Checks a request against the current table and writes the next metadata file.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] when a requirement does not hold or the request has another base.
-pub async fn stage_commit(
+/// [`ErrorKind::Conflict`] when what the request expects does not hold.
+pub(super) async fn write_next(
     storage: &Storage,
     clock: &dyn Clock,
     current: &Table,
@@ -131,7 +130,11 @@ pub async fn stage_commit(
     });
     let hidden = hidden.transpose()?;
     let seen = hidden.as_ref().map_or(current.metadata(), |hidden| hidden);
-    for requirement in &request.requirements {
+    let requirements: &[_] = match &request.expect {
+        Expect::Requirements(requirements) => requirements,
+        Expect::Unchanged(_) | Expect::Absent(_) => &[],
+    };
+    for requirement in requirements {
         requirement.check(Some(seen)).map_err(|e| {
             Error::new(ErrorKind::Conflict, e.to_string()).with("table", &request.ident).with_source(e)
         })?;
@@ -144,12 +147,14 @@ pub async fn stage_commit(
     write(storage, clock, request.ident.clone(), previous, version, metadata).await
 }
 
-/// Refuses what was worked out from metadata that others have changed since, where no requirement can say so: the request
-/// has another base, another branch's commit has taken the snapshot's sequence number or row ids, or a snapshot or schema that
+/// Rejects requests that were computed from stale metadata where no requirement covers the change: the metadata is to be
+/// unchanged and is not, another branch's commit has taken the snapshot's sequence number or row ids, or a snapshot or schema that
 /// the request names is gone.
 fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
     let metadata = current.metadata();
-    if let Some(base) = request.base.as_ref().filter(|base| *base != current.metadata_location()) {
+    if let Expect::Unchanged(base) = &request.expect
+        && base != current.metadata_location()
+    {
         return Err(Error::conflict("another commit was first; reload the table and try again")
             .with("table", &request.ident)
             .with("base", base));

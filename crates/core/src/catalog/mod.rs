@@ -1,14 +1,18 @@
 //! Where tables are registered: the [`Catalog`] trait, and [`MemoryCatalog`] as its reference implementation.
 //!
-//! A catalog keeps namespaces and, for each table, one pointer: the location of its current metadata file. A commit is a
-//! compare-and-swap of that pointer. Only the commit module calls [`Catalog::commit`]; everything else that a commit
-//! needs (manifests, validation, retries) is settled before and after it.
+//! A catalog keeps namespaces and tables. Some keep for each table a pointer, the location of its current metadata file:
+//! [`pointer`] makes a catalog of any place where strings can be compared and swapped. Others keep the metadata itself, behind a
+//! service that writes the files. [`Catalog::guarantees`] says what a catalog can do, [`Expect`] what a commit asks of it.
+//! Only the commit module calls [`Catalog::commit`]; everything else that a commit needs (manifests, validation, retries)
+//! is settled before and after it.
 
 mod bridge;
 mod cache;
 mod clocks;
 mod memory;
 mod metadata_file;
+pub mod pointer;
+mod request;
 mod void_fields;
 
 use std::collections::HashMap;
@@ -24,40 +28,10 @@ use crate::storage::{Storage, join, same_location};
 use crate::table::Table;
 
 pub use bridge::IcebergCatalog;
-pub use cache::MetadataCache;
-pub use memory::MemoryCatalog;
-pub use metadata_file::{
-    FOLDER_PROPERTIES, StagedMetadata, no_metadata_file, registered, stage_commit, stage_create,
-};
-pub(crate) use metadata_file::{apply_updates, write_first};
-
-/// One table's part of a commit: what must hold of its current metadata, and what changes.
-#[derive(Debug, Clone)]
-pub struct CommitRequest {
-    /// The table.
-    pub ident: TableIdent,
-    /// The location of the metadata that must be current, where the updates were worked out from the whole of it, else the
-    /// outcome is [`CommitOutcome::Conflict`]. Without it they are applied to what others made of the table meanwhile.
-    pub base: Option<String>,
-    /// What must hold of the current metadata, else the outcome is [`CommitOutcome::Conflict`].
-    pub requirements: Vec<TableRequirement>,
-    /// What changes, in order.
-    pub updates: Vec<TableUpdate>,
-}
-
-/// What became of a commit. There is no fourth case: a catalog that cannot tell answers [`CommitOutcome::Unknown`].
-#[derive(Debug)]
-pub enum CommitOutcome {
-    /// The pointers moved. The new tables, in the order of the requests.
-    Done(Vec<Table>),
-    /// Nothing changed: a requirement did not hold, or another writer was first. Reload, validate and try again.
-    Conflict(Error),
-    /// Nothing changed. Trying again won't help (no such table, no permission, an update that can't be applied) unless the
-    /// error [is retryable](Error::is_retryable): the catalog or a store did not answer before anything was published.
-    Failed(Error),
-    /// The answer was lost. The commit may have happened: delete nothing, look at the table's history.
-    Unknown(Error),
-}
+pub use memory::{MemoryCatalog, MemoryPointers};
+pub use metadata_file::FOLDER_PROPERTIES;
+pub(crate) use metadata_file::apply_updates;
+pub use request::{CommitOutcome, CommitRequest, Expect, Guarantees, check_requests};
 
 /// Namespaces and tables by name.
 ///
@@ -74,6 +48,9 @@ pub trait Catalog: Debug + Send + Sync {
 
     /// The source of time and ids.
     fn clock(&self) -> &Arc<dyn Clock>;
+
+    /// What the catalog can do beyond what all catalogs do.
+    fn guarantees(&self) -> Guarantees;
 
     /// The namespaces directly under `parent`, or the top-level ones.
     async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>>;
@@ -119,20 +96,31 @@ pub trait Catalog: Debug + Send + Sync {
     /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace.
     async fn list_tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>>;
 
-    /// The location that a new table of this name gets unless it is given one: the namespace's `location` property or
-    /// `{warehouse}/{namespace}`, followed by its name, and by `-` and an id where another table of the catalog lies there: one
-    /// that had this name before it was renamed.
-    ///
-    /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace.
-    async fn new_location(&self, ident: &TableIdent) -> Result<String>;
-
-    /// Creates an empty table, at [`Catalog::new_location`] unless its location is given.
+    /// An uncommitted table: its id and location are settled, and its storage reaches that location, so that data files can
+    /// be written. Nothing is visible. The first [`Transaction`](crate::commit::Transaction) that is committed to it creates it, together
+    /// with what the transaction adds. The location is the catalog's to choose unless it is given.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace, [`AlreadyExists`](crate::ErrorKind::AlreadyExists),
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a name that [`check_ident`] refuses.
-    async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table>;
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a name that [`check_ident`] refuses. A name that is free now may be
+    /// taken by the time of the commit.
+    async fn stage_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table>;
+
+    /// Creates an empty table.
+    ///
+    /// # Errors
+    /// As [`Catalog::stage_table`]; [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was lost: the table
+    /// may be there.
+    async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
+        let staged = self.stage_table(namespace, creation).await?;
+        let (ident, expect) = (staged.ident().clone(), Expect::Absent(staged));
+        match self.commit(vec![CommitRequest { ident, expect, updates: Vec::new() }]).await {
+            CommitOutcome::Done(mut tables) => {
+                tables.pop().ok_or_else(|| Error::internal("a commit gave no table"))
+            }
+            CommitOutcome::Conflict(e) | CommitOutcome::Failed(e) | CommitOutcome::Unknown(e) => Err(e),
+        }
+    }
 
     /// Loads a table's current metadata. One look at the pointer and, unless that is cached, one read.
     ///
@@ -165,7 +153,9 @@ pub trait Catalog: Debug + Send + Sync {
     /// answer was lost: the table may be registered. After any other error it is not.
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table>;
 
-    /// Commits to several tables at once, all or nothing. Each table may be named once.
+    /// Commits to several tables at once, all or nothing, where the catalog [can](Guarantees::several_tables). Each table may be
+    /// named once. The error of an [unknown](CommitOutcome::Unknown) outcome is of the kind
+    /// [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown).
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome;
 
     /// True if the current metadata file of another table than `ident` lies in a folder, whatever form its location is written in.
@@ -212,29 +202,11 @@ fn found<T>(result: Result<T>) -> Result<bool> {
 }
 
 pub(crate) fn exists(ident: &TableIdent) -> Error {
-    Error::new(ErrorKind::AlreadyExists, "the table exists; drop it, or choose another name")
-        .with("table", ident)
-}
-
-/// A table to be, as [`Catalog::create_table`] would create it, which no catalog has yet. Nothing is written: data files are
-/// written for it, and the first [`Transaction`](crate::commit::Transaction) that is committed creates it together with
-/// what the transaction adds.
-///
-/// # Errors
-/// As [`Catalog::create_table`]. A name that is free now may be taken by the time of the commit.
-pub async fn new_table(
-    catalog: &dyn Catalog,
-    namespace: &NamespaceIdent,
-    creation: TableCreation,
-) -> Result<Table> {
-    let ident = TableIdent::new(namespace.clone(), creation.name.clone());
-    check_ident(&ident)?;
-    if catalog.table_exists(&ident).await? {
-        return Err(exists(&ident));
-    }
-    let location = catalog.new_location(&ident).await?;
-    let metadata = metadata_file::created(&**catalog.clock(), &ident, creation, || location)?;
-    Ok(Table::not_yet(ident, Arc::new(metadata), catalog.storage().clone()))
+    Error::new(
+        ErrorKind::AlreadyExists,
+        "a table or view of this name exists; drop it, or choose another name",
+    )
+    .with("table", ident)
 }
 
 /// Checks that every level of a namespace can be stored and be part of a location: no level is empty or has a dot, a slash
@@ -280,21 +252,6 @@ pub fn default_location(warehouse: &str, ident: &TableIdent, namespace_location:
         None => join(warehouse, &ident.namespace().as_ref().join("/")),
     };
     join(&folder, ident.name())
-}
-
-/// Fails when a commit names a table twice: the second request would undo the first.
-///
-/// # Errors
-/// [`InvalidInput`](crate::ErrorKind::InvalidInput).
-pub fn check_requests(requests: &[CommitRequest]) -> Result<()> {
-    let mut seen = std::collections::HashSet::new();
-    match requests.iter().find(|request| !seen.insert(&request.ident)) {
-        Some(twice) => {
-            Err(Error::invalid_input("a commit names each table once; join its updates in one request")
-                .with("table", &twice.ident))
-        }
-        None => Ok(()),
-    }
 }
 
 /// The namespace of a dotted name and the rest: `a.b.t` is table `t` in namespace `a.b`.

@@ -1,20 +1,18 @@
-//! The commit that creates its table: the first metadata file has what the actions make of the new table, and the catalog
-//! gets name and file in one step. A name that is taken is left alone.
+//! The commit that creates its table: the catalog makes the table of what was staged and of the actions' updates, in one
+//! request. A name that is taken is left alone.
 //!
-//! What goes: the manifests and the metadata file of this commit, after an answer by which the catalog does not name them.
-//! From the first unknown answer on, nothing.
+//! What goes: the manifests of this commit, after an answer by which the catalog does not have them. From the first unknown
+//! answer on, nothing.
 
 use std::collections::HashSet;
 
-use uuid::Uuid;
-
 use super::history::of_commit;
-use super::manifests::{ManifestStore, Written as WrittenFiles};
+use super::manifests::{ManifestStore, Written};
 use super::retry::RetryPolicy;
 use super::stage::{discard, stage};
 use super::{Committed, Transaction};
-use crate::catalog::{Catalog, apply_updates, exists, write_first};
-use crate::error::{ConflictReason, Error, ErrorKind, Result};
+use crate::catalog::{Catalog, CommitOutcome, CommitRequest, Expect, exists};
+use crate::error::{Error, ErrorKind, Result};
 use crate::table::Table;
 
 pub(super) async fn create(
@@ -25,53 +23,58 @@ pub(super) async fn create(
 ) -> Result<Committed> {
     let (base, clock, storage) = (&transaction.base, &**catalog.clock(), transaction.base.storage());
     require_absent(base, catalog).await?;
-    require_own_folder(base, catalog).await?;
-    let mut files = WrittenFiles::new(commit_id);
-    let staged = write(transaction, catalog, &mut files).await;
-    let mut written = files.but(&HashSet::new());
+    let mut written = Written::new(commit_id);
+    let mut store = ManifestStore::new(base, &mut written, transaction.exact);
+    let staged = stage(transaction, base, catalog, &mut Vec::new(), &mut store).await;
+    let all = written.but(&HashSet::new());
     let staged = match staged {
         Ok(staged) => staged,
         Err(error) => {
-            discard(storage, written, false).await;
+            discard(storage, all, false).await;
             return Err(error);
         }
     };
-    written.push(staged.metadata_location.clone());
-    let unused = files.but(&staged.named);
+    let (ident, expect) = (base.ident().clone(), Expect::Absent(base.clone()));
+    let request = CommitRequest { ident, expect, updates: staged.updates };
 
     let mut attempts = 0;
     loop {
         attempts += 1;
         let done =
             |table| Committed { table, snapshot_id: staged.snapshot_id, already_applied: false, attempts };
-        let error = match catalog.register_table(base.ident(), &staged.metadata_location).await {
-            Ok(table) => {
-                discard(storage, unused, false).await;
-                return Ok(done(table));
-            }
-            Err(error) => error,
-        };
-        let definite = match error.kind() {
-            ErrorKind::CommitStateUnknown => false,
-            ErrorKind::AlreadyExists => is_anothers(base, catalog).await,
-            _ => true,
-        };
-        if !definite {
-            return match find(base, &staged, commit_id, catalog, policy).await {
-                Found::Ours(table) => Ok(done(table)),
-                Found::Anothers if error.kind() == ErrorKind::AlreadyExists => {
-                    discard(storage, written, false).await;
-                    Err(error)
+        let (error, taken) = match catalog.commit(vec![request.clone()]).await {
+            CommitOutcome::Done(mut tables) => match tables.pop() {
+                Some(table) => {
+                    discard(storage, written.but(&staged.named), false).await;
+                    return Ok(done(table));
                 }
-                Found::Anothers | Found::Nothing => Err(unknown(base, error)),
-            };
-        }
-        if !error.is_retryable() || !policy.may_retry(attempts, false, clock) {
-            discard(storage, written, false).await;
-            return Err(if error.is_retryable() { error.with("attempts", attempts) } else { error });
-        }
-        tracing::debug!(table = %base.ident(), attempts, %error, "the creation of a table is tried again");
-        clock.sleep(policy.wait(attempts, clock)).await;
+                None => (Error::internal("the catalog gave no table back"), false),
+            },
+            CommitOutcome::Failed(error) => {
+                if !error.is_retryable() || !policy.may_retry(attempts, false, clock) {
+                    discard(storage, all, false).await;
+                    return Err(if error.is_retryable() { error.with("attempts", attempts) } else { error });
+                }
+                tracing::debug!(table = %base.ident(), attempts, %error, "the creation of a table is tried again");
+                clock.sleep(policy.wait(attempts, clock)).await;
+                continue;
+            }
+            CommitOutcome::Conflict(error) if is_anothers(base, catalog).await => {
+                discard(storage, all, false).await;
+                return Err(error);
+            }
+            // It may be the answer to a second delivery of the request, which the first one made fail.
+            CommitOutcome::Conflict(error) => (error, true),
+            CommitOutcome::Unknown(error) => (error, false),
+        };
+        return match find(base, staged.snapshot_id, commit_id, catalog, policy).await {
+            Found::Ours(table) => Ok(done(table)),
+            Found::Anothers if taken => {
+                discard(storage, all, false).await;
+                Err(error)
+            }
+            Found::Anothers | Found::Nothing => Err(unknown(base, error)),
+        };
     }
 }
 
@@ -108,54 +111,6 @@ fn unknown(base: &Table, source: Error) -> Error {
     .with_source(source)
 }
 
-/// What is written and not yet named.
-struct Written {
-    metadata_location: String,
-    snapshot_id: Option<i64>,
-    named: HashSet<String>,
-}
-
-async fn write(
-    transaction: &Transaction,
-    catalog: &dyn Catalog,
-    files: &mut WrittenFiles,
-) -> Result<Written> {
-    let base = &transaction.base;
-    let mut store = ManifestStore::new(base, files, transaction.exact);
-    let staged = stage(transaction, base, catalog, &mut Vec::new(), &mut store).await?;
-    let metadata = match staged.updates.is_empty() {
-        true => base.metadata().clone(),
-        // Nothing was the current metadata file before: the log has none.
-        false => apply_updates(base.metadata(), None, staged.updates)?,
-    };
-    let first = write_first(base.storage(), &**catalog.clock(), base.ident().clone(), metadata).await?;
-    Ok(Written {
-        metadata_location: first.table.metadata_location().to_string(),
-        snapshot_id: staged.snapshot_id,
-        named: staged.named,
-    })
-}
-
-/// Refuses a folder that has become another table's since it was chosen: one that was created under this name and renamed.
-/// Each of the two tables would take the other's files for its own orphans.
-async fn require_own_folder(base: &Table, catalog: &dyn Catalog) -> Result<()> {
-    let chosen = base.metadata().location();
-    let now = catalog.new_location(base.ident()).await?;
-    let id = now.strip_prefix(chosen).and_then(|rest| rest.strip_prefix('-'));
-    if id.is_some_and(|id| Uuid::parse_str(id).is_ok()) {
-        // It may have the name still, and have come between the two looks.
-        require_absent(base, catalog).await?;
-        return Err(Error::conflict(
-            "another table was created under this name meanwhile, and renamed: its files lie where this table's would; \
-             run the operation again",
-        )
-        .because(ConflictReason::TableReplaced)
-        .with("table", base.ident())
-        .with("location", chosen));
-    }
-    Ok(())
-}
-
 /// What the catalog shows of a commit whose answer was lost.
 enum Found {
     /// The table, created by this commit.
@@ -167,7 +122,7 @@ enum Found {
 
 async fn find(
     base: &Table,
-    staged: &Written,
+    snapshot_id: Option<i64>,
     commit_id: &str,
     catalog: &dyn Catalog,
     policy: &RetryPolicy,
@@ -177,7 +132,7 @@ async fn find(
             if table.metadata().uuid() != base.metadata().uuid() {
                 return Found::Anothers;
             }
-            if staged.snapshot_id.is_none() || of_commit(table.metadata(), commit_id).is_some() {
+            if snapshot_id.is_none() || of_commit(table.metadata(), commit_id).is_some() {
                 return Found::Ours(table);
             }
         }

@@ -11,8 +11,7 @@
 //! Every snapshot's summary carries the commit's id and, if the caller gave one, the **idempotency key**. A commit whose
 //! key is in the branch's history, or was there before expiry, gives the table back unchanged.
 //!
-//! The first commit to a [new table](crate::catalog::new_table) creates it: its updates go into the table's first metadata
-//! file, which [`Catalog::register_table`] publishes.
+//! The first commit to a [staged table](Catalog::stage_table) creates it, with its updates.
 //!
 //! This module is the only caller of [`Catalog::commit`]. It writes and deletes metadata files only; data files are their
 //! writer's.

@@ -12,7 +12,7 @@ use super::manifests::{ManifestStore, Written};
 use super::retry::{Queue, RetryPolicy, queue};
 use super::stage::{Staged, discard, stage};
 use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history};
-use crate::catalog::{Catalog, CommitOutcome, CommitRequest, apply_updates, lies_in};
+use crate::catalog::{Catalog, CommitOutcome, CommitRequest, Expect, apply_updates, lies_in};
 use crate::config::Properties;
 use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::storage::same_location;
@@ -208,12 +208,15 @@ impl Run<'_> {
             self.discard_but(&HashSet::new()).await;
             return Tried::Done(current, None, false); // nothing to change
         }
-        let request = CommitRequest {
-            ident: current.ident().clone(),
-            base: staged.of_whole_table.then(|| current.metadata_location().to_string()),
-            requirements: staged.requirements,
-            updates: staged.updates,
+        let expect = match (staged.of_whole_table, Expect::whole(&current, self.catalog.guarantees())) {
+            (false, _) => Expect::Requirements(staged.requirements),
+            (true, Expect::Requirements(mut whole)) => {
+                whole.retain(|requirement| !staged.requirements.contains(requirement));
+                Expect::Requirements([staged.requirements, whole].concat())
+            }
+            (true, whole) => whole,
         };
+        let request = CommitRequest { ident: current.ident().clone(), expect, updates: staged.updates };
         let outcome = self.catalog.commit(vec![request.clone()]).await;
         queue.committed();
         match outcome {
@@ -238,6 +241,9 @@ impl Run<'_> {
 
     /// Deletes the metadata files that a commit has dropped from the log, where no other table has its own in their folder.
     async fn forget(&self, before: &Table, after: &Table) {
+        if !self.catalog.guarantees().leaves_metadata_files {
+            return;
+        }
         let Some((folder, _)) = before.metadata_location().rsplit_once('/') else { return };
         let files = forgotten_metadata(before, after, folder);
         if files.is_empty() {
@@ -392,8 +398,13 @@ async fn settle(
 
 /// Tells whether a request can't be applied to a table as it is by now, however late it arrives.
 fn is_broken(request: &CommitRequest, table: &Table) -> bool {
-    let moved = request.base.as_ref().is_some_and(|base| base != table.metadata_location());
-    moved || request.requirements.iter().any(|requirement| requirement.check(Some(table.metadata())).is_err())
+    match &request.expect {
+        Expect::Unchanged(base) => base != table.metadata_location(),
+        Expect::Requirements(all) => {
+            all.iter().any(|requirement| requirement.check(Some(table.metadata())).is_err())
+        }
+        Expect::Absent(_) => false, // its name may come free
+    }
 }
 
 /// Tells whether all that came to a table since is there, on whatever branch: no snapshot that has expired lies between.

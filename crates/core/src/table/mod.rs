@@ -34,7 +34,7 @@ enum Home {
     Catalog,
     /// No catalog: the table was opened from its metadata file.
     File,
-    /// Nothing yet: see [`new_table`](crate::catalog::new_table).
+    /// Nothing yet: see [`Catalog::stage_table`](crate::catalog::Catalog::stage_table).
     Nowhere,
 }
 
@@ -73,8 +73,8 @@ impl Table {
         Self::at(Home::Catalog, ident, metadata.into(), metadata_location, storage)
     }
 
-    /// A table that nothing knows yet, without a metadata file.
-    pub(crate) fn not_yet(ident: TableIdent, metadata: TableMetadataRef, storage: Storage) -> Self {
+    /// A table that its catalog has [staged](crate::catalog::Catalog::stage_table): uncommitted, without a metadata file.
+    pub fn staged(ident: TableIdent, metadata: impl Into<Metadata>, storage: Storage) -> Self {
         Self::at(Home::Nowhere, ident, metadata.into(), String::new(), storage)
     }
 
@@ -107,8 +107,7 @@ impl Table {
         Ok(Self::at(Home::File, ident, metadata, location.to_string(), storage))
     }
 
-    /// Whether the table is one of [`new_table`](crate::catalog::new_table), which no catalog has yet: its first commit
-    /// creates it.
+    /// True for a table that is [staged](crate::catalog::Catalog::stage_table) and uncommitted: its first commit creates it.
     pub fn is_new(&self) -> bool {
         self.0.home == Home::Nowhere
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use iceberg::spec::{FormatVersion, NestedField, Operation, Schema, Snapshot, Summary};
-use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest, MemoryCatalog, TableUpdate};
+use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest, Expect, MemoryCatalog, TableUpdate};
 use icefield_core::commit::{DeleteBy, Expiry, Overwrite, Transaction};
 use icefield_core::evolve::types;
 use icefield_core::filter::Filter;
@@ -277,7 +277,7 @@ async fn a_commit_that_was_done_and_expired_before_it_was_looked_for_is_not_take
                 TableUpdate::SetProperties { updates: [keys].into() },
                 TableUpdate::RemoveSnapshots { snapshot_ids: vec![first, head.snapshot_id()] },
             ];
-            let request = CommitRequest { ident, base: None, requirements: Vec::new(), updates };
+            let request = CommitRequest { ident, expect: Expect::Requirements(Vec::new()), updates };
             assert!(matches!(others.commit(vec![request]).await, CommitOutcome::Done(_)));
         });
         let append = Transaction::new(&t).append(vec![file("b")]);

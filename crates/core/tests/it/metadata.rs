@@ -6,7 +6,7 @@ use std::sync::Arc;
 use iceberg::spec::{FormatVersion, SnapshotReference, SnapshotRetention};
 use iceberg::{TableRequirement, TableUpdate};
 use icefield_core::catalog::{
-    Catalog, CommitOutcome, CommitRequest, MemoryCatalog, NamespaceIdent, parse_ident,
+    Catalog, CommitOutcome, CommitRequest, Expect, MemoryCatalog, NamespaceIdent, parse_ident,
 };
 use icefield_core::evolve::{MetadataEdit, PartitionUpdate, SchemaUpdate, types};
 use icefield_core::format::{Metadata, initial_default, write_default};
@@ -47,7 +47,8 @@ pub(crate) async fn written(table: &Table) -> Value {
 
 pub(crate) async fn commit(catalog: &MemoryCatalog, table: &Table, updates: Vec<TableUpdate>) -> Table {
     let requirements = vec![TableRequirement::UuidMatch { uuid: table.metadata().uuid() }];
-    let request = CommitRequest { ident: table.ident().clone(), base: None, requirements, updates };
+    let request =
+        CommitRequest { ident: table.ident().clone(), expect: Expect::Requirements(requirements), updates };
     match catalog.commit(vec![request]).await {
         CommitOutcome::Done(mut tables) => {
             let table = tables.pop().unwrap();
@@ -308,8 +309,7 @@ async fn branches_and_tags_of_version_1_are_read_and_kept() {
     // Removing a tag's snapshot is refused unless the tag goes with it.
     let request = CommitRequest {
         ident: table.ident().clone(),
-        base: None,
-        requirements: Vec::new(),
+        expect: Expect::Requirements(Vec::new()),
         updates: vec![TableUpdate::RemoveSnapshots { snapshot_ids: vec![1] }],
     };
     assert!(matches!(catalog.commit(vec![request]).await, CommitOutcome::Conflict(_)));

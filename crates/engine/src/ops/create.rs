@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, FieldRef, Fields, Schema as ArrowSchema, SchemaRef as ArrowSchemaRef};
 use futures::future::BoxFuture;
 use iceberg::spec::{FormatVersion, NestedField, NestedFieldRef, Schema, SchemaRef};
-use icefield_core::catalog::{NamespaceIdent, TableCreation, TableIdent, new_table, parse_ident};
+use icefield_core::catalog::{NamespaceIdent, TableCreation, TableIdent, parse_ident};
 use icefield_core::evolve::{PartitionTerm, SortTerm, check_property_values, partition_spec, sort_order};
 use icefield_core::format::{iceberg_schema, parse_format_version};
 use icefield_core::{Error, ErrorKind, Result, Table as CoreTable};
@@ -363,7 +363,7 @@ impl IntoFuture for CreateTable {
     }
 }
 
-/// A table to be, for rows of an Arrow schema, in a namespace that is created when it is absent.
+/// An uncommitted table for rows of an Arrow schema, in a namespace that is created when it is absent.
 pub(super) async fn new(
     session: &Session,
     ident: &TableIdent,
@@ -372,7 +372,7 @@ pub(super) async fn new(
 ) -> Result<CoreTable> {
     let creation = options.creation(ident.name(), TableSchema::Arrow(Arc::new(rows.clone())))?;
     create_namespaces(session, ident.namespace()).await?;
-    new_table(&**session.catalog(), ident.namespace(), creation).await
+    session.catalog().stage_table(ident.namespace(), creation).await
 }
 
 /// Creates a table unless another did at the same moment: then that one is given.

@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use futures::TryStreamExt;
 use iceberg::spec::FormatVersion;
-use icefield_core::catalog::{Catalog, MemoryCatalog, NamespaceIdent, TableCreation, new_table};
+use icefield_core::catalog::{Catalog, MemoryCatalog, NamespaceIdent, TableCreation};
 use icefield_core::commit::{Isolation, Transaction};
 use icefield_core::evolve::{bucket, identity, partition_spec};
 use icefield_core::format::iceberg_schema;
@@ -359,7 +359,7 @@ async fn a_partitioned_table_of_version_3_comes_with_its_rows_and_their_ids() {
         .partition_spec(spec)
         .format_version(FormatVersion::V3)
         .build();
-    let table = new_table(&**catalog, &namespace, creation).await.unwrap();
+    let table = catalog.stage_table(&namespace, creation).await.unwrap();
     let batches = frame.clone().collect().await.unwrap();
     let context = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await.unwrap();

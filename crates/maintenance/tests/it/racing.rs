@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use icefield_core::catalog::{
-    Catalog, CommitOutcome, CommitRequest, NamespaceIdent, TableCreation, TableIdent, TableUpdate,
+    Catalog, CommitOutcome, CommitRequest, Expect, Guarantees, NamespaceIdent, TableCreation, TableIdent,
+    TableUpdate,
 };
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, ErrorKind, Result, Table};
@@ -51,6 +52,10 @@ impl Catalog for Racing {
         self.inner.clock()
     }
 
+    fn guarantees(&self) -> Guarantees {
+        self.inner.guarantees()
+    }
+
     async fn list_namespaces(&self, parent: Option<&NamespaceIdent>) -> Result<Vec<NamespaceIdent>> {
         self.inner.list_namespaces(parent).await
     }
@@ -80,8 +85,8 @@ impl Catalog for Racing {
         self.inner.list_tables(namespace).await
     }
 
-    async fn new_location(&self, ident: &TableIdent) -> Result<String> {
-        self.inner.new_location(ident).await
+    async fn stage_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
+        self.inner.stage_table(namespace, creation).await
     }
 
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
@@ -128,8 +133,7 @@ async fn a_tag_that_is_set_on_an_expiring_snapshot_at_the_last_moment_is_kept() 
     let reference = serde_json::from_str(&format!(r#"{{"snapshot-id":{first},"type":"tag"}}"#)).unwrap();
     let tag = CommitRequest {
         ident: w.ident.clone(),
-        base: None,
-        requirements: Vec::new(),
+        expect: Expect::Requirements(Vec::new()),
         updates: vec![TableUpdate::SetSnapshotRef { ref_name: "late".to_string(), reference }],
     };
     let racing = Arc::new(Racing { first: Mutex::new(Some(tag)), ..Racing::new(w.shared_catalog()) });

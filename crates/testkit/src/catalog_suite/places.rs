@@ -1,4 +1,4 @@
-//! What every catalog must refuse: tables of places that are not its warehouse's. A part of [`crate::catalog_suite`].
+//! What pointer catalogs must refuse: tables of places that are not its warehouse's. A part of [`super::pointer`].
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use icefield_core::storage::join;
 use icefield_core::{Error, ErrorKind};
 use serde_json::{Value, json};
 
-use crate::catalog_suite::{creation, set_property};
+use super::{creation, set_property};
 
 /// Where no table of the catalog may have files, whose warehouse is another place.
 const ELSEWHERE: &str = "memory://elsewhere/t";
@@ -21,7 +21,7 @@ fn refused(error: &Error) {
 }
 
 /// Creates, registers and commits what lies elsewhere, in a namespace that nobody has.
-pub(crate) async fn what_lies_outside_of_the_warehouse_is_no_tables(
+pub(super) async fn what_lies_outside_of_the_warehouse_is_no_tables(
     catalog: &dyn Catalog,
     ns: NamespaceIdent,
 ) {
