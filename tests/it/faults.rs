@@ -1,4 +1,5 @@
-//! Every request of an append, an overwrite and a compaction made to fail in every way, through the whole library.
+//! Every request of an append, an overwrite and a compaction made to fail in every way, through the whole library, on
+//! catalogs of each kind.
 //!
 //! After each fault the table reads exactly as before or exactly as after, each snapshot that was there still reads as it
 //! did, a second run with the same idempotency key leaves the operation applied once, and what the failed run left behind
@@ -11,14 +12,15 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
-use icefield_core::catalog::{Catalog, MemoryCatalog, NamespaceIdent, parse_ident};
+use icefield_core::catalog::{Catalog, NamespaceIdent, parse_ident};
 use icefield_core::evolve::identity;
-use icefield_core::storage::Storage;
 use icefield_core::{AsOf, Clock, Result, SystemClock};
 use icefield_engine::Session;
 use icefield_engine::ops::DataFrameExt;
 use icefield_maintenance as maintenance;
-use icefield_testkit::{CommitFault, FakeClock, Fault, FaultyCatalog, FaultyStore, OpKind, every_fault};
+use icefield_testkit::{
+    CatalogKind, CommitFault, FakeClock, Fault, FaultyCatalog, FaultyStore, OpKind, every_fault,
+};
 use object_store::memory::InMemory;
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
@@ -31,29 +33,29 @@ struct World {
 
 /// A table that worlds start from: its files, where its metadata is, and the rows of its snapshots.
 struct Origin {
+    kind: CatalogKind,
     files: Arc<InMemory>,
     metadata_location: String,
     snapshots: Vec<(i64, Vec<i64>)>,
 }
 
 impl World {
-    async fn open(files: Arc<InMemory>) -> Self {
+    async fn open(kind: CatalogKind, files: Arc<InMemory>) -> Self {
         // Worlds share what they start from: an id must not come twice.
         static SEEDS: AtomicU64 = AtomicU64::new(1);
         let clock = FakeClock::new(SEEDS.fetch_add(1, Ordering::Relaxed));
         clock.set_ms(SystemClock.now_ms());
         let store = FaultyStore::new(files);
-        let storage = Storage::new().with_store("memory://w", Arc::new(store.clone())).unwrap();
-        let catalog = MemoryCatalog::with_clock("memory://w", storage, clock.shared());
+        let catalog = kind.open("memory://w", Arc::new(store.clone()), clock.shared());
         let namespace = NamespaceIdent::new("db".to_string());
         catalog.create_namespace(&namespace, HashMap::new()).await.unwrap();
-        let catalog = Arc::new(FaultyCatalog::new(Arc::new(catalog)));
+        let catalog = Arc::new(FaultyCatalog::new(catalog));
         let session = Session::builder().catalog(catalog.clone()).parallelism(1).build().unwrap();
         Self { store, catalog, session }
     }
 
     async fn fork(origin: &Origin) -> Self {
-        let world = Self::open(Arc::new(origin.files.fork())).await;
+        let world = Self::open(origin.kind, Arc::new(origin.files.fork())).await;
         let ident = parse_ident("db.t").unwrap();
         world.catalog.register_table(&ident, &origin.metadata_location).await.unwrap();
         world
@@ -92,9 +94,9 @@ fn batch(ids: std::ops::Range<i64>) -> RecordBatch {
 }
 
 /// A partitioned table of 3 appends.
-async fn origin() -> Origin {
+async fn origin(kind: CatalogKind) -> Origin {
     let files = Arc::new(InMemory::new());
-    let world = World::open(files.clone()).await;
+    let world = World::open(kind, files.clone()).await;
     let mut snapshots = Vec::new();
     for ids in [0..10, 10..20, 20..30] {
         let all = (0..ids.end).collect();
@@ -107,7 +109,7 @@ async fn origin() -> Origin {
         snapshots.push((table.core().metadata().current_snapshot_id().unwrap(), all));
     }
     let metadata_location = world.session.table("db.t").await.unwrap().core().metadata_location().to_string();
-    Origin { files, metadata_location, snapshots }
+    Origin { kind, files, metadata_location, snapshots }
 }
 
 /// Rows of 10 MiB, however they are encoded: more than an upload holds back.
@@ -124,9 +126,9 @@ static LARGE: LazyLock<RecordBatch> = LazyLock::new(|| {
 });
 
 /// A table for those rows, with a few of them.
-async fn origin_of_large() -> Origin {
+async fn origin_of_large(kind: CatalogKind) -> Origin {
     let files = Arc::new(InMemory::new());
-    let world = World::open(files.clone()).await;
+    let world = World::open(kind, files.clone()).await;
     let rows = world.session.read_batches([LARGE.slice(0, 3)]).unwrap();
     rows.append_to(&world.session, "db.t")
         .create_with(|table| table.property("write.parquet.compression-codec", "uncompressed"))
@@ -135,7 +137,7 @@ async fn origin_of_large() -> Origin {
     let table = world.session.table("db.t").await.unwrap();
     let metadata = table.core().metadata();
     let snapshots = vec![(metadata.current_snapshot_id().unwrap(), (30..33).collect())];
-    Origin { files, metadata_location: table.core().metadata_location().to_string(), snapshots }
+    Origin { kind, files, metadata_location: table.core().metadata_location().to_string(), snapshots }
 }
 
 async fn append_large(session: Session) -> Result<()> {
@@ -164,7 +166,7 @@ async fn enumerate(
     origin: Origin,
     operation: impl AsyncFn(Session) -> Result<()>,
 ) -> BTreeSet<OpKind> {
-    let mut kinds = BTreeSet::new();
+    let (name, mut kinds) = (format!("{name} on {:?}", origin.kind), BTreeSet::new());
     let world = World::fork(&origin).await;
     let before = (world.rows().await, world.files().await);
     operation(world.session.clone()).await.unwrap();
@@ -240,23 +242,31 @@ async fn check(
 
 #[tokio::test]
 async fn whatever_request_of_an_append_fails_it_is_applied_once_or_not_at_all() {
-    enumerate("append", origin().await, append).await;
+    for kind in CatalogKind::ALL {
+        enumerate("append", origin(kind).await, append).await;
+    }
 }
 
 #[tokio::test]
 async fn whatever_part_of_a_large_file_fails_it_is_appended_once_or_not_at_all() {
-    let kinds = enumerate("append of a large file", origin_of_large().await, append_large).await;
-    for kind in [OpKind::StartUpload, OpKind::PutPart, OpKind::Complete, OpKind::Abort] {
-        assert!(kinds.contains(&kind), "no {kind:?} among {kinds:?}");
+    for kind in CatalogKind::ALL {
+        let ops = enumerate("append of a large file", origin_of_large(kind).await, append_large).await;
+        for op in [OpKind::StartUpload, OpKind::PutPart, OpKind::Complete, OpKind::Abort] {
+            assert!(ops.contains(&op), "no {op:?} among {ops:?}");
+        }
     }
 }
 
 #[tokio::test]
 async fn whatever_request_of_an_overwrite_fails_it_is_applied_once_or_not_at_all() {
-    enumerate("overwrite", origin().await, overwrite).await;
+    for kind in CatalogKind::ALL {
+        enumerate("overwrite", origin(kind).await, overwrite).await;
+    }
 }
 
 #[tokio::test]
 async fn whatever_request_of_a_compaction_fails_the_rows_stay() {
-    enumerate("compact", origin().await, compact).await;
+    for kind in CatalogKind::ALL {
+        enumerate("compact", origin(kind).await, compact).await;
+    }
 }

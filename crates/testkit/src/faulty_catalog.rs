@@ -15,7 +15,7 @@ use icefield_core::catalog::{
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, ErrorKind, Result, Table};
 
-/// What becomes of one commit.
+/// The fate of one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitFault {
     /// It goes through.

@@ -1,11 +1,12 @@
 //! [`RequirementsCatalog`]: a catalog that keeps metadata, not pointers, as a REST server does.
 //!
-//! Its server writes every metadata file, with credentials of its own, and checks requirements; it knows no "unchanged". It
-//! places new tables where it likes. What it lends for a table reaches that table's folders alone, and expires. What goes
-//! wrong inside of it during a commit is a 5xx to its client: nobody knows what became of the commit.
+//! Its server writes every metadata file, with credentials of its own, and checks requirements; it knows no
+//! "unchanged". It places new tables where it likes. What it lends for a table reaches that table's folders
+//! alone, and expires. What goes wrong inside of it during a commit is a 5xx to its client: nobody knows what
+//! became of the commit.
 //!
-//! Behind the server are the pointers of a [`MemoryCatalog`], which nothing of this shows. Like Iceberg's reference
-//! implementation, the server drops branches and tags whose snapshot a commit removes.
+//! Behind the server are the pointers of a [`MemoryCatalog`], which nothing of this shows. Like Iceberg's
+//! reference implementation, the server drops branches and tags whose snapshot a commit removes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -72,7 +73,7 @@ impl RequirementsCatalog {
         Ok(Self { server, base: base.to_string(), store, issuer, storage })
     }
 
-    /// How many tokens for tables' storages were given out.
+    /// The number of tokens for tables' storages were given out.
     pub fn tokens_issued(&self) -> u64 {
         self.issuer.issued()
     }
@@ -107,7 +108,7 @@ impl RequirementsCatalog {
         })
     }
 
-    /// What the server makes of a request.
+    /// A request as the server takes it.
     async fn received(&self, mut request: CommitRequest) -> Result<CommitRequest> {
         if let Expect::Absent(staged) = &request.expect {
             let (ident, metadata) = (staged.ident().clone(), staged.whole().clone());

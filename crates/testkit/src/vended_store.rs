@@ -1,7 +1,7 @@
 //! [`VendedStore`]: an object store that reaches some folders only, with a token that expires.
 //!
-//! It is what a REST catalog lends for a table: the token is renewed by whoever holds the store, as soon as it has expired, and the
-//! store behind it looks at each request's token and path.
+//! It is what a REST catalog lends for a table: the token is renewed by whoever holds the store, as soon as
+//! it has expired, and the store behind it looks at each request's token and path.
 
 use std::fmt;
 use std::ops::Range;

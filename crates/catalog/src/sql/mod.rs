@@ -1,13 +1,14 @@
 //! [`SqlCatalog`]: namespaces and table pointers in a SQLite file or a PostgreSQL database.
 //!
-//! The tables `iceberg_tables` and `iceberg_namespace_properties` are laid out as Iceberg Java's `JdbcCatalog` (V1) and
-//! PyIceberg's `SqlCatalog` have them: catalogs of the same name in the same database see the same tables, and may write
-//! at the same time. Databases of the older layout, without `iceberg_type`, are used as they are.
+//! The tables `iceberg_tables` and `iceberg_namespace_properties` are laid out as Iceberg Java's
+//! `JdbcCatalog` (V1) and PyIceberg's `SqlCatalog` have them: catalogs of the same name in the same database
+//! see the same tables, and may write at the same time. Databases of the older layout, without
+//! `iceberg_type`, are used as they are.
 //!
-//! A commit is one database transaction that swaps every pointer where it still holds the location that the commit is
-//! based on, and inserts those of new tables. An error before COMMIT was sent changed nothing. After it, the catalog asks
-//! the database where the pointers are; only when that gives no answer is the outcome
-//! [`CommitOutcome::Unknown`](icefield_core::catalog::CommitOutcome::Unknown).
+//! A commit is one database transaction that swaps every pointer where it still holds the location that the
+//! commit is based on, and inserts those of new tables. An error before COMMIT was sent changed nothing.
+//! After it, the catalog asks the database where the pointers are; only when that gives no answer is the
+//! outcome [`CommitOutcome::Unknown`](icefield_core::catalog::CommitOutcome::Unknown).
 //!
 //! # Errors
 //! Locks, deadlocks and broken connections are retried inside; what comes through is
@@ -45,17 +46,18 @@ impl KeepsPointers for SqlCatalog {
 }
 
 impl SqlCatalog {
-    /// A builder of a catalog that is called `name` in its database. Catalogs of other names in the same database are
-    /// strangers to it.
+    /// A builder of a catalog that is called `name` in its database. Catalogs of other names in the same
+    /// database are strangers to it.
     pub fn builder(name: impl Into<String>) -> SqlCatalogBuilder {
         SqlCatalogBuilder::new(name.into())
     }
 
-    /// A catalog in a SQLite file, created where it is absent, whose tables lie under `warehouse` (a URL or an absolute
-    /// path).
+    /// A catalog in a SQLite file, created where it is absent, whose tables lie under `warehouse` (a URL or
+    /// an absolute path).
     ///
     /// # Errors
-    /// [`Io`](icefield_core::ErrorKind::Io) when the file can't be opened, [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) when it is no SQLite file.
+    /// [`Io`](icefield_core::ErrorKind::Io) when the file can't be opened,
+    /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) when it is no SQLite file.
     #[cfg(feature = "sqlite")]
     pub async fn sqlite(
         name: impl Into<String>,
@@ -66,12 +68,13 @@ impl SqlCatalog {
         Self::builder(name).sqlite(path).warehouse(warehouse).storage(storage).open().await
     }
 
-    /// A catalog in a PostgreSQL database (`postgresql://user:password@host:5432/database`), whose tables lie under
-    /// `warehouse` (a URL or an absolute path).
+    /// A catalog in a PostgreSQL database (`postgresql://user:password@host:5432/database`), whose tables lie
+    /// under `warehouse` (a URL or an absolute path).
     ///
     /// # Errors
-    /// [`Transient`](icefield_core::ErrorKind::Transient) when the server does not answer, [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when it refuses the user or
-    /// has no such database.
+    /// [`Transient`](icefield_core::ErrorKind::Transient) when the server does not answer,
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when it refuses the user or has no such
+    /// database.
     #[cfg(feature = "postgres")]
     pub async fn postgres(
         name: impl Into<String>,
@@ -82,7 +85,8 @@ impl SqlCatalog {
         Self::builder(name).postgres(url).warehouse(warehouse).storage(storage).open().await
     }
 
-    /// Closes the connections. Calls after it fail. Dropping the catalog closes them too, without waiting for it.
+    /// Closes the connections. Calls after it fail. Dropping the catalog closes them too, without waiting for
+    /// it.
     pub async fn close(&self) {
         self.0.pointers().database.close().await;
     }

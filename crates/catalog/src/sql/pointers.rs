@@ -1,6 +1,7 @@
 //! [`SqlPointers`]: namespaces and table pointers as rows.
 //!
-//! Every change is one transaction. Those that change what exists take turns; swaps of pointers take their rows' locks only.
+//! Every change is one transaction. Those that change what exists take turns; swaps of pointers take their
+//! rows' locks only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,8 @@ use super::statements::{self, Statements};
 
 /// How often a database operation is tried before its transient error is the caller's.
 pub(super) const ATTEMPTS: u32 = 6;
-/// After this many milliseconds it is not tried again: what waited for locks or connections so long is down, not busy.
+/// After this many milliseconds it is not tried again: what waited for locks or connections so long is down,
+/// not busy.
 pub(super) const PATIENCE_MS: i64 = 60_000;
 
 /// The pointers of a [`SqlCatalog`](super::SqlCatalog).
@@ -45,8 +47,8 @@ impl SqlPointers {
         }
     }
 
-    /// Runs `operation` until it gives something other than a passing failure. Its argument says whether an earlier try
-    /// may have committed: then finding the work done is success.
+    /// Runs `operation` until it gives something other than a passing failure. Its argument says whether an
+    /// earlier try may have committed: then finding the work done is success.
     pub(super) async fn retry<T, F: Future<Output = Result<T>>>(
         &self,
         operation: impl Fn(bool) -> F,
@@ -137,7 +139,8 @@ impl SqlPointers {
         }
     }
 
-    /// What a name has before it is dropped or renamed, its row locked: no commit moves the pointer in between.
+    /// Looks at what a name has before it is dropped or renamed, its row locked: no commit moves the pointer in
+    /// between.
     async fn look(&self, tx: &mut dyn Transaction, args: &[&str], lost: bool, seen: &Seen) -> Result<Found> {
         if tx.execute(&self.statements.touch, args).await? == 0 {
             return Ok(Found::Nothing);
@@ -156,8 +159,8 @@ impl SqlPointers {
     }
 }
 
-/// What a name had before the first try whose answer was lost. Once that may have come through, another row of the name may
-/// be a table that somebody created since: it stays.
+/// The rows that a name had before the first try whose answer was lost. Once that may have come through, another row
+/// of the name may be a table that somebody created since: it stays.
 #[derive(Debug, Default)]
 struct Seen(Mutex<Vec<Row>>);
 
@@ -171,10 +174,10 @@ impl Seen {
     }
 }
 
-/// What a look at a name finds.
+/// The find of a look at a name.
 enum Found {
     Nothing,
-    /// What the first try saw, or this is the first.
+    /// The rows that the first try saw, or this is the first.
     Same,
     Other,
 }
@@ -183,7 +186,7 @@ fn exists(ident: &TableIdent) -> Error {
     Error::new(ErrorKind::AlreadyExists, "a table or view of this name exists").with("table", ident)
 }
 
-/// What a name says when the answer to a change of it was lost and somebody else has changed it since.
+/// The error of a name when the answer to a change of it was lost and somebody else has changed it since.
 fn unclear(ident: &TableIdent) -> Error {
     Error::new(
         ErrorKind::CommitStateUnknown,

@@ -1,4 +1,5 @@
-//! The swap of pointers: every one in one transaction, then, where the answer to COMMIT was lost, a look at where they are.
+//! The swap of pointers: every one in one transaction, then, where the answer to COMMIT was lost, a look at
+//! where they are.
 
 use icefield_core::catalog::TableIdent;
 use icefield_core::catalog::pointer::{Move, Swapped, lost};
@@ -8,7 +9,7 @@ use super::database::{CommitError, Transaction};
 use super::namespace::encode;
 use super::pointers::{ATTEMPTS, PATIENCE_MS, SqlPointers};
 
-/// What the pointers say about a swap whose answer was lost.
+/// The place of the pointers after a swap whose answer was lost.
 enum Found {
     Swapped,
     Unchanged,
@@ -103,8 +104,8 @@ impl SqlPointers {
         }
     }
 
-    /// Looks at the pointers after a lost answer, behind the locks that the swap took: a transaction that still holds them
-    /// has not ended, and one that has ended is either seen or will never be.
+    /// Looks at the pointers after a lost answer, behind the locks that the swap took: a transaction that
+    /// still holds them has not ended, and one that has ended is either seen or will never be.
     async fn find(&self, moves: &[&Move]) -> Result<Found> {
         let mut moved_on = Vec::new();
         for of in moves {

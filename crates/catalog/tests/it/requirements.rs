@@ -75,7 +75,7 @@ async fn a_request_that_is_sent_again_is_a_conflict() {
     let Expect::Requirements(requirements) = &request.expect else { panic!("{request:?}") };
     assert!(requirements.len() >= 7, "{requirements:?}");
     let changed = Transaction::new(&a).change(add_column).commit(&catalog).await.unwrap().table;
-    // What was stated of the table before no longer holds.
+    // The requirements stated before no longer hold.
     let outcome = catalog.commit(vec![request]).await;
     assert!(matches!(outcome, CommitOutcome::Conflict(_)), "{outcome:?}");
     let loaded = catalog.load_table(a.ident()).await.unwrap();

@@ -23,7 +23,8 @@ pub(super) struct StagedMetadata {
     pub(super) previous: Option<String>,
 }
 
-/// The error of a catalog whose pointer names a metadata file that is not there. Not `NotFound`: the table exists.
+/// The error of a catalog whose pointer names a metadata file that is not there. Not `NotFound`: the table
+/// exists.
 pub(super) fn no_metadata_file(ident: &TableIdent, location: &str, source: Error) -> Error {
     Error::data_invalid(
         "the table's metadata file is missing; restore it, or drop the table and register an earlier one",
@@ -40,8 +41,8 @@ pub const FOLDER_PROPERTIES: [&str; 4] =
 /// A table of a catalog that is being registered: its metadata as the catalog has loaded it.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidInput`] where its location, or a folder that its properties name, is not where the storage's files
-/// [may be](Storage::confined_to).
+/// [`ErrorKind::InvalidInput`] where its location, or a folder that its properties name, is not where the
+/// storage's files [may be](Storage::confined_to).
 pub(super) fn registered(
     storage: &Storage,
     ident: &TableIdent,
@@ -55,7 +56,8 @@ pub(super) fn registered(
 /// The metadata that a table is created with, at its own location or the default one. Makes no request.
 ///
 /// # Errors
-/// As [`registered`]; [`ErrorKind::InvalidInput`] and [`ErrorKind::Unsupported`] for what can't be a table's schema.
+/// As [`registered`]; [`ErrorKind::InvalidInput`] and [`ErrorKind::Unsupported`] for what can't be a table's
+/// schema.
 pub(super) fn created(
     storage: &Storage,
     clock: &dyn Clock,
@@ -122,7 +124,8 @@ pub(super) async fn write_next(
     request: &CommitRequest,
 ) -> Result<StagedMetadata> {
     let whole = current.whole();
-    // The references of a table whose void fields hide them from the typed metadata show where those are hidden.
+    // The references of a table whose void fields hide them from the typed metadata show where those are
+    // hidden.
     let hidden = (!whole.is_buildable() && void_fields::any(whole, &request.updates)).then(|| {
         let mut json = whole.to_json()?;
         Hidden::hide(&mut json, &[])?;
@@ -147,9 +150,9 @@ pub(super) async fn write_next(
     write(storage, clock, request.ident.clone(), previous, version, metadata).await
 }
 
-/// Rejects requests that were computed from stale metadata where no requirement covers the change: the metadata is to be
-/// unchanged and is not, another branch's commit has taken the snapshot's sequence number or row ids, or a snapshot or schema that
-/// the request names is gone.
+/// Rejects requests that were computed from stale metadata where no requirement covers the change: the
+/// metadata is to be unchanged and is not, another branch's commit has taken the snapshot's sequence number
+/// or row ids, or a snapshot or schema that the request names is gone.
 fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
     let metadata = current.metadata();
     if let Expect::Unchanged(base) = &request.expect
@@ -198,8 +201,8 @@ fn check_up_to_date(current: &Table, request: &CommitRequest) -> Result<()> {
     Ok(())
 }
 
-/// Removing a snapshot makes `iceberg` drop every branch and tag that names it. A reference that the request does not drop
-/// itself was made after the request was: the request is out of date.
+/// Removing a snapshot makes `iceberg` drop every branch and tag that names it. A reference that the request
+/// does not drop itself was made after the request was: the request is out of date.
 fn check_references(before: &Metadata, after: &Metadata, request: &CommitRequest) -> Result<()> {
     if !request.updates.iter().any(|update| matches!(update, TableUpdate::RemoveSnapshots { .. })) {
         return Ok(());
@@ -223,8 +226,8 @@ fn check_references(before: &Metadata, after: &Metadata, request: &CommitRequest
     Ok(())
 }
 
-/// The metadata that updates make of `metadata`. Pure but for the new metadata's last-updated time, which is never before
-/// that of `metadata`.
+/// The metadata that updates make of `metadata`. Pure but for the new metadata's last-updated time, which is
+/// never before that of `metadata`.
 pub(crate) fn apply_updates(
     metadata: &TableMetadata,
     location: Option<&str>,

@@ -1,10 +1,10 @@
 //! Where tables are registered: the [`Catalog`] trait, and [`MemoryCatalog`] as its reference implementation.
 //!
-//! A catalog keeps namespaces and tables. Some keep for each table a pointer, the location of its current metadata file:
-//! [`pointer`] makes a catalog of any place where strings can be compared and swapped. Others keep the metadata itself, behind a
-//! service that writes the files. [`Catalog::guarantees`] says what a catalog can do, [`Expect`] what a commit asks of it.
-//! Only the commit module calls [`Catalog::commit`]; everything else that a commit needs (manifests, validation, retries)
-//! is settled before and after it.
+//! A catalog keeps namespaces and tables. Some keep for each table a pointer, the location of its current
+//! metadata file: [`pointer`] makes a catalog of any place where strings can be compared and swapped. Others
+//! keep the metadata itself, behind a service that writes the files. [`Catalog::guarantees`] says what a
+//! catalog can do, [`Expect`] what a commit asks of it. Only the commit module calls [`Catalog::commit`];
+//! everything else that a commit needs (manifests, validation, retries) is settled before and after it.
 
 mod bridge;
 mod cache;
@@ -36,20 +36,21 @@ pub use request::{CommitOutcome, CommitRequest, Expect, Guarantees, check_reques
 /// Namespaces and tables by name.
 ///
 /// # Cancel safety
-/// A dropped future leaves the catalog as it was or as the call would have left it, and at most files that nothing names.
+/// A dropped future leaves the catalog as it was or as the call would have left it, and at most files that
+/// nothing names.
 #[async_trait]
 pub trait Catalog: Debug + Send + Sync {
     /// The catalog's name, as users registered it.
     fn name(&self) -> &str;
 
-    /// The stores that the service configured for this catalog, for files that are no table's. A table's files are reached by
-    /// [`Table::storage`]: a catalog may lend credentials for each table.
+    /// The stores that the service configured for this catalog, for files that are no table's. A table's
+    /// files are reached by [`Table::storage`]: a catalog may lend credentials for each table.
     fn storage(&self) -> &Storage;
 
     /// The source of time and ids.
     fn clock(&self) -> &Arc<dyn Clock>;
 
-    /// What the catalog can do beyond what all catalogs do.
+    /// The catalog's promises beyond those of all catalogs.
     fn guarantees(&self) -> Guarantees;
 
     /// The namespaces directly under `parent`, or the top-level ones.
@@ -58,8 +59,8 @@ pub trait Catalog: Debug + Send + Sync {
     /// Creates a namespace, and the namespaces above it that do not exist.
     ///
     /// # Errors
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a name that
-    /// [`check_namespace`] refuses.
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists); [`InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// for a name that [`check_namespace`] refuses.
     async fn create_namespace(
         &self,
         namespace: &NamespaceIdent,
@@ -75,8 +76,8 @@ pub trait Catalog: Debug + Send + Sync {
     /// Sets and removes properties of a namespace.
     ///
     /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a key that is both set
-    /// and removed.
+    /// [`NotFound`](crate::ErrorKind::NotFound); [`InvalidInput`](crate::ErrorKind::InvalidInput) for a key
+    /// that is both set and removed.
     async fn update_namespace(
         &self,
         namespace: &NamespaceIdent,
@@ -96,21 +97,23 @@ pub trait Catalog: Debug + Send + Sync {
     /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace.
     async fn list_tables(&self, namespace: &NamespaceIdent) -> Result<Vec<TableIdent>>;
 
-    /// An uncommitted table: its id and location are settled, and its storage reaches that location, so that data files can
-    /// be written. Nothing is visible. The first [`Transaction`](crate::commit::Transaction) that is committed to it creates it, together
-    /// with what the transaction adds. The location is the catalog's to choose unless it is given.
+    /// An uncommitted table: its id and location are settled, and its storage reaches that location, so that
+    /// data files can be written. Nothing is visible. The first [`Transaction`](crate::commit::Transaction)
+    /// that is committed to it creates it, together with what the transaction adds. The location is the
+    /// catalog's to choose unless it is given.
     ///
     /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace, [`AlreadyExists`](crate::ErrorKind::AlreadyExists),
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a name that [`check_ident`] refuses. A name that is free now may be
-    /// taken by the time of the commit.
+    /// [`NotFound`](crate::ErrorKind::NotFound) for the namespace,
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists), [`InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// for a name that [`check_ident`] refuses. A name that is free now may be taken by the time of the
+    /// commit.
     async fn stage_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table>;
 
     /// Creates an empty table.
     ///
     /// # Errors
-    /// As [`Catalog::stage_table`]; [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was lost: the table
-    /// may be there.
+    /// As [`Catalog::stage_table`]; [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an
+    /// answer was lost: the table may be there.
     async fn create_table(&self, namespace: &NamespaceIdent, creation: TableCreation) -> Result<Table> {
         let staged = self.stage_table(namespace, creation).await?;
         let (ident, expect) = (staged.ident().clone(), Expect::Absent(staged));
@@ -132,34 +135,38 @@ pub trait Catalog: Debug + Send + Sync {
     /// Takes a table out of the catalog. Its files stay, for [`Catalog::register_table`] or for deletion.
     ///
     /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound); [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was
-    /// lost and the name has other metadata by now: it may be another table's, which is left alone.
+    /// [`NotFound`](crate::ErrorKind::NotFound); [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown)
+    /// where an answer was lost and the name has other metadata by now: it may be another table's, which is
+    /// left alone.
     async fn drop_table(&self, ident: &TableIdent) -> Result<()>;
 
-    /// Renames a table, to another namespace too. Its files stay where they are. To its own name: nothing happens.
+    /// Renames a table, to another namespace too. Its files stay where they are. To its own name: nothing
+    /// happens.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) for the table or the new namespace,
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists) for the new name;
-    /// [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was lost and one of the names has other
-    /// metadata by now.
+    /// [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was lost and one of the
+    /// names has other metadata by now.
     async fn rename_table(&self, from: &TableIdent, to: &TableIdent) -> Result<()>;
 
     /// Registers a table by the location of its metadata file, if the catalog has none of this name.
     ///
     /// # Errors
     /// [`NotFound`](crate::ErrorKind::NotFound) for the file or the namespace,
-    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists); [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an
-    /// answer was lost: the table may be registered. After any other error it is not.
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists);
+    /// [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown) where an answer was lost: the table may
+    /// be registered. After any other error it is not.
     async fn register_table(&self, ident: &TableIdent, metadata_location: &str) -> Result<Table>;
 
-    /// Commits to several tables at once, all or nothing, where the catalog [can](Guarantees::several_tables). Each table may be
-    /// named once. The error of an [unknown](CommitOutcome::Unknown) outcome is of the kind
+    /// Commits to several tables at once, all or nothing, where the catalog
+    /// [can](Guarantees::several_tables). Each table may be named once. The error of an
+    /// [unknown](CommitOutcome::Unknown) outcome is of the kind
     /// [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown).
     async fn commit(&self, requests: Vec<CommitRequest>) -> CommitOutcome;
 
-    /// True if the current metadata file of another table than `ident` lies in a folder, whatever form its location is written in.
-    /// By default every table is loaded, to see.
+    /// True if the current metadata file of another table than `ident` lies in a folder, whatever form its
+    /// location is written in. By default every table is loaded, to see.
     async fn is_shared(&self, folder: &str, ident: &TableIdent) -> Result<bool> {
         let mut namespaces: Vec<Option<NamespaceIdent>> = vec![None];
         while let Some(parent) = namespaces.pop() {
@@ -176,12 +183,12 @@ pub trait Catalog: Debug + Send + Sync {
         Ok(false)
     }
 
-    /// Whether a namespace exists.
+    /// True if a namespace exists.
     async fn namespace_exists(&self, namespace: &NamespaceIdent) -> Result<bool> {
         found(self.namespace_properties(namespace).await)
     }
 
-    /// Whether a table exists.
+    /// True if a table exists.
     async fn table_exists(&self, ident: &TableIdent) -> Result<bool> {
         found(self.load_table(ident).await)
     }
@@ -209,8 +216,8 @@ pub(crate) fn exists(ident: &TableIdent) -> Error {
     .with("table", ident)
 }
 
-/// Checks that every level of a namespace can be stored and be part of a location: no level is empty or has a dot, a slash
-/// or a control character.
+/// Checks that every level of a namespace can be stored and be part of a location: no level is empty or has a
+/// dot, a slash or a control character.
 ///
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput).
@@ -227,8 +234,8 @@ pub fn check_namespace(namespace: &NamespaceIdent) -> Result<()> {
     Ok(())
 }
 
-/// Checks a table's namespace as [`check_namespace`] does, and its name: not empty, no slash or control character, not `.`
-/// or `..`.
+/// Checks a table's namespace as [`check_namespace`] does, and its name: not empty, no slash or control
+/// character, not `.` or `..`.
 ///
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput).
@@ -244,8 +251,8 @@ pub fn check_ident(ident: &TableIdent) -> Result<()> {
     Ok(())
 }
 
-/// The location that a new table gets unless it is given one: under its namespace's `location` property, or under
-/// `{warehouse}/{namespace}`.
+/// The location that a new table gets unless it is given one: under its namespace's `location` property, or
+/// under `{warehouse}/{namespace}`.
 pub fn default_location(warehouse: &str, ident: &TableIdent, namespace_location: Option<&str>) -> String {
     let folder = match namespace_location {
         Some(location) => location.to_string(),

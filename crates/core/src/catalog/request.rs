@@ -1,4 +1,4 @@
-//! What is asked of a catalog's commit, what it answers, and what it guarantees.
+//! The requests and outcomes of a catalog's commit, and a catalog's guarantees.
 
 use std::collections::HashSet;
 
@@ -13,30 +13,33 @@ use crate::table::Table;
 pub struct CommitRequest {
     /// The table.
     pub ident: TableIdent,
-    /// What the updates rely on, else the outcome is [`CommitOutcome::Conflict`].
+    /// The state that the updates rely on, else the outcome is [`CommitOutcome::Conflict`].
     pub expect: Expect,
-    /// What changes, in order.
+    /// The changes, in order.
     pub updates: Vec<TableUpdate>,
 }
 
-/// What a commit expects of a table.
+/// The state in which a commit expects a table.
 #[derive(Debug, Clone)]
 pub enum Expect {
-    /// The catalog has nothing of this name. The table, of [`Catalog::stage_table`](super::Catalog::stage_table), is created with
-    /// the updates applied to it. A name that is taken is a conflict with an error of the kind
+    /// The catalog has nothing of this name. The table, of
+    /// [`Catalog::stage_table`](super::Catalog::stage_table), is created with the updates applied to it. A
+    /// name that is taken is a conflict with an error of the kind
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
     Absent(Table),
-    /// The current metadata file is at this location: the updates were worked out from the whole of the metadata. For
-    /// catalogs that [guarantee](Guarantees::unchanged) it; [`Expect::whole`] finds the next best for others.
+    /// The current metadata file is at this location: the updates were worked out from the whole of the
+    /// metadata. For catalogs that [guarantee](Guarantees::unchanged) it; [`Expect::whole`] finds the next
+    /// best for others.
     Unchanged(String),
-    /// Each of these holds of the current metadata. The updates are applied to what others made of the table meanwhile.
+    /// Each of these holds of the current metadata. The updates are applied to what others made of the table
+    /// meanwhile.
     Requirements(Vec<TableRequirement>),
 }
 
 impl Expect {
-    /// Expects a table to be as it was loaded, as far as the catalog can tell: that its metadata file is the same, or that all
-    /// requirements hold which can be stated of it. These don't cover a branch or tag that others made meanwhile, and
-    /// properties that they set.
+    /// Expects a table to be as it was loaded, as far as the catalog can tell: that its metadata file is the
+    /// same, or that all requirements hold which can be stated of it. These don't cover a branch or tag that
+    /// others made meanwhile, and properties that they set.
     pub fn whole(table: &Table, guarantees: Guarantees) -> Self {
         if guarantees.unchanged {
             return Self::Unchanged(table.metadata_location().to_string());
@@ -66,21 +69,24 @@ impl Expect {
     }
 }
 
-/// What became of a commit. There is no fourth case: a catalog that cannot tell answers [`CommitOutcome::Unknown`].
+/// The outcome of a commit. There is no fourth case: a catalog that cannot tell answers
+/// [`CommitOutcome::Unknown`].
 #[derive(Debug)]
 pub enum CommitOutcome {
     /// The changes are made. The new tables, in the order of the requests.
     Done(Vec<Table>),
-    /// Nothing changed: an expectation did not hold, or another writer was first. Reload, validate and try again.
+    /// Nothing changed: an expectation did not hold, or another writer was first. Reload, validate and try
+    /// again.
     Conflict(Error),
-    /// Nothing changed. Trying again won't help (no such table, no permission, an update that can't be applied) unless the
-    /// error [is retryable](Error::is_retryable): the catalog or a store did not answer before anything was published.
+    /// Nothing changed. Trying again won't help (no such table, no permission, an update that can't be
+    /// applied) unless the error [is retryable](Error::is_retryable): the catalog or a store did not answer
+    /// before anything was published.
     Failed(Error),
     /// The answer was lost. The commit may have happened: delete nothing, look at the table's history.
     Unknown(Error),
 }
 
-/// What a catalog can do beyond what all catalogs do. By default nothing.
+/// A catalog's promises beyond those of all catalogs. By default none.
 ///
 /// ```
 /// use icefield_core::catalog::Guarantees;
@@ -92,18 +98,20 @@ pub enum CommitOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Guarantees {
-    /// [`Expect::Unchanged`] is checked in the same step as the change is made. Without it a commit that needs the whole
-    /// table unchanged states requirements instead, and a catalog fails a request that asks for it.
+    /// [`Expect::Unchanged`] is checked in the same step as the change is made. Without it a commit that
+    /// needs the whole table unchanged states requirements instead, and a catalog fails a request that asks
+    /// for it.
     pub unchanged: bool,
-    /// A commit of several requests changes all of their tables or none. Without it such a commit fails, and changes nothing.
+    /// A commit of several requests changes all of their tables or none. Without it such a commit fails, and
+    /// changes nothing.
     pub several_tables: bool,
-    /// Earlier metadata files are for whoever commits to delete, where the table's properties ask for that. Without it they
-    /// are the catalog's.
+    /// Earlier metadata files are for whoever commits to delete, where the table's properties ask for that.
+    /// Without it they are the catalog's.
     pub leaves_metadata_files: bool,
 }
 
-/// Checks the requests of one commit before anything is written: that they name each table once (the second would undo the
-/// first), and ask for nothing that the catalog does not [guarantee](Guarantees).
+/// Checks the requests of one commit before anything is written: that they name each table once (the second
+/// would undo the first), and ask for nothing that the catalog does not [guarantee](Guarantees).
 ///
 /// # Errors
 /// [`InvalidInput`](crate::ErrorKind::InvalidInput), [`Unsupported`](crate::ErrorKind::Unsupported).

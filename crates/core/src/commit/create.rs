@@ -1,8 +1,8 @@
-//! The commit that creates its table: the catalog makes the table of what was staged and of the actions' updates, in one
-//! request. A name that is taken is left alone.
+//! The commit that creates its table: the catalog makes the table of what was staged and of the actions'
+//! updates, in one request. A name that is taken is left alone.
 //!
-//! What goes: the manifests of this commit, after an answer by which the catalog does not have them. From the first unknown
-//! answer on, nothing.
+//! Deletes the manifests of this commit, after an answer by which the catalog does not have them. From the
+//! first unknown answer on, nothing.
 
 use std::collections::HashSet;
 
@@ -78,8 +78,8 @@ pub(super) async fn create(
     }
 }
 
-/// Refuses a name that is taken. By this very table: an earlier commit created it whose answer was lost, and the files that
-/// are to be committed now may be those that it has.
+/// Refuses a name that is taken. By this very table: an earlier commit created it whose answer was lost, and
+/// the files that are to be committed now may be those that it has.
 async fn require_absent(base: &Table, catalog: &dyn Catalog) -> Result<()> {
     if !catalog.table_exists(base.ident()).await? {
         return Ok(());
@@ -93,8 +93,8 @@ async fn require_absent(base: &Table, catalog: &dyn Catalog) -> Result<()> {
     }
 }
 
-/// Tells whether another table has the name; false also where that can't be told. Where nothing has it by now, this table
-/// may have had it, and be renamed.
+/// Tells whether another table has the name; false also where that can't be told. Where nothing has it by
+/// now, this table may have had it, and be renamed.
 async fn is_anothers(base: &Table, catalog: &dyn Catalog) -> bool {
     let found = catalog.load_table(base.ident()).await;
     found.is_ok_and(|table| table.metadata().uuid() != base.metadata().uuid())
@@ -111,7 +111,7 @@ fn unknown(base: &Table, source: Error) -> Error {
     .with_source(source)
 }
 
-/// What the catalog shows of a commit whose answer was lost.
+/// The catalog's view of a commit whose answer was lost.
 enum Found {
     /// The table, created by this commit.
     Ours(Table),

@@ -28,7 +28,8 @@ pub(super) enum Entry {
     Deleted(LiveFile),
 }
 
-/// Every file that a commit has begun to write, in all of its tries, so that what comes to nothing can be taken back.
+/// Every file that a commit has begun to write, in all of its tries, so that what comes to nothing can be
+/// taken back.
 pub(super) struct Written {
     /// Names this commit's files: unique among all commits.
     prefix: String,
@@ -56,8 +57,8 @@ pub(super) struct ManifestStore<'a> {
 }
 
 impl<'a> ManifestStore<'a> {
-    /// A store for manifests that lie where `table`, as it is now, has its metadata. `exact` tells if the entries of new files are
-    /// [exact](crate::format::LiveFile::exact).
+    /// A store for manifests that lie where `table`, as it is now, has its metadata. `exact` tells if the
+    /// entries of new files are [exact](crate::format::LiveFile::exact).
     pub(super) fn new(table: &'a Table, written: &'a mut Written, exact: bool) -> Self {
         let metadata = table.metadata();
         let folder = match Properties::new(metadata.properties()).text("write.metadata.path") {
@@ -144,8 +145,9 @@ impl<'a> ManifestStore<'a> {
         Ok((location, next_row_id))
     }
 
-    /// Merges small manifests of one spec and content, newest first as they are listed, into ones of about the target
-    /// size. The newest bin is left alone until it holds `commit.manifest.min-count-to-merge` manifests.
+    /// Merges small manifests of one spec and content, newest first as they are listed, into ones of about
+    /// the target size. The newest bin is left alone until it holds `commit.manifest.min-count-to-merge`
+    /// manifests.
     pub(super) async fn merge(
         &mut self,
         metadata: &TableMetadata,
@@ -218,7 +220,8 @@ fn merged_entries(group: Vec<(ManifestFile, ManifestContent)>, snapshot_id: i64)
         let own = manifest.added_snapshot_id == snapshot_id;
         for (file, added) in content.live.into_iter().zip(content.added) {
             entries.push(match own && added {
-                // Its sequence number is this commit's, not known to the manifest yet, or was set by a rewrite.
+                // Its sequence number is this commit's, not known to the manifest yet, or was set by a
+                // rewrite.
                 true => {
                     let sequence_number = (file.sequence_number >= 0).then_some(file.sequence_number);
                     Entry::Added { file: file.content_file(), sequence_number, exact: file.exact }
@@ -233,7 +236,8 @@ fn merged_entries(group: Vec<(ManifestFile, ManifestContent)>, snapshot_id: i64)
     entries
 }
 
-/// Manifests packed from the oldest, so that the newest bin is the one that still grows. Bins come newest first.
+/// Manifests packed from the oldest, so that the newest bin is the one that still grows. Bins come newest
+/// first.
 fn bins(manifests: Vec<ManifestFile>, target: u64) -> Vec<Vec<ManifestFile>> {
     let mut bins: Vec<Vec<ManifestFile>> = Vec::new();
     let mut size = 0_u64;

@@ -63,7 +63,8 @@ pub enum AsOf {
 }
 
 impl Table {
-    /// A catalog's table from its parts. What a catalog loads it gives whole: typed metadata alone is for what was made here.
+    /// A catalog's table from its parts. What a catalog loads it gives whole: typed metadata alone is for
+    /// what was made here.
     pub fn new(
         ident: TableIdent,
         metadata: impl Into<Metadata>,
@@ -73,7 +74,8 @@ impl Table {
         Self::at(Home::Catalog, ident, metadata.into(), metadata_location, storage)
     }
 
-    /// A table that its catalog has [staged](crate::catalog::Catalog::stage_table): uncommitted, without a metadata file.
+    /// A table that its catalog has [staged](crate::catalog::Catalog::stage_table): uncommitted, without a
+    /// metadata file.
     pub fn staged(ident: TableIdent, metadata: impl Into<Metadata>, storage: Storage) -> Self {
         Self::at(Home::Nowhere, ident, metadata.into(), String::new(), storage)
     }
@@ -96,9 +98,10 @@ impl Table {
         Self(Arc::new(Inner { ident, metadata, metadata_location, storage, home }))
     }
 
-    /// A table from its metadata file alone, plain or gzip and of any name, without a catalog and so read-only. Where the
-    /// table's files were moved, `storage` says where to: see [`Storage::with_mappings`]. Relative locations are found from the
-    /// folder in which the metadata file is, or its folder `metadata`. One request.
+    /// A table from its metadata file alone, plain or gzip and of any name, without a catalog and so
+    /// read-only. Where the table's files were moved, `storage` says where to: see
+    /// [`Storage::with_mappings`]. Relative locations are found from the folder in which the metadata file
+    /// is, or its folder `metadata`. One request.
     ///
     /// # Errors
     /// As [`load_metadata`].
@@ -107,12 +110,14 @@ impl Table {
         Ok(Self::at(Home::File, ident, metadata, location.to_string(), storage))
     }
 
-    /// True for a table that is [staged](crate::catalog::Catalog::stage_table) and uncommitted: its first commit creates it.
+    /// True for a table that is [staged](crate::catalog::Catalog::stage_table) and uncommitted: its first
+    /// commit creates it.
     pub fn is_new(&self) -> bool {
         self.0.home == Home::Nowhere
     }
 
-    /// Whether the table was opened by [`from_metadata_file`](Self::from_metadata_file): nothing can be committed to it.
+    /// Whether the table was opened by [`from_metadata_file`](Self::from_metadata_file): nothing can be
+    /// committed to it.
     pub fn is_read_only(&self) -> bool {
         self.0.home == Home::File
     }
@@ -122,8 +127,8 @@ impl Table {
         is_relative(self.metadata().location())
     }
 
-    /// Whether a file lies in the table's own folder, below its location: one elsewhere may be others' too, whatever the
-    /// table's metadata says of it.
+    /// Whether a file lies in the table's own folder, below its location: one elsewhere may be others' too,
+    /// whatever the table's metadata says of it.
     pub fn owns(&self, file: &str) -> bool {
         self.storage().is_within(file, self.metadata().location())
     }
@@ -186,8 +191,8 @@ impl Table {
     /// The snapshot that `as_of` names; `None` is a table or branch without a snapshot: it has no rows.
     ///
     /// # Errors
-    /// [`NotFound`](crate::ErrorKind::NotFound) for an id, branch or tag that the table does not have, and for a time
-    /// before its first snapshot.
+    /// [`NotFound`](crate::ErrorKind::NotFound) for an id, branch or tag that the table does not have, and
+    /// for a time before its first snapshot.
     pub fn snapshot_as_of(&self, as_of: &AsOf) -> Result<Option<SnapshotRef>> {
         let metadata = self.metadata();
         match as_of {
@@ -218,8 +223,9 @@ impl Table {
         }
     }
 
-    /// The schema in which a read as of `as_of` is: the snapshot's own for an id, a time or a tag, the table's current
-    /// one for the current snapshot and for branches, which go on evolving (Iceberg Java's `SnapshotUtil.schemaFor`).
+    /// The schema in which a read as of `as_of` is: the snapshot's own for an id, a time or a tag, the
+    /// table's current one for the current snapshot and for branches, which go on evolving (Iceberg Java's
+    /// `SnapshotUtil.schemaFor`).
     pub fn schema_as_of(&self, as_of: &AsOf) -> Result<SchemaRef> {
         let snapshot = self.snapshot_as_of(as_of)?;
         let own = match as_of {
@@ -248,7 +254,8 @@ impl Table {
         self.0.metadata.references()
     }
 
-    /// The snapshots that were `main`'s heads, and since when, the oldest first: the log of the table's metadata file.
+    /// The snapshots that were `main`'s heads, and since when, the oldest first: the log of the table's
+    /// metadata file.
     pub fn history(&self) -> &[SnapshotLog] {
         self.0.metadata.history()
     }

@@ -4,12 +4,15 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use iceberg::spec::{FormatVersion, NestedField, Operation, Schema, Snapshot, Summary};
-use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest, Expect, MemoryCatalog, TableUpdate};
+use icefield_core::catalog::{
+    Catalog, CommitOutcome, CommitRequest, Expect, MemoryCatalog, NamespaceIdent, TableCreation, TableUpdate,
+};
 use icefield_core::commit::{DeleteBy, Expiry, Overwrite, Transaction};
 use icefield_core::evolve::types;
 use icefield_core::filter::Filter;
 use icefield_core::{ErrorKind, SystemClock, Table};
-use icefield_testkit::{CommitFault, FaultyCatalog};
+use icefield_testkit::{CatalogKind, CommitFault, FaultyCatalog};
+use object_store::memory::InMemory;
 
 use crate::support::{append, branch_at, file, live, names, tag_at};
 
@@ -287,5 +290,40 @@ async fn a_commit_that_was_done_and_expired_before_it_was_looked_for_is_not_take
         let t = catalog.load_table(t.ident()).await.unwrap();
         assert_eq!(names(&t, "main").await, ["a", "b"]);
         assert!(comes_again(&catalog, &t, "main", "b").await);
+    }
+}
+
+/// Of a limit: see docs/known-limits.md.
+#[tokio::test]
+async fn a_reference_made_meanwhile_is_lost_with_its_snapshot() {
+    for kind in CatalogKind::ALL {
+        let catalog = kind.open("memory://w", Arc::new(InMemory::new()), SystemClock::shared());
+        let namespace = NamespaceIdent::new("db".to_string());
+        catalog.create_namespace(&namespace, HashMap::new()).await.unwrap();
+        let fields = [NestedField::optional(1, "id", types::long()).into()];
+        let schema = Schema::builder().with_fields(fields).build().unwrap();
+        let creation = TableCreation::builder().name("t".to_string()).schema(schema).build();
+        let t = catalog.create_table(&namespace, creation).await.unwrap();
+        let appended = Transaction::new(&t).append(vec![file("a")]).commit(&*catalog).await.unwrap();
+        let first = appended.snapshot_id.unwrap();
+        let seen = Transaction::new(&appended.table).append(vec![file("b")]).commit(&*catalog).await.unwrap();
+        let made = Transaction::new(&seen.table).set_ref("late", tag_at(first)).commit(&*catalog).await;
+        assert!(made.unwrap().table.reference("late").is_some());
+
+        // From the table as it was before.
+        let expiry = Expiry { snapshots: vec![first], ..Expiry::default() };
+        let expire = Transaction::new(&seen.table).expire_snapshots(move |_| Ok(expiry.clone()));
+        let outcome = expire.commit(&*catalog).await;
+        let now = catalog.load_table(t.ident()).await.unwrap();
+        match kind {
+            CatalogKind::Pointers => {
+                assert_eq!(outcome.unwrap_err().kind(), ErrorKind::InvalidInput);
+                assert!(now.reference("late").is_some());
+            }
+            CatalogKind::Requirements => {
+                assert!(outcome.unwrap().table.reference("late").is_none());
+                assert!(now.metadata().snapshot_by_id(first).is_none());
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use icefield_core::catalog::{Catalog, TableIdent};
 use icefield_core::format::load_manifest_list;
 use icefield_core::storage::FileEntry;
 use icefield_maintenance::{ExpireSnapshots, FileKind, Purge, iceberg_catalog};
+use icefield_testkit::CatalogKind;
 
 use crate::world::World;
 
@@ -20,22 +21,24 @@ async fn files(world: &World) -> Vec<String> {
 
 #[tokio::test]
 async fn a_purged_table_leaves_only_what_it_never_named() {
-    let world = World::new().await;
-    for n in 0..4 {
-        world.append(&[&format!("f{n}")]).await;
-    }
-    world.replace(&["f1"], &[]).await;
-    let expiry = ExpireSnapshots::new(world.table().await, world.catalog.clone());
-    expiry.older_than_ms(i64::MAX).await.unwrap();
-    let stray = "memory://w/db/t/data/stray.parquet";
-    world.storage.write(stray, "nobody names it").await.unwrap();
-    assert!(files(&world).await.len() > 8);
+    for kind in CatalogKind::ALL {
+        let world = World::of(kind, FormatVersion::V2, &[]).await;
+        for n in 0..4 {
+            world.append(&[&format!("f{n}")]).await;
+        }
+        world.replace(&["f1"], &[]).await;
+        let expiry = ExpireSnapshots::new(world.table().await, world.catalog.clone());
+        expiry.older_than_ms(i64::MAX).await.unwrap();
+        let stray = "memory://w/db/t/data/stray.parquet";
+        world.storage.write(stray, "nobody names it").await.unwrap();
+        assert!(files(&world).await.len() > 8);
 
-    let report = Purge::new(world.table().await, world.catalog.clone()).await.unwrap();
-    assert!(report.failures.is_empty());
-    assert_eq!(report.files[&FileKind::Data].files, 3, "{report}");
-    assert_eq!(files(&world).await, [stray]);
-    assert!(!world.catalog.table_exists(&world.ident).await.unwrap());
+        let report = Purge::new(world.table().await, world.catalog.clone()).await.unwrap();
+        assert!(report.failures.is_empty());
+        assert_eq!(report.files[&FileKind::Data].files, 3, "{report}");
+        assert_eq!(files(&world).await, [stray]);
+        assert!(!world.catalog.table_exists(&world.ident).await.unwrap());
+    }
 }
 
 #[tokio::test]

@@ -20,10 +20,11 @@ use icefield_core::format::{ContentFile, LiveFile, load_manifest, load_manifest_
 use icefield_core::storage::{Storage, join};
 use icefield_core::{Clock, Result, SystemClock, Table};
 use icefield_maintenance::{ExpireSnapshots, RemoveOrphanFiles, days};
-use icefield_testkit::{FakeClock, FaultyCatalog, FaultyStore};
+use icefield_testkit::{CatalogKind, FakeClock, FaultyCatalog, FaultyStore};
 use object_store::memory::InMemory;
 
 pub(crate) struct World {
+    kind: CatalogKind,
     memory: Arc<InMemory>,
     pub(crate) store: FaultyStore,
     pub(crate) storage: Storage,
@@ -39,19 +40,24 @@ impl World {
     }
 
     pub(crate) async fn with(version: FormatVersion, properties: &[(&str, &str)]) -> Self {
-        let world = Self::on(InMemory::new()).await;
-        world.create("t", None, version, properties).await;
+        Self::of(CatalogKind::Pointers, version, properties).await
+    }
+
+    /// A table `db.t` at `memory://w/db/t`, in a catalog of this kind.
+    pub(crate) async fn of(kind: CatalogKind, version: FormatVersion, properties: &[(&str, &str)]) -> Self {
+        let world = Self::on(kind, InMemory::new()).await;
+        world.create("t", Some("memory://w/db/t"), version, properties).await;
         world
     }
 
     /// A copy that goes its own way.
     pub(crate) async fn fork(&self) -> Self {
-        let world = Self::on(self.memory.fork()).await;
+        let world = Self::on(self.kind, self.memory.fork()).await;
         world.catalog.register_table(&self.ident, self.table().await.metadata_location()).await.unwrap();
         world
     }
 
-    async fn on(memory: InMemory) -> Self {
+    async fn on(kind: CatalogKind, memory: InMemory) -> Self {
         let memory = Arc::new(memory);
         let store = FaultyStore::new(memory.clone());
         let storage = Storage::new().with_store("memory://w", Arc::new(store.clone())).unwrap();
@@ -59,12 +65,17 @@ impl World {
         // A copy must not give the ids again that the original gave.
         static SEED: AtomicU64 = AtomicU64::new(7);
         let clock = FakeClock::new(SEED.fetch_add(1, Ordering::Relaxed));
-        let catalog: Arc<dyn Catalog> =
-            Arc::new(MemoryCatalog::with_clock("memory://w", storage.clone(), clock.shared()));
+        let catalog: Arc<dyn Catalog> = match kind {
+            CatalogKind::Pointers => {
+                Arc::new(MemoryCatalog::with_clock("memory://w", storage.clone(), clock.shared()))
+            }
+            of => of.open("memory://w", Arc::new(store.clone()), clock.shared()),
+        };
         let catalog = Arc::new(FaultyCatalog::new(catalog));
         let namespace = NamespaceIdent::new("db".to_string());
         catalog.create_namespace(&namespace, HashMap::new()).await.unwrap();
         let world = Self {
+            kind,
             memory,
             store,
             storage,

@@ -1,4 +1,4 @@
-//! What every catalog keeps, wherever it has its metadata.
+//! The contract that every catalog keeps, wherever it has its metadata.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -360,7 +360,7 @@ async fn a_staged_table_is_created_with_its_updates(catalog: &dyn Catalog) {
     conflicts(catalog.commit(vec![create(&first, "first")]).await, ErrorKind::AlreadyExists, first.ident());
     let loaded = catalog.load_table(first.ident()).await.unwrap();
     assert_eq!(loaded.metadata(), created.metadata());
-    // What is created is what was staged, under its name.
+    // A table is created as it was staged, under its name.
     let other = CommitRequest { ident: TableIdent::new(ns.clone(), "o".into()), ..create(&first, "first") };
     let loaded = CommitRequest { expect: Expect::Absent(loaded), ..create(&first, "first") };
     for request in [other, loaded] {

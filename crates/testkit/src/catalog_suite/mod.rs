@@ -1,8 +1,9 @@
-//! What a catalog must do, as suites that each of them runs.
+//! The duties of catalogs, as suites that each of them runs.
 //!
-//! [`contract`] is what every catalog keeps, [`pointer`] what catalogs of pointers leave behind: files, logs, locations. Each story
-//! works in namespaces of its own, so that one catalog can run them all, and again. Stories panic with what was expected.
-//! [`contend`] and [`bump`] are the concurrent writers, for tests that spread them over tasks and processes.
+//! [`contract`] is what every catalog keeps, [`pointer`] what catalogs of pointers leave behind: files, logs,
+//! locations. Each story works in namespaces of its own, so that one catalog can run them all, and again.
+//! Stories panic with what was expected. [`contend`] and [`bump`] are the concurrent writers, for tests that
+//! spread them over tasks and processes.
 
 pub mod contract;
 mod places;
@@ -78,7 +79,7 @@ pub(crate) async fn commit(catalog: &dyn Catalog, request: CommitRequest) -> Tab
     }
 }
 
-/// How many metadata files lie where a pointer catalog writes them.
+/// The number of metadata files that lie where a pointer catalog writes them.
 pub(crate) async fn metadata_files(table: &Table) -> usize {
     let files = table.storage().list(&format!("{}/metadata", table.metadata().location()));
     let files: Vec<_> = files.try_collect().await.expect("listing");
@@ -91,8 +92,8 @@ pub(crate) async fn pause(catalog: &dyn Catalog) {
     catalog.clock().sleep(std::time::Duration::from_millis(wait)).await;
 }
 
-/// `tasks` tasks, each with `commits` commits to one table, every one of which must be in the table at the end.
-/// Gives the table and the writers' names.
+/// `tasks` tasks, each with `commits` commits to one table, every one of which must be in the table at the
+/// end. Gives the table and the writers' names.
 pub async fn contend(catalog: Arc<dyn Catalog>, tasks: usize, commits: usize) -> (Table, Vec<String>) {
     let ns = fresh(&*catalog, "contend").await;
     let table = catalog.create_table(&ns, creation("t")).await.unwrap();
@@ -140,7 +141,8 @@ pub async fn assert_bumped(catalog: &dyn Catalog, ident: &TableIdent, writers: &
     }
 }
 
-/// As [`assert_bumped`], in a pointer catalog: with a metadata file for each commit, and none of a commit that lost.
+/// As [`assert_bumped`], in a pointer catalog: with a metadata file for each commit, and none of a commit
+/// that lost.
 pub async fn assert_bumped_once(
     catalog: &dyn Catalog,
     ident: &TableIdent,

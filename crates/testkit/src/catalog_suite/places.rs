@@ -1,4 +1,5 @@
-//! What pointer catalogs must refuse: tables of places that are not its warehouse's. A part of [`super::pointer`].
+//! Pointer catalogs must refuse tables of places that are not its warehouse's. A part of
+//! [`super::pointer`].
 
 use std::collections::HashMap;
 

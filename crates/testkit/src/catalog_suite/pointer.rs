@@ -1,4 +1,5 @@
-//! What catalogs of pointers leave behind: metadata files by version, a log of them, and none of what did not come through.
+//! The marks of a catalog of pointers: metadata files by version, a log of them, and none of what did not
+//! come through.
 
 use std::collections::HashMap;
 use std::sync::Arc;

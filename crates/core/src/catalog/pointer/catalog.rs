@@ -30,8 +30,9 @@ pub struct PointerCatalog<P> {
 }
 
 impl<P: Pointers> PointerCatalog<P> {
-    /// A catalog over pointers, whose tables lie under `warehouse` (a URL or an absolute path) unless they are given a location.
-    /// `storage` reaches them, and nothing that they may not name ([`Storage::for_warehouse`]).
+    /// A catalog over pointers, whose tables lie under `warehouse` (a URL or an absolute path) unless they
+    /// are given a location. `storage` reaches them, and nothing that they may not name
+    /// ([`Storage::for_warehouse`]).
     pub fn new(pointers: P, warehouse: impl Into<String>, storage: Storage, clock: Arc<dyn Clock>) -> Self {
         Self { pointers, warehouse: warehouse.into(), storage, clock, cache: MetadataCache::default() }
     }
@@ -41,9 +42,9 @@ impl<P: Pointers> PointerCatalog<P> {
         &self.pointers
     }
 
-    /// The location that a new table of this name gets unless it is given one: the namespace's `location` property or
-    /// `{warehouse}/{namespace}`, followed by its name, and by `-` and an id where another table lies there: one that had
-    /// this name before it was renamed.
+    /// The location that a new table of this name gets unless it is given one: the namespace's `location`
+    /// property or `{warehouse}/{namespace}`, followed by its name, and by `-` and an id where another table
+    /// lies there: one that had this name before it was renamed.
     pub(super) async fn new_location(&self, ident: &TableIdent) -> Result<String> {
         let properties = self.pointers.namespace_properties(ident.namespace()).await?;
         let location =

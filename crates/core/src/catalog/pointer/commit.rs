@@ -1,8 +1,8 @@
-//! The commit of a pointer catalog: metadata files written, then every pointer swapped in one step, then, where the answer
-//! was lost and the pointers have moved on, a look at what they name.
+//! The commit of a pointer catalog: metadata files written, then every pointer swapped in one step, then,
+//! where the answer was lost and the pointers have moved on, a look at what they name.
 //!
-//! Written metadata files are deleted after a definite conflict or failure, since no pointer ever named them, and never
-//! while the outcome is unknown.
+//! Written metadata files are deleted after a definite conflict or failure, since no pointer ever named them,
+//! and never while the outcome is unknown.
 
 use iceberg::TableIdent;
 use uuid::Uuid;
@@ -92,8 +92,8 @@ impl<P: Pointers> PointerCatalog<P> {
         })
     }
 
-    /// Refuses a folder that has become another table's since it was chosen: one that was created under this name and renamed.
-    /// Each of the two tables would take the other's files for its own orphans.
+    /// Refuses a folder that has become another table's since it was chosen: one that was created under this
+    /// name and renamed. Each of the two tables would take the other's files for its own orphans.
     async fn require_own_folder(&self, staged: &Table) -> std::result::Result<(), CommitOutcome> {
         let chosen = staged.metadata().location();
         let now = self.new_location(staged.ident()).await.map_err(CommitOutcome::Failed)?;
@@ -116,7 +116,8 @@ impl<P: Pointers> PointerCatalog<P> {
         }
     }
 
-    /// True if one of these pointers names metadata that was made from what a move wrote: it names that file in its log.
+    /// True if one of these pointers names metadata that was made from what a move wrote: it names that file
+    /// in its log.
     async fn is_built_on(&self, moves: &[Move], now: Vec<(TableIdent, String)>) -> Result<bool> {
         for (ident, location) in now {
             let Some(of) = moves.iter().find(|of| of.ident == ident) else { continue };

@@ -1,11 +1,12 @@
-//! Catalogs that keep pointers: for each table the location of its current metadata file, and nothing else of it.
+//! Catalogs that keep pointers: for each table the location of its current metadata file, and nothing else of
+//! it.
 //!
-//! [`Pointers`] is what differs from place to place: namespaces, and a compare-and-swap of strings. [`PointerCatalog`] is what
-//! does not: staging tables, writing the next metadata file, the cache of parsed files, checking where tables may lie, and
-//! settling swaps whose answer was lost.
+//! [`Pointers`] is what differs from place to place: namespaces, and a compare-and-swap of strings.
+//! [`PointerCatalog`] is what does not: staging tables, writing the next metadata file, the cache of parsed
+//! files, checking where tables may lie, and settling swaps whose answer was lost.
 //!
-//! What goes: metadata files that this commit wrote, after an answer by which no pointer ever named them. From an unknown
-//! answer on, nothing.
+//! Deletes metadata files that a commit wrote, after an answer by which no pointer ever named them.
+//! From an unknown answer on, nothing.
 
 mod catalog;
 mod commit;
@@ -20,7 +21,8 @@ pub use catalog::{KeepsPointers, PointerCatalog};
 
 use crate::error::{Error, Result};
 
-/// Namespaces, and a pointer for each table. What is passing (locks, a broken connection) is tried again inside.
+/// Namespaces, and a pointer for each table. What is passing (locks, a broken connection) is tried again
+/// inside.
 ///
 /// # Cancel safety
 /// A dropped future leaves the pointers as they were or as the call would have left them.
@@ -45,7 +47,8 @@ pub trait Pointers: Debug + Send + Sync {
     /// As [`Catalog::namespace_properties`](super::Catalog::namespace_properties).
     async fn namespace_properties(&self, namespace: &NamespaceIdent) -> Result<HashMap<String, String>>;
 
-    /// As [`Catalog::update_namespace`](super::Catalog::update_namespace), of keys that are either set or removed.
+    /// As [`Catalog::update_namespace`](super::Catalog::update_namespace), of keys that are either set or
+    /// removed.
     async fn update_namespace(
         &self,
         namespace: &NamespaceIdent,
@@ -100,15 +103,18 @@ pub struct Move {
 pub enum Swapped {
     /// Every pointer moved.
     Done,
-    /// None moved, as one was not where it must be. The error's kind is [`Conflict`](crate::ErrorKind::Conflict), for a name
-    /// that is taken [`AlreadyExists`](crate::ErrorKind::AlreadyExists): see [`lost`].
+    /// None moved, as one was not where it must be. The error's kind is
+    /// [`Conflict`](crate::ErrorKind::Conflict), for a name that is taken
+    /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists): see [`lost`].
     Lost(Error),
-    /// None moved, for another reason. [`NotFound`](crate::ErrorKind::NotFound) for a table or namespace that is not there.
+    /// None moved, for another reason. [`NotFound`](crate::ErrorKind::NotFound) for a table or namespace that
+    /// is not there.
     Failed(Error),
     /// The answer was lost, and the pointers don't tell. The error's kind is
     /// [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown).
     Unknown(Error),
-    /// The answer was lost, and by now these pointers are where others put them: after this swap, or instead of it.
+    /// The answer was lost, and by now these pointers are where others put them: after this swap, or instead
+    /// of it.
     MovedOn(Error, Vec<(TableIdent, String)>),
 }
 
