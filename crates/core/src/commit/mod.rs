@@ -16,13 +16,13 @@
 //! This module is the only caller of [`Catalog::commit`]. It writes and deletes metadata files only; data files are their
 //! writer's.
 
-mod action;
+mod actions;
 mod branch;
 mod create;
-mod dangling;
 mod history;
 mod kept;
 mod manifests;
+mod newer;
 mod removal;
 mod retry;
 mod run;
@@ -40,13 +40,16 @@ use crate::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::evolve::MetadataChange;
 use crate::format::ContentFile;
-use crate::table::{MAIN_BRANCH, Table, ancestors, references};
+use crate::table::{MAIN_BRANCH, Table};
 
-pub use action::{DeleteBy, Expiry, Isolation, Overwrite, Rewrite};
+pub use actions::{DeleteBy, Expiry, Overwrite, Rewrite};
 pub use history::{COMMIT_ID, IDEMPOTENCY_KEY, is_applied};
-pub use validate::{Change, Footprint, Reads, Validator};
+pub use validate::{Change, Footprint, Isolation, Reads, Validator};
 
-use action::{Action, DataAction, Start};
+use actions::{
+    Action, Append, ChangeMetadata, CreateRef, DeleteFiles, ExpireSnapshots, FastForward, MetadataAction,
+    RemoveDanglingDeletes, RemoveRef, Rollback, SetRef, SnapshotAction, Start,
+};
 
 /// What a commit did.
 #[derive(Debug, Clone)]
@@ -149,33 +152,33 @@ impl Transaction {
 
     /// Adds data files. Small manifests are merged on the way (`commit.manifest.*`).
     pub fn append(self, files: Vec<ContentFile>) -> Self {
-        self.data(DataAction::Append { files, merge: true })
+        self.on_rows(Append { files, merge: true })
     }
 
     /// Adds data files in a manifest of their own, merging nothing: the cheapest commit.
     pub fn fast_append(self, files: Vec<ContentFile>) -> Self {
-        self.data(DataAction::Append { files, merge: false })
+        self.on_rows(Append { files, merge: false })
     }
 
     /// Replaces data files by others.
     pub fn overwrite(self, overwrite: Overwrite) -> Self {
-        self.data(DataAction::Overwrite(overwrite))
+        self.on_rows(overwrite)
     }
 
     /// Takes data files out of the table, by location.
     pub fn delete_files(self, paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.data(DataAction::Delete { paths: paths.into_iter().map(Into::into).collect() })
+        self.on_rows(DeleteFiles { paths: paths.into_iter().map(Into::into).collect() })
     }
 
     /// Replaces data files by others that hold the same rows.
     pub fn rewrite_files(self, rewrite: Rewrite) -> Self {
-        self.data(DataAction::Rewrite(rewrite))
+        self.on_rows(rewrite)
     }
 
     /// Takes out delete files that apply to no data file of the branch any more. Which these are is found anew at every try,
     /// from all manifests of the branch.
     pub fn remove_dangling_deletes(self) -> Self {
-        self.data(DataAction::RemoveDanglingDeletes)
+        self.on_rows(RemoveDanglingDeletes)
     }
 
     /// Removes snapshots and references. `plan` is asked again, with the metadata of the moment, at every try.
@@ -183,38 +186,37 @@ impl Transaction {
         self,
         plan: impl Fn(&TableMetadata) -> Result<Expiry> + Send + Sync + 'static,
     ) -> Self {
-        self.action(Action::Expire(Arc::new(plan)))
+        self.on_metadata(ExpireSnapshots(Arc::new(plan)))
     }
 
     /// Creates or moves a branch or tag.
     pub fn set_ref(self, name: impl Into<String>, reference: SnapshotReference) -> Self {
-        let name = name.into();
-        self.action(Action::SetRef(Arc::new(move |_| Ok((name.clone(), reference.clone())))))
+        self.on_metadata(SetRef(name.into(), reference))
     }
 
     /// Creates a branch or tag. A branch knows the idempotency keys of the history that it is made from, of expired snapshots
     /// too. One of the name that is there when the transaction is committed is
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists).
     pub fn create_ref(self, name: impl Into<String>, reference: SnapshotReference) -> Self {
-        self.action(Action::CreateRef(name.into(), reference))
+        self.on_metadata(CreateRef(name.into(), reference))
     }
 
     /// Drops a branch or tag. `main` can't be dropped.
     pub fn remove_ref(self, name: impl Into<String>) -> Self {
-        self.action(Action::RemoveRef(name.into()))
+        self.on_metadata(RemoveRef(name.into()))
     }
 
     /// Makes an earlier snapshot of the branch its head again. Only ancestors of the head qualify.
     pub fn rollback_to(self, snapshot_id: i64) -> Self {
         let branch = self.branch.clone();
-        self.action(Action::SetRef(Arc::new(move |metadata| rollback(metadata, &branch, snapshot_id))))
+        self.on_metadata(Rollback { branch, snapshot_id })
     }
 
     /// Makes a descendant of the branch's head its head: what another branch has on top of it. The branch is created where it is
     /// absent.
     pub fn fast_forward_to(self, snapshot_id: i64) -> Self {
         let branch = self.branch.clone();
-        self.action(Action::SetRef(Arc::new(move |metadata| fast_forward(metadata, &branch, snapshot_id))))
+        self.on_metadata(FastForward { branch, snapshot_id })
     }
 
     /// Changes schema, partition spec, sort order, properties, ...: `change` is asked again, with the metadata of the
@@ -223,7 +225,7 @@ impl Transaction {
         self,
         change: impl Fn(&TableMetadata) -> Result<MetadataChange> + Send + Sync + 'static,
     ) -> Self {
-        self.action(Action::Change(Arc::new(change)))
+        self.on_metadata(ChangeMetadata(Arc::new(change)))
     }
 
     /// Commits all actions. On a [new table](Table::is_new) this creates the table, with or without actions.
@@ -262,80 +264,43 @@ impl Transaction {
         catalog: &dyn Catalog,
     ) -> Result<Vec<Option<Error>>> {
         let current = catalog.load_table(self.base.ident()).await?;
-        snapshot::conflicts_of(self.base.metadata(), &current, &self.branch, self.isolation, rewrites).await
+        newer::conflicts_of(self.base.metadata(), &current, &self.branch, self.isolation, rewrites).await
     }
 
     /// The branches that get snapshots; without any, the one that later actions would write.
     fn branches(&self) -> impl Iterator<Item = &str> {
         let written = self.actions.iter().filter_map(|action| match action {
-            Action::Data { branch, .. } => Some(branch.as_str()),
-            _ => None,
+            Action::Snapshot { branch, .. } => Some(branch.as_str()),
+            Action::Metadata(_) => None,
         });
         let mut written = written.peekable();
         let none = written.peek().is_none();
         written.chain(none.then_some(self.branch.as_str()))
     }
 
-    /// Whether there may be much to read before it is known what the transaction comes to.
+    /// True if there may be much to read before the effect of the transaction is known.
     fn is_long(&self) -> bool {
-        self.actions.iter().any(|action| matches!(action, Action::Data { action, .. } if action.is_long()))
+        let is_long = |action: &Action| matches!(action, Action::Snapshot { action, .. } if action.is_long());
+        self.actions.iter().any(is_long)
     }
 
-    /// Tells whether the transaction is done where another's did the same. What expires is told to one, and what is created is one's.
+    /// True if the transaction is done where another's did the same.
     fn may_be_anothers(&self) -> bool {
-        let told = |action: &Action| matches!(action, Action::Expire(_) | Action::CreateRef(..));
-        !self.actions.iter().any(told)
+        let is_own =
+            |action: &Action| matches!(action, Action::Metadata(action) if !action.may_be_anothers());
+        !self.actions.iter().any(is_own)
     }
 
-    fn data(self, action: DataAction) -> Self {
+    fn on_rows(mut self, action: impl SnapshotAction + 'static) -> Self {
         let (branch, isolation, start) = (self.branch.clone(), self.isolation, self.start);
-        self.action(Action::Data { branch, isolation, start, action })
-    }
-
-    fn action(mut self, action: Action) -> Self {
-        self.actions.push(action);
+        self.actions.push(Action::Snapshot { branch, isolation, start, action: Arc::new(action) });
         self
     }
-}
 
-fn rollback(metadata: &TableMetadata, branch: &str, snapshot_id: i64) -> Result<(String, SnapshotReference)> {
-    let retention = branch::branch_retention(&references(metadata), branch)?;
-    let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
-    let is_ancestor =
-        head.is_some_and(|head| ancestors(metadata, head).any(|s| s.snapshot_id() == snapshot_id));
-    if !is_ancestor {
-        return Err(Error::invalid_input(
-            "only an ancestor of the branch's head can be rolled back to; move the branch to a descendant with fast_forward, or \
-             overwrite it with the rows of another snapshot",
-        )
-        .with("branch", branch)
-        .with("snapshot", snapshot_id));
+    fn on_metadata(mut self, action: impl MetadataAction + 'static) -> Self {
+        self.actions.push(Action::Metadata(Arc::new(action)));
+        self
     }
-    Ok((branch.to_string(), SnapshotReference::new(snapshot_id, retention)))
-}
-
-fn fast_forward(
-    metadata: &TableMetadata,
-    branch: &str,
-    snapshot_id: i64,
-) -> Result<(String, SnapshotReference)> {
-    let retention = branch::branch_retention(&references(metadata), branch)?;
-    if metadata.snapshot_by_id(snapshot_id).is_none() {
-        let missing = "no such snapshot; it may have expired";
-        return Err(Error::not_found(missing).with("branch", branch).with("snapshot", snapshot_id));
-    }
-    let head = metadata.snapshot_for_ref(branch).map(|s| s.snapshot_id());
-    let descends = head
-        .is_none_or(|head| ancestors(metadata, snapshot_id).any(|ancestor| ancestor.snapshot_id() == head));
-    if !descends {
-        return Err(Error::invalid_input(
-            "the branch has commits that the snapshot does not descend from, which would be lost; make the other branch anew at \
-             the branch's head and write to it again",
-        )
-        .with("branch", branch)
-        .with("snapshot", snapshot_id));
-    }
-    Ok((branch.to_string(), SnapshotReference::new(snapshot_id, retention)))
 }
 
 #[cfg(test)]

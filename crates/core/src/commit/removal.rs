@@ -14,7 +14,7 @@ use iceberg::spec::{
     DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestStatus, TableMetadata,
 };
 
-use super::dangling;
+use super::actions::dangling;
 use super::kept::{Filtered, Kept, Listed, Removed, listed};
 use super::manifests::{Entry, ManifestStore};
 use super::summary::SummaryCounts;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use iceberg::TableUpdate;
 use iceberg::spec::TableMetadata;
 
-use super::action::Action;
+use super::actions::Action;
 use super::create::create;
 use super::kept::Kept;
 use super::manifests::{ManifestStore, Written};
@@ -22,7 +22,7 @@ pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) 
     let clock = catalog.clock().clone();
     let policy = match RetryPolicy::new(transaction.base.metadata().properties(), &*clock) {
         // The property that can't be read may be what is being mended.
-        Err(error) if transaction.actions.iter().all(|action| matches!(action, Action::Change(_))) => {
+        Err(error) if transaction.actions.iter().all(Action::is_change) => {
             tracing::warn!(table = %transaction.base.ident(), %error, "a change of metadata is committed with the default retries");
             RetryPolicy::new(&HashMap::new(), &*clock)?
         }

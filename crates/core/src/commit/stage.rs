@@ -3,15 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use futures::StreamExt;
-use iceberg::spec::{MAIN_BRANCH, SnapshotReference, TableMetadata};
+use iceberg::spec::TableMetadata;
 use iceberg::{TableRequirement, TableUpdate};
 
-use super::action::{Action, Expiry, Start};
+use super::actions::{Action, Start};
 use super::kept::Kept;
 use super::manifests::ManifestStore;
-use super::{Transaction, history, snapshot};
+use super::{Transaction, snapshot};
 use crate::catalog::{Catalog, apply_updates};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::storage::Storage;
 use crate::table::{Table, references};
 
@@ -49,10 +49,9 @@ pub(super) async fn stage(
     let mut set = HashMap::new();
     for (action, kept) in transaction.actions.iter().zip(kept) {
         let updates = match action {
-            Action::Data { branch, isolation, start, action } => {
+            Action::Snapshot { branch, isolation, start, action } => {
                 require_ref(&mut staged.requirements, current.metadata(), branch);
                 require_schema_and_spec(&mut staged.requirements, current.metadata());
-                staged.of_whole_table |= action.specs().any(|id| !is_known_by_its_id(id, current.metadata()));
                 // To ask metadata for its references takes time that grows with its history; the table has asked once.
                 let changed = (!staged.updates.is_empty()).then(|| references(&metadata));
                 let context = snapshot::Context {
@@ -68,8 +67,10 @@ pub(super) async fn stage(
                     summary: &transaction.summary,
                     clock: &**catalog.clock(),
                 };
-                match snapshot::produce(context, action, kept, store).await? {
+                match snapshot::produce(context, &**action, kept, store).await? {
                     Some(produced) => {
+                        let is_known = |id: &i32| is_known_by_its_id(*id, current.metadata());
+                        staged.of_whole_table |= !produced.specs.iter().all(is_known);
                         staged.snapshot_id = Some(produced.snapshot_id);
                         staged.named.extend(produced.named);
                         produced.updates
@@ -77,50 +78,12 @@ pub(super) async fn stage(
                     None => Vec::new(),
                 }
             }
-            Action::Expire(plan) => {
-                let expiry = plan(&metadata)?;
-                for (name, _) in references(current.metadata()) {
-                    require_ref(&mut staged.requirements, current.metadata(), &name);
+            Action::Metadata(action) => {
+                let effect = action.effect(&metadata, current)?;
+                for name in &effect.refs {
+                    require_ref(&mut staged.requirements, current.metadata(), name);
                 }
-                staged.of_whole_table = true;
-                expire(&metadata, expiry)?
-            }
-            Action::SetRef(reference) => {
-                let (ref_name, reference) = reference(&metadata)?;
-                staged.of_whole_table = true;
-                set.insert(ref_name.clone(), reference.snapshot_id);
-                set_ref(&mut staged.requirements, current, &metadata, &ref_name, &reference)?
-            }
-            Action::CreateRef(name, reference) => {
-                if references(&metadata).iter().any(|(other, _)| other == name) {
-                    return Err(Error::new(
-                        ErrorKind::AlreadyExists,
-                        "a branch or tag of this name exists; remove it, or choose another name",
-                    )
-                    .with("table", current.ident())
-                    .with("ref", name));
-                }
-                staged.of_whole_table = true;
-                set.insert(name.clone(), reference.snapshot_id);
-                set_ref(&mut staged.requirements, current, &metadata, name, reference)?
-            }
-            Action::RemoveRef(name) => {
-                if name == MAIN_BRANCH {
-                    return Err(Error::invalid_input("the branch main can't be dropped"));
-                }
-                if metadata.snapshot_for_ref(name).is_none() {
-                    return Err(Error::not_found("no such branch or tag; see the table's refs")
-                        .with("table", current.ident())
-                        .with("ref", name));
-                }
-                require_ref(&mut staged.requirements, current.metadata(), name);
-                let mut updates = vec![TableUpdate::RemoveSnapshotRef { ref_name: name.clone() }];
-                updates.extend(history::keys_of_ref(&metadata, name, None));
-                updates
-            }
-            Action::Change(change) => {
-                let change = change(&metadata)?;
-                for requirement in change.requirements {
+                for requirement in effect.requirements {
                     // What an earlier action of this transaction changed can't be required of the catalog's state.
                     if requirement.check(Some(current.metadata())).is_ok()
                         && !staged.requirements.contains(&requirement)
@@ -128,7 +91,9 @@ pub(super) async fn stage(
                         staged.requirements.push(requirement);
                     }
                 }
-                change.updates
+                staged.of_whole_table |= effect.of_whole_table;
+                set.extend(effect.sets);
+                effect.updates
             }
         };
         if !updates.is_empty() {
@@ -137,27 +102,6 @@ pub(super) async fn stage(
         }
     }
     Ok(staged)
-}
-
-/// The updates that set a branch or tag, with the expired keys of what it is made from. They hold for this metadata alone.
-fn set_ref(
-    requirements: &mut Vec<TableRequirement>,
-    current: &Table,
-    metadata: &TableMetadata,
-    name: &str,
-    reference: &SnapshotReference,
-) -> Result<Vec<TableUpdate>> {
-    if metadata.snapshot_by_id(reference.snapshot_id).is_none() {
-        return Err(Error::not_found("no such snapshot; it may have been expired")
-            .with("table", current.ident())
-            .with("snapshot", reference.snapshot_id));
-    }
-    if name == MAIN_BRANCH && !reference.is_branch() {
-        return Err(Error::invalid_input("main is a branch and can't become a tag"));
-    }
-    require_ref(requirements, current.metadata(), name);
-    let set = TableUpdate::SetSnapshotRef { ref_name: name.to_string(), reference: reference.clone() };
-    Ok(std::iter::once(set).chain(history::keys_of_ref(metadata, name, Some(reference))).collect())
 }
 
 /// Requires the schema and partition spec that new snapshots and their files are of to be current still: once they are not,
@@ -189,43 +133,6 @@ fn require_ref(requirements: &mut Vec<TableRequirement>, metadata: &TableMetadat
     if !requirements.contains(&requirement) {
         requirements.push(requirement);
     }
-}
-
-/// The updates of an expiry. Refuses to remove what a kept branch or tag names: `iceberg` would drop the reference.
-fn expire(metadata: &TableMetadata, expiry: Expiry) -> Result<Vec<TableUpdate>> {
-    let mut updates = Vec::new();
-    for name in &expiry.refs {
-        if name == MAIN_BRANCH {
-            return Err(Error::invalid_input("the branch main never expires"));
-        }
-        updates.push(TableUpdate::RemoveSnapshotRef { ref_name: name.clone() });
-        updates.extend(history::keys_of_ref(metadata, name, None));
-    }
-    let snapshot_ids: Vec<i64> =
-        expiry.snapshots.into_iter().filter(|id| metadata.snapshot_by_id(*id).is_some()).collect();
-    for (name, reference) in references(metadata) {
-        if !expiry.refs.contains(&name) && snapshot_ids.contains(&reference.snapshot_id) {
-            return Err(Error::invalid_input(
-                "a snapshot that a branch or tag names can't be expired; drop that first",
-            )
-            .with("snapshot", reference.snapshot_id)
-            .with("ref", name));
-        }
-    }
-    if !snapshot_ids.is_empty() {
-        let keys = history::keep_keys(metadata, &snapshot_ids, &expiry.refs)?;
-        if !keys.is_empty() {
-            updates.push(TableUpdate::SetProperties { updates: keys });
-        }
-        updates.push(TableUpdate::RemoveSnapshots { snapshot_ids });
-    }
-    if !expiry.specs.is_empty() {
-        updates.push(TableUpdate::RemovePartitionSpecs { spec_ids: expiry.specs });
-    }
-    if !expiry.schemas.is_empty() {
-        updates.push(TableUpdate::RemoveSchemas { schema_ids: expiry.schemas });
-    }
-    Ok(updates)
 }
 
 /// Deletes what a commit has written and nothing names. Where it is in doubt whether something does, nothing.

@@ -4,13 +4,23 @@ use std::collections::HashSet;
 
 use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, Operation, Struct, TableMetadata};
 
-use super::action::Isolation;
 use crate::deletes::{DELETE_FILE_PATH_ID, is_vector};
 use crate::error::{ConflictReason as Reason, Error, Result};
 use crate::filter::{FileMatcher, Filter};
 use crate::format::partition::{PartitionKey, PartitionKeys, PartitionSet};
-use crate::format::path_bounds;
-use crate::format::{FileRef, LiveFile, WantedStatistics};
+use crate::format::{ContentFile, FileRef, LiveFile, WantedStatistics, path_bounds};
+
+/// What concurrent commits an action tolerates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// The outcome is as if operations had run one after the other: rows that another commit added where this one read
+    /// are a conflict.
+    #[default]
+    Serializable,
+    /// What was read has not been changed or removed. Rows that others added meanwhile stay, unless they are in what is
+    /// replaced by filter or by partition: they go with the rest of it.
+    Snapshot,
+}
 
 /// What an action relied on when it was computed.
 #[derive(Debug)]
@@ -28,6 +38,25 @@ pub struct Footprint {
     pub sequence_number: Option<i64>,
     /// What it tolerates.
     pub isolation: Isolation,
+}
+
+impl Footprint {
+    /// The footprint of an action that read `reads` and replaces files by others.
+    pub(super) fn new(
+        reads: Reads,
+        replaces: &[FileRef],
+        adds: &[ContentFile],
+        isolation: Isolation,
+    ) -> Self {
+        Self {
+            reads,
+            input: None,
+            replaces: replaces.to_vec(),
+            adds: adds.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
+            sequence_number: None,
+            isolation,
+        }
+    }
 }
 
 /// Rows that an action read or replaces.

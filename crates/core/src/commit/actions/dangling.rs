@@ -1,4 +1,4 @@
-//! Delete files that apply to no data file any more are taken out of the table.
+//! [`RemoveDanglingDeletes`]: delete files that apply to no data file any more are taken out of the table.
 //!
 //! **What goes.** Entries of delete files in manifests; the files themselves stay for time travel until expiry.
 //!
@@ -9,18 +9,29 @@
 use std::collections::HashSet;
 
 use futures::TryStreamExt;
-use iceberg::spec::{ManifestContentType, ManifestFile, TableMetadata};
+use iceberg::spec::{ManifestContentType, ManifestFile, Operation, TableMetadata};
 
-use super::kept::identity;
-use super::manifests::ManifestStore;
-use super::removal::{Taking, take_out};
-use super::summary::SummaryCounts;
+use super::{Effect, Moment, SnapshotAction};
+use crate::commit::kept::identity;
+use crate::commit::manifests::ManifestStore;
+use crate::commit::removal::{Removal, Taking, take_out};
+use crate::commit::summary::SummaryCounts;
 use crate::deletes::DeleteIndex;
 use crate::error::Result;
 use crate::format::{LiveFile, ManifestReader, WantedStatistics};
 
+/// Removes the delete files that dangle. Which these are is found anew at every try.
+#[derive(Debug)]
+pub(in crate::commit) struct RemoveDanglingDeletes;
+
+impl SnapshotAction for RemoveDanglingDeletes {
+    fn effect(&self, _: &Moment<'_>) -> Result<Effect> {
+        Ok(Effect { remove: Removal::DanglingDeletes, merge: false, ..Effect::new(Operation::Replace) })
+    }
+}
+
 /// Takes every dangling delete file out. Gives the manifests that stay and the number of delete files that went.
-pub(super) async fn remove(
+pub(in crate::commit) async fn remove(
     metadata: &TableMetadata,
     manifests: Vec<ManifestFile>,
     snapshot_id: i64,
