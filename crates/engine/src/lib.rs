@@ -16,6 +16,7 @@ mod rules;
 pub mod scan;
 pub mod session;
 mod snapshots;
+mod sql;
 pub mod table;
 pub mod transform;
 mod values;

@@ -15,7 +15,8 @@ use icefield_core::{AsOf, Error, Result, Table as CoreTable};
 use crate::error::from_datafusion;
 use crate::provider::IcebergTable;
 use crate::scan::ScanCaches;
-use crate::session::{Session, parse_timestamp_ms};
+use crate::session::Session;
+use crate::sql::parse_timestamp_ms;
 
 /// A table of a session, as it was when it was loaded and, unless [`Table::as_of`] says otherwise, at its current
 /// snapshot. Cheap to clone; it never changes: operations return the table as they left it.

@@ -23,7 +23,9 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::{
     CastKind, Expr as SqlExpr, Query, SetExpr, Statement as SqlStatement, Value, VisitMut, VisitorMut,
 };
+use icefield_core::{AsOf, Error};
 
+use crate::error::{from_datafusion, to_datafusion};
 use crate::looks::looks_of;
 use crate::provider::IcebergTable;
 
@@ -123,6 +125,29 @@ pub(crate) async fn planned(state: &SessionState, mut statement: Statement) -> R
     let input = Projection::try_new(exprs.collect::<Result<_>>()?, Arc::new(rows.clone()))?;
     let input = Arc::new(LogicalPlan::Projection(input));
     Ok(LogicalPlan::Dml(DmlStatement::new(insert.table_name, insert.target, insert.op, input)))
+}
+
+/// The plan of an `INSERT`, into a branch of the table that it names.
+///
+/// # Errors
+/// [`NotFound`](icefield_core::ErrorKind::NotFound) for a branch that the table does not have;
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for what is no table of a catalog.
+pub(crate) fn into_branch(plan: LogicalPlan, branch: &str) -> icefield_core::Result<LogicalPlan> {
+    let into = |node| match node {
+        LogicalPlan::Dml(insert) => {
+            let Some(table) = target(&insert) else {
+                let message = "only tables of the catalog have branches; insert without FOR VERSION AS OF";
+                let error = Error::unsupported(message).with("table", &insert.table_name);
+                return Err(to_datafusion(error));
+            };
+            let table = table.at(AsOf::Ref(branch.to_string())).map_err(to_datafusion)?;
+            let target = provider_as_source(Arc::new(table) as Arc<dyn TableProvider>);
+            let insert = DmlStatement::new(insert.table_name, target, insert.op, insert.input);
+            Ok(Transformed::new(LogicalPlan::Dml(insert), true, TreeNodeRecursion::Jump))
+        }
+        other => Ok(Transformed::no(other)),
+    };
+    plan.transform_down(into).map(|plan| plan.data).map_err(from_datafusion)
 }
 
 /// An expression over the rows in the place of one over what stood in for them.

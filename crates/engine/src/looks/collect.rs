@@ -12,6 +12,7 @@ use icefield_core::AsOf;
 use super::{Look, Looks};
 use crate::changes::FileRows;
 use crate::provider::IcebergTable;
+use crate::sql::OpenVersion;
 use crate::transform::Cached;
 
 /// The tables that a plan reads.
@@ -25,6 +26,11 @@ fn collect(plan: &LogicalPlan, looks: &mut Vec<Look>) -> DfResult<()> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {
             collect_source(scan.source.as_ref(), looks)?;
+        }
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(open) = extension.node.as_any().downcast_ref::<OpenVersion>()
+        {
+            collect_provider(open.table(), looks)?;
         }
         Ok(TreeNodeRecursion::Continue)
     })?;

@@ -95,6 +95,14 @@ impl IcebergTable {
         Ok(Self { scan: self.scan.with_deleted_rows()?, takes_rows: false, ..self })
     }
 
+    /// The same table at another snapshot, in the same columns.
+    ///
+    /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) when the table has no such snapshot.
+    pub(crate) fn at(&self, as_of: AsOf) -> Result<Self> {
+        Ok(Self { scan: self.scan.at(as_of)?, ..self.clone() })
+    }
+
     /// The branch that inserts go to.
     fn writable_branch(&self) -> Result<Option<String>> {
         match self.as_of() {

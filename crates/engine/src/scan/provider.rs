@@ -76,6 +76,15 @@ impl SnapshotScan {
         Ok(self)
     }
 
+    /// The same table at another snapshot, in the same columns.
+    ///
+    /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) when the table has no such snapshot.
+    pub(crate) fn at(&self, as_of: AsOf) -> Result<Self> {
+        self.table.snapshot_as_of(&as_of)?;
+        Ok(Self { as_of, ..self.clone() })
+    }
+
     /// The table.
     pub fn table(&self) -> &Table {
         &self.table

@@ -21,6 +21,7 @@ use crate::memory::{SharedMemoryPool, default_budget, with_room_to_merge};
 use crate::rules;
 use crate::scan::{ScanCaches, with_ordered_scans};
 use crate::values::BoundedValues;
+use crate::sql::ResolveVersions;
 use crate::variant;
 
 /// How much of the memory budget the caches of manifests and footers may take.
@@ -28,7 +29,7 @@ pub(super) const CACHE_SHARE: usize = 8;
 /// What they may take of a pool that other sessions share, whose caches are beside it too, in bytes.
 const CACHE_OF_SHARED_POOL: usize = 128 << 20;
 /// The schema in which tables registered by hand are found without a prefix.
-pub(super) const DEFAULT_SCHEMA: &str = "public";
+pub(crate) const DEFAULT_SCHEMA: &str = "public";
 
 /// Builds a [`Session`].
 #[derive(Debug, Default)]
@@ -183,6 +184,7 @@ impl SessionBuilder {
         let mut analyzer = rules::analyzer_rules();
         analyzer.insert(0, Arc::new(ExactInserts));
         analyzer.push(Arc::new(BoundedValues::of_session(pool.clone())));
+        analyzer.insert(0, Arc::new(ResolveVersions));
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(runtime)

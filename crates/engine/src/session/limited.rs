@@ -26,7 +26,7 @@ use crate::values::{self, BoundedValues};
 
 impl SqlOptions {
     /// The state with these limits.
-    pub(super) fn limit(&self, mut state: SessionState, clock: &Arc<dyn Clock>) -> SessionState {
+    pub(crate) fn limit(&self, mut state: SessionState, clock: &Arc<dyn Clock>) -> SessionState {
         if let Some(limit) = self.memory_limit {
             let session = state.runtime_env().clone();
             let pool = QueryPool::shared(limit, &session.memory_pool);
@@ -54,7 +54,7 @@ impl SqlOptions {
     ///
     /// # Errors
     /// [`ResourceExhausted`](ErrorKind::ResourceExhausted) when it does not.
-    pub(super) async fn in_time<T>(
+    pub(crate) async fn in_time<T>(
         &self,
         clock: &Arc<dyn Clock>,
         work: impl Future<Output = Result<T>>,

@@ -9,18 +9,15 @@ mod contents;
 mod deadline;
 #[cfg(feature = "sqlite")]
 mod embedded;
-mod functions;
 mod held;
 mod limited;
 mod metadata_file;
 mod options;
 mod readers;
-mod sql;
 mod sql_catalog;
-mod statement;
 mod stores;
-mod time_travel;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -31,10 +28,11 @@ use icefield_core::catalog::{Catalog, TableIdent, parse_ident};
 use crate::scan::ScanCaches;
 use crate::table::Table;
 
+pub(crate) use builder::DEFAULT_SCHEMA;
 pub use builder::SessionBuilder;
 pub use metadata_file::OpenMetadataFile;
 pub use options::SqlOptions;
-pub(crate) use time_travel::parse_timestamp_ms;
+pub(crate) use sql_catalog::find;
 
 /// A catalog and a query engine over its tables. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -96,8 +94,9 @@ impl Session {
         Ok(Table::new(self.clone(), self.0.catalog.load_table(ident).await?))
     }
 
-    fn names(&self) -> &sql_catalog::Names {
-        &self.0.names
+    /// Sets the names that the context has of namespaces, each with those of its tables.
+    pub(crate) fn set_names(&self, names: BTreeMap<String, Vec<String>>) {
+        self.0.names.set(names);
     }
 
     pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {

@@ -8,6 +8,7 @@ use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use icefield_core::{Error, Result};
 
+use super::complexity;
 use crate::error::from_datafusion;
 
 /// How many operators a read-only statement may have unless it is said otherwise.
@@ -47,7 +48,7 @@ pub struct SqlOptions {
     dml: bool,
     files: bool,
     settings: bool,
-    pub(super) complexity_limit: Option<usize>,
+    complexity_limit: Option<usize>,
     pub(super) memory_limit: Option<usize>,
     pub(super) timeout: Option<Duration>,
 }
@@ -140,11 +141,19 @@ impl SqlOptions {
         self
     }
 
+    /// Refuses, before it is parsed, a statement that is too complex.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
+    pub(crate) fn check_complexity(&self, query: &str) -> Result<()> {
+        complexity::check(query, self.complexity_limit.unwrap_or(usize::MAX))
+    }
+
     /// Refuses, before anything is done, a statement that is done as it is planned.
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
-    pub(super) fn check_statement(&self, statement: &Statement) -> Result<()> {
+    pub(crate) fn check_statement(&self, statement: &Statement) -> Result<()> {
         match statement {
             Statement::Statement(sql) if matches!(**sql, SqlStatement::Drop { .. }) => {
                 self.require(self.ddl, "DROP", "DDL")
@@ -157,7 +166,7 @@ impl SqlOptions {
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
-    pub(super) fn check_plan(&self, plan: &LogicalPlan) -> Result<()> {
+    pub(crate) fn check_plan(&self, plan: &LogicalPlan) -> Result<()> {
         let mut refused = None;
         let visited = plan.apply_with_subqueries(|node| {
             Ok(match self.check_node(node) {

@@ -12,7 +12,7 @@ use icefield_core::catalog::TableIdent;
 use icefield_core::{Error, ErrorKind};
 
 use super::builder::DEFAULT_SCHEMA;
-use super::{Inner, Session, functions, time_travel};
+use super::{Inner, Session};
 use crate::error::to_datafusion;
 use crate::metadata_tables::MetadataTable;
 use crate::table::Table;
@@ -95,18 +95,42 @@ impl Namespace {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn load(&self, session: &Session, table: &str) -> icefield_core::Result<Option<Table>> {
-        let Ok(ident) = TableIdent::from_strs(self.name.split('.').chain([table])) else { return Ok(None) };
-        match session.load(&ident).await {
-            Ok(table) => Ok(Some(table)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e),
-        }
+    fn ident(&self, table: &str) -> Option<TableIdent> {
+        TableIdent::from_strs(self.name.split('.').chain([table])).ok()
     }
 
     fn registered_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
         self.registered().get(&self.name)?.get(name).cloned()
     }
+}
+
+/// The table that a name means, and what is asked about it: of `t$files` the table `t`, unless one has this very name. A look at
+/// the catalog, or two.
+pub(crate) async fn find(
+    session: &Session,
+    ident: &TableIdent,
+) -> icefield_core::Result<Option<(Table, Option<MetadataTable>)>> {
+    if let Some(table) = load(session, ident).await? {
+        return Ok(Some((table, None)));
+    }
+    let Some((table, about)) = MetadataTable::split(ident.name()) else { return Ok(None) };
+    let ident = TableIdent::new(ident.namespace().clone(), table.to_string());
+    Ok(load(session, &ident).await?.map(|table| (table, Some(about))))
+}
+
+async fn load(session: &Session, ident: &TableIdent) -> icefield_core::Result<Option<Table>> {
+    match session.load(ident).await {
+        Ok(table) => Ok(Some(table)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn provider(table: &Table, about: Option<MetadataTable>) -> icefield_core::Result<Arc<dyn TableProvider>> {
+    Ok(match about {
+        Some(about) => table.metadata_provider(about)?,
+        None => table.provider()?,
+    })
 }
 
 #[async_trait]
@@ -126,26 +150,18 @@ impl SchemaProvider for Namespace {
         let Some(session) = self.session.upgrade().map(Session::from_inner) else {
             return exec_err!("the session of this catalog is closed");
         };
-        let versioned = time_travel::versioned(name);
-        let name = versioned.map_or(name, |(table, _, _)| table);
         let found = async {
-            if let Some(call) = functions::Call::of(name) {
-                let Some(table) = self.load(&session, call.table).await? else { return Ok(None) };
-                return Ok(Some(call.provider(&table).await?));
+            let Some(ident) = self.ident(name) else { return Ok(None) };
+            if let Some((table, about)) = find(&session, &ident).await? {
+                return provider(&table, about).map(Some);
             }
-            // A table of this very name comes first, though it has a `$` in it.
-            let (table, about) = match (self.load(&session, name).await?, MetadataTable::split(name)) {
-                (None, Some((table, about))) => (self.load(&session, table).await?, Some(about)),
-                (table, _) => (table, None),
-            };
-            let Some(mut table) = table else { return Ok(None) };
-            if let Some((_, value, is_time)) = versioned {
-                table = table.as_of(time_travel::resolve(table.core(), value, is_time)?)?;
+            // A table of this very name comes first, though it has an `@` in it.
+            let Some((table, version)) = name.split_once('@') else { return Ok(None) };
+            let Some(ident) = self.ident(table) else { return Ok(None) };
+            match find(&session, &ident).await? {
+                Some((table, about)) => provider(&table.as_of(version)?, about).map(Some),
+                None => Ok(None),
             }
-            Ok(Some(match about {
-                Some(about) => table.metadata_provider(about)?,
-                None => table.provider()?,
-            }))
         };
         found.await.map_err(to_datafusion)
     }

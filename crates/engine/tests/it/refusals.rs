@@ -68,7 +68,9 @@ async fn a_statements_mistake_is_the_callers_and_says_where() {
         ("DROP TABLE s.t PURGE", Unsupported, "purge_table"),
         ("CREATE VIEW s.v AS SELECT 1", Unsupported, "without a namespace"),
         ("CREATE OR REPLACE VIEW s.v AS SELECT 1", Unsupported, "without a namespace"),
-        ("SELECT * FROM s.t FOR TIMESTAMP AS OF now()", InvalidInput, "in quotes"),
+        ("SELECT * FROM s.t FOR TIMESTAMP AS OF id", InvalidInput, "in quotes"),
+        ("SELECT * FROM s.t FOR TIMESTAMP AS OF 1719705600000", InvalidInput, "divide milliseconds"),
+        ("SELECT * FROM s.t FOR VERSION AS OF $1", InvalidInput, "with_param_values"),
         ("SELECT * FROM s.t FOR VERSION AS OF audit", InvalidInput, "in quotes"),
     ] {
         let Err(error) = run(session, sql).await else {

@@ -79,8 +79,9 @@ async fn a_table_is_read_as_of_ids_times_branches_and_tags() {
         format!("FOR VERSION AS OF {first}"),
         format!("FOR VERSION AS OF '{first}'"),
         format!("VERSION AS OF {first}"),
-        format!("FOR TIMESTAMP AS OF {first_ms}"),
-        format!("FOR SYSTEM_TIME AS OF '{first_ms}'"),
+        format!("FOR TIMESTAMP AS OF {}.{:03}", first_ms / 1000, first_ms % 1000),
+        format!("FOR TIMESTAMP AS OF to_timestamp_millis({first_ms})"),
+        format!("FOR SYSTEM_TIME AS OF CAST(to_timestamp_millis({first_ms}) AS VARCHAR)"),
     ] {
         assert_eq!(rows(&session, &format!("{count} {clause}")).await, ["2"], "{clause}");
     }
@@ -235,7 +236,7 @@ async fn tables_are_created_and_filled_by_sql() {
     assert_eq!(rows(&session, "SELECT * FROM ns.empty").await, ["9|nine"]);
     let table = session.table("ns.empty").await.unwrap();
     let first = table.core().metadata().history()[0].snapshot_id;
-    let past = format!("INSERT INTO ns.\"empty@version={first}\" VALUES (1, 'x')");
+    let past = format!("INSERT INTO ns.\"empty@{first}\" VALUES (1, 'x')");
     let refused = session.sql(&past).await.unwrap().collect().await.unwrap_err();
     assert_eq!(icefield_engine::from_datafusion(refused).kind(), ErrorKind::InvalidInput);
 }

@@ -1,27 +1,43 @@
 //! SQL over the catalog's tables.
+//!
+//! A statement is parsed once, into a tree with places: [`parser`]. What DataFusion's planner does not know of its tables, their
+//! versions and the functions over their snapshots, is resolved from the tree before it plans: [`relations`].
 
-use std::collections::{BTreeMap, HashMap};
+mod clause;
+mod constant;
+mod dialect;
+mod functions;
+mod names;
+mod parser;
+mod placeholder;
+mod relations;
+mod statement;
+mod times;
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema as ArrowSchema, TimeUnit};
-use datafusion::common::{Constraint, DataFusionError, SchemaReference, TableReference};
+use datafusion::common::{Constraint, DataFusionError, SchemaReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateMemoryTable, DdlStatement, LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::SessionContext;
-use futures::StreamExt;
 use iceberg::spec::{FormatVersion, Schema};
 use icefield_core::catalog::{NamespaceIdent, TableIdent};
 use icefield_core::format::iceberg_schema;
 use icefield_core::{Error, ErrorKind, Result};
 
-use super::builder::DEFAULT_SCHEMA;
-use super::{Session, SqlOptions, complexity, functions, statement, time_travel};
 use crate::error::from_datafusion;
 use crate::insert;
 use crate::ops::{DataFrameExt, TableOptions};
+use crate::session::{Session, SqlOptions};
+use names::{Listing, catalog_table};
+use parser::Parsed;
+use relations::Relations;
 
-/// How many tables are loaded at a time to see whether they can be.
-const LOADS: usize = 16;
+pub(crate) use placeholder::{OpenVersion, ResolveVersions};
+pub(crate) use times::parse_timestamp_ms;
 
 impl Session {
     /// Plans a SQL statement. Its tables are the catalog's (`namespace.table`), as they are now, and those registered in
@@ -79,39 +95,40 @@ impl Session {
     }
 
     async fn run(&self, query: &str, options: &SqlOptions) -> Result<DataFrame> {
-        let complexity = options.complexity_limit.unwrap_or(usize::MAX);
-        complexity::check(query, complexity)?;
-        let rewritten = functions::rewrite(time_travel::rewrite(query)?)?;
-        let as_given = rewritten == query;
-        if lists_names(&rewritten) {
-            self.list_names(looks_into_tables(&rewritten)).await?;
-        }
-        let state = options.limit(self.context().state(), self.catalog().clock());
-        let dialect = state.config().options().sql_parser.dialect;
-        let statement = state.sql_to_statement(&rewritten, &dialect).map_err(from_datafusion)?;
+        options.check_complexity(query)?;
+        let mut state = options.limit(self.context().state(), self.catalog().clock());
+        let Parsed { mut statement, branch } = parser::parse(query, &state.config_options().sql_parser)?;
+        self.list_names(Listing::of(&statement)).await?;
         statement::refuse(&statement)?;
         options.check_statement(&statement)?;
-        let nothing = || -> Result<DataFrame> {
+        let nothing = |state: &SessionState| -> Result<DataFrame> {
             let nothing = LogicalPlanBuilder::empty(false).build().map_err(from_datafusion)?;
             Ok(DataFrame::new(state.clone(), nothing))
         };
         if self.drop_tables(&statement).await? {
-            return nothing();
+            return nothing(&state);
+        }
+        let relations = Relations::resolve(&mut statement, self, &state).await?;
+        if !relations.is_empty() {
+            state.register_relation_planner(Arc::new(relations)).map_err(from_datafusion)?;
         }
         let planned = insert::planned(&state, statement).await;
         let plan = planned.map_err(|error| {
-            // Places in a query that was rewritten are others than those in the caller's.
-            let place = if as_given { place(&error) } else { None };
+            let place = place(&error);
             let error = from_datafusion(error);
             match place {
                 Some(place) => error.with("at", place),
                 None => error,
             }
         })?;
-        complexity::check_plan(&plan, complexity)?;
+        let plan = match branch {
+            Some(branch) => insert::into_branch(plan, &branch)?,
+            None => plan,
+        };
+        options.check_plan_complexity(&plan)?;
         options.check_plan(&plan)?;
         if self.change_catalog(&plan, &state).await? {
-            return nothing();
+            return nothing(&state);
         }
         // Tables of the context are made under the limits; what changes the context itself is its own to do.
         let context = match &plan {
@@ -125,46 +142,6 @@ impl Session {
         let (_, plan) = frame.into_parts();
         options.check_plan(&plan)?;
         Ok(DataFrame::new(state, plan))
-    }
-
-    /// Lists the catalog's namespaces and tables anew, for `SHOW TABLES` and `information_schema`. [`Session::sql`] does it
-    /// for queries that use them.
-    pub async fn refresh_names(&self) -> Result<()> {
-        self.list_names(false).await
-    }
-
-    /// As [`refresh_names`](Self::refresh_names); without the tables that can't be loaded, if asked.
-    async fn list_names(&self, loadable: bool) -> Result<()> {
-        let mut names = BTreeMap::new();
-        let mut open = self.catalog().list_namespaces(None).await?;
-        while let Some(namespace) = open.pop() {
-            let tables = self.catalog().list_tables(&namespace).await?;
-            open.extend(self.catalog().list_namespaces(Some(&namespace)).await?);
-            let tables = match loadable {
-                true => self.loadable(tables).await,
-                false => tables,
-            };
-            names.insert(
-                namespace.as_ref().join("."),
-                tables.iter().map(|table| table.name().to_string()).collect(),
-            );
-        }
-        self.names().set(names);
-        Ok(())
-    }
-
-    /// The tables that can be loaded: one that is broken does not hide the others.
-    async fn loadable(&self, tables: Vec<TableIdent>) -> Vec<TableIdent> {
-        let loads = futures::stream::iter(tables).map(|ident| async move {
-            match self.load(&ident).await.and_then(|table| table.provider()) {
-                Ok(_) => Some(ident),
-                Err(error) => {
-                    tracing::warn!(table = %ident, %error, "a table that can't be loaded is left out of information_schema");
-                    None
-                }
-            }
-        });
-        loads.buffered(LOADS).filter_map(std::future::ready).collect().await
     }
 
     /// Does what a statement asks of the catalog; false when it asks nothing of it.
@@ -188,7 +165,7 @@ impl Session {
                 }
             }
             DdlStatement::CreateMemoryTable(create) if !create.temporary => {
-                let Some(ident) = catalog_table(&create.name)? else { return Ok(false) };
+                let Some(ident) = catalog_table(&create.name, self)? else { return Ok(false) };
                 self.create_table_as(&ident, create, state).await?;
             }
             _ => return Ok(false),
@@ -270,17 +247,6 @@ fn identifier(create: &CreateMemoryTable) -> Result<Vec<String>> {
     Ok(identifier)
 }
 
-fn lists_names(query: &str) -> bool {
-    let query = query.trim_start().to_ascii_lowercase();
-    query.starts_with("show") || query.contains("information_schema")
-}
-
-/// Whether the answer takes looking at each table, not only at its name.
-fn looks_into_tables(query: &str) -> bool {
-    let query = query.to_ascii_lowercase();
-    ["columns", "views", "create"].iter().any(|what| query.contains(what))
-}
-
 /// The place in a query that an error is about.
 fn place(error: &DataFusionError) -> Option<String> {
     let start = error.diagnostic()?.span?.start;
@@ -290,13 +256,4 @@ fn place(error: &DataFusionError) -> Option<String> {
 fn namespace(name: &str) -> Result<NamespaceIdent> {
     // A catalog's name before the namespace is the planner's, not the namespace's.
     Ok(NamespaceIdent::from_strs(name.split('.'))?)
-}
-
-/// The catalog's table that a statement names, `None` for one without a namespace.
-pub(super) fn catalog_table(name: &TableReference) -> Result<Option<TableIdent>> {
-    match name.schema() {
-        None | Some(DEFAULT_SCHEMA) => Ok(None),
-        Some("") => Err(Error::invalid_input("a table's namespace has a name")),
-        Some(schema) => Ok(Some(TableIdent::from_strs(schema.split('.').chain([name.table()]))?)),
-    }
 }

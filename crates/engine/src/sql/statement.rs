@@ -1,15 +1,12 @@
 //! What is done with a statement before it is planned: some are refused with what to do instead, and tables are dropped without
 //! being looked at.
 
-use datafusion::common::TableReference;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::planner::object_name_to_table_reference;
 use datafusion::sql::sqlparser::ast::{HiveDistributionStyle, ObjectType, Statement as SqlStatement};
 use icefield_core::{Error, ErrorKind, Result};
 
-use super::Session;
-use super::sql::catalog_table;
-use crate::error::from_datafusion;
+use super::names::named_table;
+use crate::session::Session;
 
 /// Refuses what the planner would refuse without saying what to do.
 ///
@@ -57,12 +54,9 @@ impl Session {
         let SqlStatement::Drop { object_type: ObjectType::Table, if_exists, names, .. } = &**statement else {
             return Ok(false);
         };
-        let normalize = self.context().state().config().options().sql_parser.enable_ident_normalization;
         let mut tables = Vec::new();
         for name in names {
-            let name: TableReference =
-                object_name_to_table_reference(name.clone(), normalize).map_err(from_datafusion)?;
-            match catalog_table(&name)? {
+            match named_table(name, self)? {
                 Some(ident) => tables.push(ident),
                 None => return Ok(false),
             }
