@@ -15,7 +15,8 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-pub(crate) use plain::{carrying, is_plain, plain, text_doc};
+pub use plain::text_doc;
+pub(crate) use plain::{carrying, is_plain, plain};
 
 /// Stands before what a description carries.
 const MARK: char = '\u{1f}';

@@ -27,7 +27,7 @@ pub use manifest::{
     PartitionTypes, Room, WantedStatistics, lists_manifests_itself, load_admitted_manifests, load_bounded,
     load_manifest, load_manifest_list, parse_manifest_list, write_manifest_list,
 };
-pub use members::{column_doc, initial_default, write_default};
+pub use members::{column_doc, initial_default, text_doc, write_default};
 pub use metadata::{Metadata, load_metadata, parse_format_version, parse_metadata};
 pub(crate) use metadata::{load_metadata_unless, metadata_file, references};
 pub use metrics::{FileMetrics, MetricsConfig, MetricsMode, data_file, data_file_metrics};

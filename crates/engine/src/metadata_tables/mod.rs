@@ -28,6 +28,7 @@ use icefield_core::{Error, Result};
 
 use crate::error::from_datafusion;
 use crate::table::Table;
+pub(crate) use partitions::partition_names;
 use provider::Provider;
 
 /// A table about a table.

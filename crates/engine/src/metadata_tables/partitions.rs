@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 
 use datafusion::common::ScalarValue;
-use iceberg::spec::{DataContentType, Struct};
-use icefield_core::format::LiveFile;
+use futures::TryStreamExt;
+use iceberg::spec::{DataContentType, Struct, Type};
+use icefield_core::format::{
+    LiveFile, ManifestReader, WantedStatistics, human_partition_value, load_manifest_list,
+};
 use icefield_core::{Result, Table};
 
 use super::columns::{Column, Columns, long};
@@ -51,6 +54,36 @@ pub(super) fn partitions(table: &Table) -> Result<Columns<Partition>> {
         Column::long("last_updated_snapshot_id", |p: &Partition| p.updated.map(|(_, id)| id)),
     ]);
     Ok(Columns::from(columns))
+}
+
+/// The partitions that have files in a table's current snapshot, as Spark names them: `city=Oslo/at_month=2024-06`. Reads the
+/// manifests.
+pub(crate) async fn partition_names(table: &crate::table::Table) -> Result<Vec<String>> {
+    let table = table.core();
+    let metadata = table.metadata();
+    let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
+    let mut gathered = Gathered::new(table.clone());
+    let manifests = load_manifest_list(table.storage(), snapshot).await?;
+    let reader = ManifestReader::new(table.storage(), metadata);
+    let mut contents = reader.each(manifests, |manifest| manifest.content_with(&WantedStatistics::None));
+    while let Some(content) = contents.try_next().await? {
+        content.live.iter().try_for_each(|live| gathered.add(live))?;
+    }
+    let name = |partition: Partition| {
+        let (spec_id, values) = &partition.value;
+        let spec = metadata.partition_spec_by_id(*spec_id)?;
+        let fields = spec.fields().iter().zip(values.iter()).filter_map(|(field, value)| {
+            let source = metadata.schemas_iter().find_map(|schema| schema.field_by_id(field.source_id))?;
+            let Type::Primitive(of) = field.transform.result_type(&source.field_type).ok()? else {
+                return None;
+            };
+            Some(format!("{}={}", field.name, human_partition_value(field.transform, &of, value)))
+        });
+        Some(fields.collect::<Vec<_>>().join("/"))
+    };
+    let mut names: Vec<String> = gathered.finish().into_iter().filter_map(name).collect();
+    names.sort();
+    Ok(names)
 }
 
 /// Gathers files by partition, whatever spec they are of.

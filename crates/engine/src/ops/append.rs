@@ -7,9 +7,8 @@ use datafusion::dataframe::DataFrame;
 use futures::future::BoxFuture;
 use icefield_core::Result;
 
-use super::create::TableOptions;
 use super::report::WriteReport;
-use super::stage::{Create, Spec, Target, run, write_methods};
+use super::stage::{Spec, Target, run, write_methods};
 use crate::session::Session;
 
 /// Adds a DataFrame's rows to a table. Appends never conflict with each other. One that evolves the schema while another does is
@@ -35,12 +34,6 @@ pub struct Append {
 impl Append {
     pub(super) fn new(frame: DataFrame, session: Session, table: Target) -> Self {
         Self { spec: Spec::new(frame, session, table), fast: false }
-    }
-
-    /// Creates the table, which must be absent, in one commit with its rows: it appears whole or not at all.
-    pub(crate) fn create(mut self, options: TableOptions) -> Self {
-        self.spec.create = Create::Always(options);
-        self
     }
 
     /// Merges no manifests on the way: the cheapest commit, for many small ones.

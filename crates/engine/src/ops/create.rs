@@ -104,7 +104,8 @@ impl TableOptions {
         Self::default()
     }
 
-    fn version(&self) -> Result<FormatVersion> {
+    /// The table format's version.
+    pub(crate) fn version(&self) -> Result<FormatVersion> {
         let property = self.properties.get("format-version");
         match self.format_version.as_ref().or(property) {
             Some(version) => parse_format_version(version),
@@ -112,7 +113,7 @@ impl TableOptions {
         }
     }
 
-    fn creation(&self, name: &str, schema: TableSchema) -> Result<TableCreation> {
+    pub(super) fn creation(&self, name: &str, schema: TableSchema) -> Result<TableCreation> {
         let version = self.version()?;
         let schema = match schema {
             TableSchema::Iceberg(schema) => Arc::unwrap_or_clone(schema),
@@ -324,6 +325,12 @@ impl CreateTable {
     /// Gives the table that exists when there is one, whatever its columns.
     pub fn if_absent(mut self) -> Self {
         self.if_absent = true;
+        self
+    }
+
+    /// The layout and properties of the table, all at once.
+    pub(crate) fn options(mut self, options: TableOptions) -> Self {
+        self.options = options;
         self
     }
 }

@@ -11,6 +11,7 @@
 mod alter;
 mod append;
 mod create;
+mod create_as;
 mod filter;
 mod matching;
 mod overwrite;
@@ -23,6 +24,7 @@ use datafusion::dataframe::DataFrame;
 pub use alter::{Alter, UpdateSchema, UpdateSpec};
 pub use append::Append;
 pub use create::{CreateTable, IntoTableSchema, TableOptions};
+pub(crate) use create_as::{create_as, replace};
 pub use filter::IntoFilter;
 pub use overwrite::Overwrite;
 pub use report::{Phases, WriteReport};

@@ -39,8 +39,6 @@ pub(super) enum Create {
     Never,
     /// Where it is absent.
     IfAbsent(TableOptions),
-    /// It must be absent.
-    Always(TableOptions),
 }
 
 impl Create {
@@ -324,7 +322,6 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
 async fn load_or_new(spec: &Spec, ident: &TableIdent, rows: &ArrowSchema) -> Result<CoreTable> {
     let load = || spec.session.catalog().load_table(ident);
     let options = match &spec.create {
-        Create::Always(options) => return create::new(&spec.session, ident, rows, options).await,
         Create::IfAbsent(options) => Some(options),
         Create::Never => None,
     };
@@ -390,7 +387,7 @@ fn require_new_rows(table: &CoreTable, columns: &ArrowSchema) -> Result<()> {
     }
 }
 
-fn require_bounded(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
+pub(super) fn require_bounded(plan: &Arc<dyn ExecutionPlan>) -> Result<()> {
     if plan.boundedness().is_unbounded() {
         return Err(Error::invalid_input(
             "the input never ends; write it in batches, each with its idempotency key",

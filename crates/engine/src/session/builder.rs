@@ -20,8 +20,8 @@ use crate::insert::ExactInserts;
 use crate::memory::{SharedMemoryPool, default_budget, with_room_to_merge};
 use crate::rules;
 use crate::scan::{ScanCaches, with_ordered_scans};
+use crate::sql::{ResolveVersions, SqlFunctions, TABLE_AT, TableAt};
 use crate::values::BoundedValues;
-use crate::sql::ResolveVersions;
 use crate::variant;
 
 /// How much of the memory budget the caches of manifests and footers may take.
@@ -190,6 +190,7 @@ impl SessionBuilder {
             .with_runtime_env(runtime)
             .with_default_features()
             .with_analyzer_rules(analyzer)
+            .with_function_factory(Some(Arc::new(SqlFunctions)))
             .with_physical_optimizer_rules(with_ordered_scans(PhysicalOptimizer::new().rules))
             .build();
         let context = SessionContext::new_with_state(state);
@@ -200,6 +201,7 @@ impl SessionBuilder {
         let inner = Arc::new_cyclic(|session| {
             let provider = sql_catalog::SqlCatalog::new(session.clone(), names.clone());
             context.register_catalog(catalog.name(), Arc::new(provider));
+            context.register_udtf(TABLE_AT, Arc::new(TableAt::new(session.clone())));
             Inner { context, catalog, caches, names, memory_budget }
         });
         Ok(Session::from_inner(inner))

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::logical_expr::{DdlStatement, LogicalPlan, Statement as PlanStatement};
-use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
+use datafusion::logical_expr::{
+    DdlStatement, LogicalPlan, Statement as PlanStatement, UserDefinedLogicalNode,
+};
 use icefield_core::{Error, Result};
 
 use super::complexity;
@@ -149,27 +149,24 @@ impl SqlOptions {
         complexity::check(query, self.complexity_limit.unwrap_or(usize::MAX))
     }
 
-    /// Refuses, before anything is done, a statement that is done as it is planned.
+    /// Refuses a plan with anything in it that is not allowed, however deep. `is_command` tells nodes that change the catalog.
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
-    pub(crate) fn check_statement(&self, statement: &Statement) -> Result<()> {
-        match statement {
-            Statement::Statement(sql) if matches!(**sql, SqlStatement::Drop { .. }) => {
-                self.require(self.ddl, "DROP", "DDL")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Refuses a plan with anything in it that is not allowed, however deep.
-    ///
-    /// # Errors
-    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
-    pub(crate) fn check_plan(&self, plan: &LogicalPlan) -> Result<()> {
+    pub(crate) fn check_plan(
+        &self,
+        plan: &LogicalPlan,
+        is_command: &dyn Fn(&dyn UserDefinedLogicalNode) -> bool,
+    ) -> Result<()> {
         let mut refused = None;
         let visited = plan.apply_with_subqueries(|node| {
-            Ok(match self.check_node(node) {
+            let checked = match node {
+                LogicalPlan::Extension(extension) if is_command(&*extension.node) => {
+                    self.require(self.ddl, "a change of the catalog", "DDL")
+                }
+                node => self.check_node(node),
+            };
+            Ok(match checked {
                 Ok(()) => TreeNodeRecursion::Continue,
                 Err(error) => {
                     refused = Some(error);

@@ -9,13 +9,11 @@ use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use icefield_core::catalog::parse_ident;
 use icefield_core::{AsOf, Error, Result};
 
+use super::plain::TABLE_AT;
 use super::times::{text, time_of, whole};
 use crate::changes::Start;
 use crate::session::Session;
 use crate::table::{IntoAsOf, Table};
-
-/// The name of `table_at`, by which plain contexts have it, too.
-pub(crate) const TABLE_AT: &str = "table_at";
 
 /// A table function of the catalog's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,15 +9,23 @@ use datafusion::sql::sqlparser::tokenizer::Tokenizer;
 use icefield_core::{Error, Result};
 
 use super::clause::Clauses;
+use super::cursor::Cursor;
 use super::dialect::VersionedDialect;
+use super::statement::{OwnStatement, several};
 use crate::error::from_datafusion;
+use crate::session::Session;
 
 /// A statement as it was written.
 #[derive(Debug)]
-pub(super) struct Parsed {
-    pub(super) statement: Statement,
-    /// The branch that an `INSERT` writes to.
-    pub(super) branch: Option<String>,
+pub(super) enum Parsed {
+    /// One about the catalog.
+    Own(OwnStatement),
+    /// One of DataFusion's.
+    Plain {
+        statement: Statement,
+        /// The branch that an `INSERT` writes to.
+        branch: Option<String>,
+    },
 }
 
 /// Parses one statement.
@@ -25,7 +33,7 @@ pub(super) struct Parsed {
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) with the place;
 /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for several statements.
-pub(super) fn parse(query: &str, options: &SqlParserOptions) -> Result<Parsed> {
+pub(super) fn parse(query: &str, session: &Session, options: &SqlParserOptions) -> Result<Parsed> {
     let dialect = dialect(options.dialect)?;
     let tokens = Tokenizer::new(&*dialect, query)
         .tokenize_with_location()
@@ -36,14 +44,18 @@ pub(super) fn parse(query: &str, options: &SqlParserOptions) -> Result<Parsed> {
         .with_recursion_limit(options.recursion_limit)
         .build()
         .map_err(from_datafusion)?;
+    let mut cursor = Cursor::new(&mut parser.parser, options.enable_ident_normalization);
+    if let Some(own) = OwnStatement::parse(&mut cursor, session)? {
+        return Ok(Parsed::Own(own));
+    }
     let mut statements = parser.parse_statements().map_err(from_datafusion)?;
     let Some(statement) = statements.pop_front() else {
         return Err(Error::invalid_input("there is no statement in the text"));
     };
     if !statements.is_empty() {
-        return Err(Error::unsupported("a text holds one statement; run several one after the other"));
+        return Err(several());
     }
-    Ok(Parsed { statement, branch })
+    Ok(Parsed::Plain { statement, branch })
 }
 
 /// The dialect of a session: the library's own where it says nothing else.

@@ -21,7 +21,7 @@ use icefield_core::Clock;
 use super::constant::{evaluate, is_open};
 use super::times::{time_of, version_of};
 use crate::error::to_datafusion;
-use crate::scan::IcebergTable;
+use crate::provider::IcebergTable;
 
 /// A table at a version that has no value yet.
 #[derive(Clone)]

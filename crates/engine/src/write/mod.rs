@@ -44,6 +44,7 @@ use tokio::task::JoinSet;
 use conform::Conform;
 use file::FileFormat;
 use keys::Partitioning;
+pub(crate) use literal::literal_at;
 use location::Locations;
 use plan::{Layout, Shares};
 use settings::Settings;

@@ -192,7 +192,7 @@ async fn only_files_are_read_that_deletes_came_to_apply_to() {
     let session = builder().build().unwrap();
     for version in [FormatVersion::V2, FormatVersion::V3] {
         if version == FormatVersion::V3 {
-            session.sql("DROP TABLE ns.t").await.unwrap();
+            session.sql("DROP TABLE ns.t").await.unwrap().collect().await.unwrap();
         }
         let (table, files) = four_partitions(&session, version).await;
         let of_b = &files[1];

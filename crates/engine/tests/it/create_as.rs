@@ -23,7 +23,7 @@ use icefield_testkit::{
     content_hash, every_fault, referee_schema,
 };
 
-use crate::scan_support::rows;
+use crate::scan_support::{rows, run};
 use crate::write_support::{Lake, content, data_files, random};
 
 const QUERY: &str = "CREATE TABLE db.made AS SELECT column1 AS id, column2 AS city \
@@ -84,7 +84,7 @@ impl World {
 
     async fn create(&self, by: By) -> icefield_core::Result<()> {
         match by {
-            By::Statement => self.session.sql(QUERY).await.map(drop),
+            By::Statement => run(&self.session, QUERY).await,
             By::Append => {
                 let rows = self.session.sql(QUERY.split_once(" AS ").unwrap().1).await?;
                 let append = rows.append_to(&self.session, "db.made").create_with(|t| t);
@@ -99,7 +99,7 @@ impl World {
         let function = move |arguments: &[ColumnarValue]| {
             once.call_once(|| {
                 let runtime = tokio::runtime::Handle::current();
-                tokio::task::block_in_place(|| runtime.block_on(session.sql(statement))).unwrap();
+                tokio::task::block_in_place(|| runtime.block_on(run(&session, statement))).unwrap();
             });
             Ok(arguments[0].clone())
         };
@@ -139,16 +139,16 @@ async fn a_query_that_fails_leaves_no_table_and_no_file() {
     let query = "CREATE TABLE db.made AS SELECT 0 AS x UNION ALL SELECT CAST(CASE WHEN value = 300000 THEN 'a' ELSE \
                  CAST(value AS VARCHAR) END AS INT) AS x FROM generate_series(1, 300000)";
     for session in [&lake.session, &world.session] {
-        let error = session.sql(query).await.unwrap_err();
+        let error = run(session, query).await.unwrap_err();
         assert!(error.to_string().contains("Cannot cast string 'a'"), "{error}");
         assert_eq!(session.table("db.made").await.unwrap_err().kind(), ErrorKind::NotFound);
     }
     assert_eq!(files_in(lake.folder.path()), Vec::<String>::new());
     assert_eq!(world.files().await, BTreeSet::new());
-    let error = lake.session.sql("CREATE TABLE db.half AS SELECT NULL AS x").await.unwrap_err();
+    let error = run(&lake.session, "CREATE TABLE db.half AS SELECT NULL AS x").await.unwrap_err();
     assert_eq!(lake.session.table("db.half").await.unwrap_err().kind(), ErrorKind::NotFound, "{error}");
     // The name is free.
-    lake.session.sql("CREATE TABLE db.half AS SELECT 1 AS x").await.unwrap();
+    lake.session.sql("CREATE TABLE db.half AS SELECT 1 AS x").await.unwrap().collect().await.unwrap();
     assert_eq!(rows(&lake.session, "SELECT * FROM db.half").await, ["1"]);
 }
 
@@ -160,7 +160,7 @@ async fn a_name_that_is_taken_while_the_query_runs_stays_the_others() {
         let query = format!(
             "CREATE TABLE {clause}db.made AS SELECT meanwhile(value) AS x FROM generate_series(1, 9)"
         );
-        match world.session.sql(&query).await {
+        match run(&world.session, &query).await {
             Ok(_) => assert_ne!(clause, ""),
             Err(e) => assert_eq!((clause, e.kind()), ("", ErrorKind::AlreadyExists), "{e}"),
         }
@@ -316,9 +316,15 @@ async fn a_lost_answer_leaves_the_table_whole_or_all_of_its_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_query_without_rows_makes_an_empty_table() {
     let lake = Lake::open().await;
-    lake.session.sql("CREATE TABLE db.t AS SELECT 1 AS id, 'x' AS city WHERE 1 = 0").await.unwrap();
+    lake.session
+        .sql("CREATE TABLE db.t AS SELECT 1 AS id, 'x' AS city WHERE 1 = 0")
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
     let query = "CREATE TABLE db.u AS SELECT value AS id FROM generate_series(1, 9) WHERE value % 10 = 0";
-    lake.session.sql(query).await.unwrap();
+    run(&lake.session, query).await.unwrap();
     for (name, columns) in [("db.t", 2), ("db.u", 1)] {
         let table = lake.session.table(name).await.unwrap();
         assert_eq!(table.core().metadata().snapshots().len(), 0, "{name}");
@@ -336,7 +342,7 @@ async fn the_reference_implementation_reads_tables_that_came_with_their_rows() {
     let referee = Referee::with_engines(&[Engine::Java]);
     let batches = random(3, &referee_schema(FormatVersion::V2), 2, 200);
     lake.session.context().register_table("source", lake.frame(&batches).into_view()).unwrap();
-    lake.session.sql("CREATE TABLE db.v2 AS SELECT * FROM source").await.unwrap();
+    lake.session.sql("CREATE TABLE db.v2 AS SELECT * FROM source").await.unwrap().collect().await.unwrap();
     let table = lake.session.table("db.v2").await.unwrap();
     let metadata = table.core().metadata();
     assert_eq!((metadata.format_version(), metadata.history().len()), (FormatVersion::V2, 1));

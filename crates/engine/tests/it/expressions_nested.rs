@@ -124,7 +124,7 @@ async fn elements_and_values_of_null_lists_and_maps_are_null() {
     append_batches(&table, "a", std::slice::from_ref(&batch)).await;
     check(&session, queries).await;
     // Written by us, whatever lies below the NULL.
-    session.sql("DROP TABLE ns.t").await.unwrap();
+    session.sql("DROP TABLE ns.t").await.unwrap().collect().await.unwrap();
     session.create_table("ns.t", fields()).await.unwrap();
     session.read_batches(vec![batch]).unwrap().append_to(&session, "ns.t").await.unwrap();
     check(&session, queries).await;

@@ -187,6 +187,9 @@ async fn nested_values_are_inserted_whole_or_not_at_all() {
     session
         .sql("CREATE TABLE a.n AS SELECT [CAST(1 AS BIGINT)] AS l, {'x': CAST(1 AS BIGINT)} AS s")
         .await
+        .unwrap()
+        .collect()
+        .await
         .unwrap();
     run(&session, "INSERT INTO a.n SELECT [2, 3], {'x': 2.0}").await.unwrap();
     for sql in ["INSERT INTO a.n SELECT [2.5], {'x': 2}", "INSERT INTO a.n SELECT [2], {'x': 2.5}"] {
@@ -212,7 +215,7 @@ async fn a_prepared_insert_takes_values_as_others_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_branch_is_inserted_into_by_query_and_column_list() {
     let session = Session::builder().build().unwrap();
-    session.sql("CREATE TABLE s.t AS SELECT 1 AS x, 'a' AS y").await.unwrap();
+    session.sql("CREATE TABLE s.t AS SELECT 1 AS x, 'a' AS y").await.unwrap().collect().await.unwrap();
     session.table("s.t").await.unwrap().create_branch("audit").await.unwrap();
     for sql in [
         "INSERT INTO s.t FOR VERSION AS OF 'audit' SELECT 5, 'z'",

@@ -95,7 +95,7 @@ async fn a_broken_table_hides_no_other_and_can_be_dropped() {
     assert!(rows(&session, "SHOW TABLES").await.iter().any(|row| row.contains("good")));
     let error = session.sql("SELECT id FROM db.bad").await.unwrap_err();
     assert!(error.to_string().contains("metadata file is missing"), "{error}");
-    session.sql("DROP TABLE db.bad").await.unwrap();
+    session.sql("DROP TABLE db.bad").await.unwrap().collect().await.unwrap();
     assert_eq!(rows(&session, listed).await, ["good"]);
 }
 

@@ -17,7 +17,7 @@ use icefield_engine::{Session, Table};
 use icefield_testkit::{FaultyStore, OpKind};
 
 use crate::scan_support::{
-    append, append_batches, append_exact, create, partition, rows, session, write_file,
+    append, append_batches, append_exact, create, partition, rows, run, session, write_file,
 };
 
 fn schema() -> Schema {
@@ -113,19 +113,19 @@ async fn a_table_is_read_as_of_ids_times_branches_and_tags() {
 #[tokio::test]
 async fn schemas_and_tables_are_listed_created_and_dropped_by_sql() {
     let session = session();
-    session.sql("CREATE SCHEMA ns").await.unwrap();
-    session.sql("CREATE SCHEMA IF NOT EXISTS ns").await.unwrap();
-    assert_eq!(session.sql("CREATE SCHEMA ns").await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    session.sql("CREATE SCHEMA ns").await.unwrap().collect().await.unwrap();
+    session.sql("CREATE SCHEMA IF NOT EXISTS ns").await.unwrap().collect().await.unwrap();
+    assert_eq!(run(&session, "CREATE SCHEMA ns").await.unwrap_err().kind(), ErrorKind::AlreadyExists);
     create(&session, "t", schema(), FormatVersion::V2, None).await;
     let listed = "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema = 'ns'";
     assert_eq!(rows(&session, listed).await, ["ns|t"]);
     session.context().register_batch("mine", batch(&[9], None)).unwrap();
     assert_eq!(rows(&session, "SELECT id FROM mine").await, ["9"]);
-    session.sql("DROP TABLE ns.t").await.unwrap();
-    session.sql("DROP TABLE IF EXISTS ns.t").await.unwrap();
+    session.sql("DROP TABLE ns.t").await.unwrap().collect().await.unwrap();
+    session.sql("DROP TABLE IF EXISTS ns.t").await.unwrap().collect().await.unwrap();
     let gone = session.sql("SELECT * FROM ns.t").await.unwrap_err();
     assert_eq!(gone.kind(), ErrorKind::NotFound, "{gone}");
-    session.sql("DROP SCHEMA ns").await.unwrap();
+    session.sql("DROP SCHEMA ns").await.unwrap().collect().await.unwrap();
 }
 
 #[tokio::test]
@@ -214,16 +214,25 @@ async fn a_query_over_its_budget_spills_or_says_so() {
 #[tokio::test]
 async fn tables_are_created_and_filled_by_sql() {
     let session = session();
-    session.sql("CREATE SCHEMA ns").await.unwrap();
+    session.sql("CREATE SCHEMA ns").await.unwrap().collect().await.unwrap();
     session
         .sql("CREATE TABLE ns.made AS SELECT 1 AS id, 'x' AS city UNION ALL SELECT 2, NULL")
         .await
+        .unwrap()
+        .collect()
+        .await
         .unwrap();
     assert_eq!(rows(&session, "SELECT * FROM ns.made ORDER BY id").await, ["1|x", "2|NULL"]);
-    let again = session.sql("CREATE TABLE ns.made AS SELECT 3 AS id").await.unwrap_err();
+    let again = run(&session, "CREATE TABLE ns.made AS SELECT 3 AS id").await.unwrap_err();
     assert_eq!(again.kind(), ErrorKind::AlreadyExists);
-    session.sql("CREATE TABLE IF NOT EXISTS ns.made AS SELECT 3 AS id").await.unwrap();
-    session.sql("CREATE TABLE ns.empty (id BIGINT, city VARCHAR)").await.unwrap();
+    session
+        .sql("CREATE TABLE IF NOT EXISTS ns.made AS SELECT 3 AS id")
+        .await
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
+    session.sql("CREATE TABLE ns.empty (id BIGINT, city VARCHAR)").await.unwrap().collect().await.unwrap();
     assert_eq!(rows(&session, "SELECT count(*) FROM ns.empty").await, ["0"]);
     let inserted = rows(&session, "INSERT INTO ns.empty SELECT id, city FROM ns.made").await;
     assert_eq!(inserted, ["2"]);
@@ -244,7 +253,7 @@ async fn tables_are_created_and_filled_by_sql() {
 #[tokio::test]
 async fn an_insert_fills_write_defaults_where_columns_are_left_out() {
     let session = session();
-    session.sql("CREATE SCHEMA ns").await.unwrap();
+    session.sql("CREATE SCHEMA ns").await.unwrap().collect().await.unwrap();
     let of = |primitive| Type::Primitive(primitive);
     let schema = Schema::builder()
         .with_fields(vec![
@@ -281,9 +290,12 @@ async fn an_insert_fills_write_defaults_where_columns_are_left_out() {
 #[tokio::test]
 async fn what_a_statement_declares_is_kept_or_refused() {
     let session = session();
-    session.sql("CREATE SCHEMA ns").await.unwrap();
+    session.sql("CREATE SCHEMA ns").await.unwrap().collect().await.unwrap();
     session
         .sql("CREATE TABLE ns.declared (id BIGINT, city VARCHAR NOT NULL, n INT, PRIMARY KEY (id))")
+        .await
+        .unwrap()
+        .collect()
         .await
         .unwrap();
     let table = session.table("ns.declared").await.unwrap();
@@ -303,7 +315,7 @@ async fn what_a_statement_declares_is_kept_or_refused() {
         ("CREATE TABLE ns.\"n.o\" (id BIGINT)", "dots"),
         ("CREATE TABLE ns.\"n.o\" AS SELECT 1 AS id", "dots"),
     ] {
-        let error = session.sql(statement).await.unwrap_err();
+        let error = run(&session, statement).await.unwrap_err();
         assert!(error.to_string().contains(word), "{statement}: {error}");
     }
     session.refresh_names().await.unwrap();

@@ -144,6 +144,11 @@ pub(crate) fn relabel(batch: &RecordBatch, schema: &Arc<ArrowSchema>) -> RecordB
     RecordBatch::try_new(schema.clone(), columns).unwrap()
 }
 
+/// Runs a statement.
+pub async fn run(session: &Session, sql: &str) -> icefield_core::Result<()> {
+    session.sql(sql).await?.collect().await.map_err(icefield_engine::from_datafusion).map(drop)
+}
+
 /// A SQL query's rows as text.
 pub(crate) async fn rows(session: &Session, query: &str) -> Vec<String> {
     let batches = session.sql(query).await.unwrap().collect().await.unwrap();

@@ -22,7 +22,7 @@ const CREATE: &str =
 
 async fn lake() -> Session {
     let session = Session::builder().parallelism(2).build().unwrap();
-    session.sql(CREATE).await.unwrap();
+    session.sql(CREATE).await.unwrap().collect().await.unwrap();
     session
 }
 
@@ -230,8 +230,8 @@ async fn an_overwrite_of_a_branch_has_seen_it_as_its_input_did() {
 async fn rows_of_a_table_that_was_dropped_replace_none_of_the_next() {
     let session = lake().await;
     let old = table(&session).await.dataframe().await.unwrap();
-    session.sql("DROP TABLE a.t").await.unwrap();
-    session.sql(CREATE).await.unwrap();
+    session.sql("DROP TABLE a.t").await.unwrap().collect().await.unwrap();
+    session.sql(CREATE).await.unwrap().collect().await.unwrap();
     let error = old.overwrite(&session, "a.t").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(error.to_string().contains("dropped"), "{error}");
@@ -262,7 +262,7 @@ async fn a_table_of_the_same_name_in_another_catalog_is_another() {
     // One catalog, opened twice: the table that had the name is gone.
     let again = Session::builder().catalog(here.catalog().clone()).build().unwrap();
     let old = table(&again).await.dataframe().await.unwrap();
-    here.sql("DROP TABLE a.t").await.unwrap();
+    here.sql("DROP TABLE a.t").await.unwrap().collect().await.unwrap();
     here.sql(CREATE).await.unwrap();
     let error = old.overwrite(&here, "a.t").await.unwrap_err();
     assert!(error.to_string().contains("dropped"), "{error}");
@@ -274,7 +274,7 @@ async fn a_copy_in_another_catalog_hides_no_commit() {
     let copies = MemoryCatalog::new("memory://copies", here.catalog().storage().clone());
     let there = Session::builder().catalog(Arc::new(copies) as Arc<dyn Catalog>).build().unwrap();
     let t = table(&here).await;
-    there.sql("CREATE SCHEMA a").await.unwrap();
+    there.sql("CREATE SCHEMA a").await.unwrap().collect().await.unwrap();
     there.catalog().register_table(t.ident(), t.core().metadata_location()).await.unwrap();
     let old = t.dataframe().await.unwrap();
     append(&here).await;

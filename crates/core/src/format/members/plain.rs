@@ -6,7 +6,7 @@ use super::{Hidden, INITIAL, MARK, WRITE, parts, set_parts};
 use crate::error::{Error, Result};
 
 /// A description that is this text, whatever is in it.
-pub(crate) fn text_doc(text: &str) -> String {
+pub fn text_doc(text: &str) -> String {
     Hidden::default().within(Some(text)).unwrap_or_default()
 }
 
