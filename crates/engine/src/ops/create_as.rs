@@ -1,4 +1,5 @@
-//! Tables that appear, or are replaced, with the rows of a plan: `CREATE TABLE AS` and `CREATE OR REPLACE TABLE`.
+//! Tables that appear, or are replaced, with the rows of a plan: `CREATE TABLE AS` and `CREATE OR REPLACE
+//! TABLE`.
 
 use std::sync::Arc;
 
@@ -42,8 +43,8 @@ impl From<ArrowSchemaRef> for Columns {
     }
 }
 
-/// Creates a table, which must be absent, in one commit with its rows: it appears whole or not at all. Its namespace is created
-/// when it is absent.
+/// Creates a table, which must be absent, in one commit with its rows: it appears whole or not at all. Its
+/// namespace is created when it is absent.
 ///
 /// # Errors
 /// As [`Append`](super::Append).
@@ -64,8 +65,9 @@ pub(crate) async fn create_as(
     commit(session, &table, transaction, written).await
 }
 
-/// Replaces a table's columns, partitions, order and rows in one commit. Its history stays, and so do the properties that `options`
-/// do not set. The new columns have new field ids: files that are there are never read as theirs.
+/// Replaces a table's columns, partitions, order and rows in one commit. Its history stays, and so do the
+/// properties that `options` do not set. The new columns have new field ids: files that are there are never
+/// read as theirs.
 ///
 /// # Errors
 /// As [`Overwrite`](super::Overwrite); [`Conflict`](icefield_core::ErrorKind::Conflict) too where others changed the table

@@ -1,4 +1,5 @@
-//! `ALTER TABLE`: columns, partition fields, sort order, identifier fields, properties and names, in Spark's grammar.
+//! `ALTER TABLE`: columns, partition fields, sort order, identifier fields, properties and names, in Spark's
+//! grammar.
 
 use std::fmt;
 
@@ -74,8 +75,8 @@ enum FieldRef {
 /// Reads a statement after `ALTER TABLE`.
 ///
 /// # Errors
-/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput), and [`Unsupported`](icefield_core::ErrorKind::Unsupported) for branches
-/// and tags.
+/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput), and
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for branches and tags.
 pub(super) fn parse(cursor: &mut Cursor<'_, '_>, session: &Session) -> Result<Command> {
     let ident = parse_table(cursor, session)?;
     let action = parse_action(cursor, session, &ident)?;
@@ -211,8 +212,8 @@ fn parse_field(cursor: &mut Cursor<'_, '_>) -> Result<FieldRef> {
     })
 }
 
-/// `[LOCALLY] ORDERED BY terms`, `UNORDERED`, `DISTRIBUTED BY PARTITION [LOCALLY ORDERED BY terms]`, with the distribution modes that
-/// Spark sets.
+/// `[LOCALLY] ORDERED BY terms`, `UNORDERED`, `DISTRIBUTED BY PARTITION [LOCALLY ORDERED BY terms]`, with the
+/// distribution modes that Spark sets.
 fn parse_write_order(cursor: &mut Cursor<'_, '_>) -> Result<Action> {
     let distributed = cursor.take(&["DISTRIBUTED", "BY", "PARTITION"]);
     let (terms, distribution) = if cursor.take(&["UNORDERED"]) {

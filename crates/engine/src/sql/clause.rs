@@ -1,8 +1,9 @@
 //! The clauses `[FOR] VERSION | TIMESTAMP AS OF` among a statement's tokens.
 //!
-//! The parser reads versions of tables in two spellings, and not all values. So each clause gets one of these: `FOR SYSTEM_TIME
-//! AS OF` says a version, `TIMESTAMP AS OF` a time, and both take any expression. The tokens keep their places, for messages.
-//! The table that an `INSERT` writes to has no version in the parser's tree: there the clause is taken out, and kept beside it.
+//! The parser reads versions of tables in two spellings, and not all values. So each clause gets one of
+//! these: `FOR SYSTEM_TIME AS OF` says a version, `TIMESTAMP AS OF` a time, and both take any expression. The
+//! tokens keep their places, for messages. The table that an `INSERT` writes to has no version in the
+//! parser's tree: there the clause is taken out, and kept beside it.
 
 use datafusion::sql::sqlparser::keywords::{Keyword, RESERVED_FOR_COLUMN_ALIAS, RESERVED_FOR_TABLE_ALIAS};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
@@ -113,7 +114,7 @@ fn clause_at(tokens: &[TokenWithSpan], start: usize) -> Option<(Kind, usize)> {
     is_clause.then_some((kind, at + 3 - start))
 }
 
-/// Whether a token is the last of a table's name.
+/// True if a token is the last of a table's name.
 fn is_name(tokens: &[TokenWithSpan], at: usize) -> bool {
     let Some(Token::Word(word)) = tokens.get(at).map(|token| &token.token) else { return false };
     let qualified =
@@ -147,7 +148,7 @@ fn begins_value(token: Option<&TokenWithSpan>) -> bool {
     }
 }
 
-/// Whether the table whose name ends at a token is one that an `INSERT` writes to.
+/// True if the table whose name ends at a token is one that an `INSERT` writes to.
 fn is_written_to(tokens: &[TokenWithSpan], last: usize) -> bool {
     let mut first = last;
     while first >= 2 && tokens.get(first - 1).is_some_and(|t| t.token == Token::Period) {

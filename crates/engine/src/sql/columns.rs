@@ -88,7 +88,8 @@ pub(super) fn unique() -> Error {
 /// The value of a default of a column's type; none for NULL.
 ///
 /// # Errors
-/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what is no constant, and for one that the type does not hold.
+/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what is no constant, and for one that the
+/// type does not hold.
 pub(super) fn default_value(
     expr: &SqlExpr,
     column: &str,

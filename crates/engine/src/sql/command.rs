@@ -1,7 +1,7 @@
 //! [`Command`]: a statement that changes the catalog, as a plan that does so when it is run.
 //!
-//! Planning a command, and explaining it, changes nothing. What `CREATE TABLE AS` reads is the input of the plan, planned,
-//! optimized and limited as any query.
+//! Planning a command, and explaining it, changes nothing. What `CREATE TABLE AS` reads is the input of the
+//! plan, planned, optimized and limited as any query.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -82,7 +82,7 @@ impl fmt::Display for Command {
     }
 }
 
-/// Whether a node of a plan is a command's.
+/// True if a node of a plan is a command's.
 pub(super) fn is_command(node: &dyn UserDefinedLogicalNode) -> bool {
     node.as_any().is::<CommandNode>()
 }

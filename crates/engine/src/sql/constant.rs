@@ -1,4 +1,5 @@
-//! Expressions that are read before a statement is planned: versions, arguments of table functions, defaults of columns.
+//! Expressions that are read before a statement is planned: versions, arguments of table functions, defaults
+//! of columns.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, ExprWithAlias};
 use icefield_core::{Clock, Error, Result};
 
-/// What stands for a value: the value, or an expression over placeholders that have none yet.
+/// A value that an expression stands for: the value, or an expression over placeholders that have none yet.
 #[derive(Debug, Clone)]
 pub(super) enum Constant {
     Value(ScalarValue),
@@ -42,7 +43,7 @@ pub(super) fn constant(
     value.map(Constant::Value).ok_or_else(refused)
 }
 
-/// Whether an expression has placeholders.
+/// True if an expression has placeholders.
 pub(super) fn is_open(expr: &Expr) -> bool {
     let mut open = false;
     let visited = expr.apply(|expr| {

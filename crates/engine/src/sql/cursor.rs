@@ -11,7 +11,7 @@ use crate::error::from_datafusion;
 /// A place in a statement's tokens.
 pub(super) struct Cursor<'a, 'b> {
     parser: &'a mut Parser<'b>,
-    /// Whether names that are not quoted become lower case.
+    /// True if names that are not quoted become lower case.
     normalize: bool,
     /// Brackets `>` of a `>>` that are still to be taken.
     angles: usize,
@@ -22,12 +22,12 @@ impl<'a, 'b> Cursor<'a, 'b> {
         Self { parser, normalize, angles: 0 }
     }
 
-    /// Whether the words come next, in any case and not quoted.
+    /// True if the words come next, in any case and not quoted.
     pub(super) fn is_next(&self, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(at, word)| self.is_at(at, &[word]))
     }
 
-    /// Whether one of the words is `at` tokens ahead.
+    /// True if one of the words is `at` tokens ahead.
     pub(super) fn is_at(&self, at: usize, words: &[&str]) -> bool {
         match &self.parser.peek_nth_token_ref(at).token {
             Token::Word(word) if word.quote_style.is_none() => {
@@ -69,7 +69,7 @@ impl<'a, 'b> Cursor<'a, 'b> {
         self.parser.peek_token_ref().token == *token
     }
 
-    /// What comes next is not what is expected.
+    /// The error of a token that is not the expected one.
     pub(super) fn wrong<T>(&self, expected: &str) -> Result<T> {
         self.parser.expected_ref(expected, self.parser.peek_token_ref()).map_err(syntax)
     }
@@ -216,7 +216,7 @@ impl<'a, 'b> Cursor<'a, 'b> {
         }
     }
 
-    /// What `look` finds; the cursor stays where it is.
+    /// Looks ahead: gives the result of `look`; the cursor stays where it is.
     pub(super) fn ahead<T>(&mut self, look: impl FnOnce(&mut Self) -> Result<T>) -> Option<T> {
         let start = self.parser.index();
         let found = look(self);

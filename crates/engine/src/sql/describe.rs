@@ -1,4 +1,5 @@
-//! A table in words: the rows of `DESCRIBE`, the properties of `SHOW TBLPROPERTIES`, the statement of `SHOW CREATE TABLE`.
+//! A table in words: the rows of `DESCRIBE`, the properties of `SHOW TBLPROPERTIES`, the statement of `SHOW
+//! CREATE TABLE`.
 
 use std::collections::BTreeMap;
 

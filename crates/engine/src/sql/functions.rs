@@ -1,5 +1,6 @@
-//! The table functions of the catalog's tables: `appends('db.t', from, to)`, rows that were appended between two snapshots,
-//! `changes('db.t', from, to)`, every change of rows between them, and `table_at('db.t', version)`, the table at a snapshot.
+//! The table functions of the catalog's tables: `appends('db.t', from, to)`, rows that were appended between
+//! two snapshots, `changes('db.t', from, to)`, every change of rows between them, and `table_at('db.t',
+//! version)`, the table at a snapshot.
 
 use std::sync::Arc;
 
@@ -64,8 +65,8 @@ impl Function {
     /// The rows of a call, and the table's name.
     ///
     /// # Errors
-    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for other arguments than the function takes; those of the
-    /// operation on [`Table`].
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for other arguments than the function takes;
+    /// those of the operation on [`Table`].
     pub(super) async fn call(
         self,
         session: &Session,

@@ -1,9 +1,10 @@
 //! SQL over the catalog's tables.
 //!
-//! A statement is parsed once, into a tree with places: by [`statement`] where it is about the catalog (a file for each family of
-//! statements), else by DataFusion's parser in a dialect of ours ([`parser`]). What DataFusion's planner does not know of tables,
-//! their versions and the functions over their snapshots, is resolved from the tree before it plans ([`relations`]). What changes
-//! the catalog is a plan as any other ([`command`]): it can be explained and limited, and happens when it is run.
+//! A statement is parsed once, into a tree with places: by [`statement`] where it is about the catalog (a
+//! file for each family of statements), else by DataFusion's parser in a dialect of ours ([`parser`]). What
+//! DataFusion's planner does not know of tables, their versions and the functions over their snapshots, is
+//! resolved from the tree before it plans ([`relations`]). What changes the catalog is a plan as any other
+//! ([`command`]): it can be explained and limited, and happens when it is run.
 
 mod alter;
 mod clause;
@@ -55,39 +56,45 @@ pub(crate) use times::parse_timestamp_ms;
 pub(crate) use udf::SqlFunctions;
 
 impl Session {
-    /// Plans a SQL statement. Its tables are the catalog's (`namespace.table`), as they are now, and those registered in
-    /// the context.
+    /// Plans a SQL statement. Its tables are the catalog's (`namespace.table`), as they are now, and those
+    /// registered in the context.
     ///
-    /// A table may be followed by `FOR VERSION AS OF` a snapshot id, branch or tag, or `FOR TIMESTAMP AS OF` a time.
-    /// `db.t$files` is what `db.t` has for files, and so on for every [`MetadataTable`](crate::MetadataTable).
-    /// `appends('db.t', from, to)` are the rows that were appended between two snapshots, as
-    /// [`Table::appended_between`](crate::Table::appended_between) says, `changes('db.t', from, to)` all that was inserted and
-    /// deleted, as [`Table::changes_between`](crate::Table::changes_between) does; each snapshot is a snapshot id, a branch, a tag or
-    /// a time.
+    /// A table may be followed by `FOR VERSION AS OF` a snapshot id, branch or tag, or `FOR TIMESTAMP AS OF`
+    /// a time. `db.t$files` is what `db.t` has for files, and so on for every
+    /// [`MetadataTable`](crate::MetadataTable). `appends('db.t', from, to)` are the rows that were appended
+    /// between two snapshots, as
+    /// [`Table::appended_between`](crate::Table::appended_between) says, `changes('db.t', from, to)` all that
+    /// was inserted and deleted, as [`Table::changes_between`](crate::Table::changes_between) does; each
+    /// snapshot is a snapshot id, a branch, a tag or a time.
     ///
-    /// `CREATE TABLE`, `CREATE TABLE AS`, `ALTER TABLE`, `DROP TABLE`, `CREATE NAMESPACE` and `DROP NAMESPACE` change the catalog
-    /// when the DataFrame is run (`collect`), as `INSERT` does, and not before. The guide on SQL has their grammar, which is Spark's.
-    /// `CREATE TABLE AS` is one commit: the table appears with all its rows, or not at all; only its namespace, made where it is
-    /// absent, stays. `DROP TABLE` keeps the table's files. `SHOW` and `DESCRIBE` look when they are planned.
+    /// `CREATE TABLE`, `CREATE TABLE AS`, `ALTER TABLE`, `DROP TABLE`, `CREATE NAMESPACE` and `DROP
+    /// NAMESPACE` change the catalog when the DataFrame is run (`collect`), as `INSERT` does, and not before.
+    /// The guide on SQL has their grammar, which is Spark's. `CREATE TABLE AS` is one commit: the table
+    /// appears with all its rows, or not at all; only its namespace, made where it is absent, stays. `DROP
+    /// TABLE` keeps the table's files. `SHOW` and `DESCRIBE` look when they are planned.
     ///
-    /// `INSERT INTO` and `INSERT OVERWRITE` write to a table, or after `FOR VERSION AS OF 'branch'` to a branch. Values become the
-    /// column's where nothing of them is lost (`1.0` is a long, `1.7` is refused), unless the query casts them itself. An
-    /// `INSERT OVERWRITE` that reads the table conflicts with what others committed since, as
+    /// `INSERT INTO` and `INSERT OVERWRITE` write to a table, or after `FOR VERSION AS OF 'branch'` to a
+    /// branch. Values become the column's where nothing of them is lost (`1.0` is a long, `1.7` is refused),
+    /// unless the query casts them itself. An `INSERT OVERWRITE` that reads the table conflicts with what
+    /// others committed since, as
     /// [`Overwrite`](crate::ops::Overwrite) says.
     ///
-    /// Views, external tables, functions and settings are the session's, and have names without a namespace: what makes them is
-    /// DataFusion's, and done at once.
+    /// Views, external tables, functions and settings are the session's, and have names without a namespace:
+    /// what makes them is DataFusion's, and done at once.
     ///
-    /// The statement may do what the session may, files of its stores included: statements that others write are for
-    /// [`sql_with`](Self::sql_with). The keys `datafusion.runtime.*` can't be set, nor reset: they would change the budget of all
-    /// of the session's queries.
+    /// The statement may do what the session may, files of its stores included: statements that others write
+    /// are for
+    /// [`sql_with`](Self::sql_with). The keys `datafusion.runtime.*` can't be set, nor reset: they would
+    /// change the budget of all of the session's queries.
     ///
     /// # Errors
-    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned, with its place, and for values
-    /// that an expression or a column does not take; [`NotFound`](icefield_core::ErrorKind::NotFound) for a table that is not there.
-    /// Running it: [`AlreadyExists`](icefield_core::ErrorKind::AlreadyExists) for a table that is there, also one that was created
-    /// while the query of `CREATE TABLE AS` ran; [`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown) where the
-    /// catalog's answer was lost: the table may be there, whole, and nothing was deleted.
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what can't be parsed or planned, with its
+    /// place, and for values that an expression or a column does not take;
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) for a table that is not there. Running it:
+    /// [`AlreadyExists`](icefield_core::ErrorKind::AlreadyExists) for a table that is there, also one that
+    /// was created while the query of `CREATE TABLE AS` ran;
+    /// [`CommitStateUnknown`](icefield_core::ErrorKind::CommitStateUnknown) where the catalog's answer was
+    /// lost: the table may be there, whole, and nothing was deleted.
     pub async fn sql(&self, query: &str) -> Result<DataFrame> {
         self.sql_with(query, SqlOptions::new()).await
     }
@@ -117,10 +124,7 @@ impl Session {
 
     async fn run(&self, query: &str, options: &SqlOptions) -> Result<DataFrame> {
         options.check_complexity(query)?;
-        let state = self.context().state();
-        let state =
-            SessionStateBuilder::new_from_existing(state).with_query_planner(Arc::new(CommandPlanner));
-        let state = options.limit(state.build(), self.catalog().clock());
+        let state = self.state_for(options);
         let (plan, state) = match parser::parse(query, self, &state.config_options().sql_parser)? {
             Parsed::Own(own) => Box::pin(self.plan_own(own, state)).await?,
             Parsed::Plain { statement, branch } => {

@@ -14,10 +14,11 @@ use icefield_core::{Error, Result};
 use crate::error::from_datafusion;
 use crate::session::{DEFAULT_SCHEMA, Session};
 
-/// How many tables are loaded at a time to see whether they can be.
+/// The number of tables that are loaded at a time to see whether they can be.
 const LOADS: usize = 16;
 
-/// The catalog's table that a name means, `None` for one of the context: without a namespace, or of another catalog.
+/// The catalog's table that a name means, `None` for one of the context: without a namespace, or of another
+/// catalog.
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for a namespace without a name.
@@ -44,7 +45,7 @@ pub(super) fn named_table(name: &ObjectName, session: &Session) -> Result<Option
 
 const INFORMATION_SCHEMA: &str = "information_schema";
 
-/// What a statement asks of the names that the context has of the catalog's tables.
+/// The names that a statement asks for, of those that the context has of the catalog's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Listing {
     None,
@@ -55,7 +56,7 @@ pub(super) enum Listing {
 }
 
 impl Listing {
-    /// What a statement of DataFusion's asks.
+    /// The names that a statement of DataFusion's asks for.
     pub(super) fn of(statement: &Statement) -> Self {
         match statement {
             Statement::Statement(statement) => match &**statement {
@@ -101,13 +102,14 @@ impl Listing {
 }
 
 impl Session {
-    /// Lists the catalog's namespaces and tables anew, for `information_schema`. [`Session::sql`] does it for queries that use
-    /// them.
+    /// Lists the catalog's namespaces and tables anew, for `information_schema`. [`Session::sql`] does it for
+    /// queries that use them.
     pub async fn refresh_names(&self) -> Result<()> {
         self.list_names(Listing::Names).await
     }
 
-    /// Lists names as a statement asks it; those of tables that can't be loaded are left out where columns are asked for.
+    /// Lists names as a statement asks it; those of tables that can't be loaded are left out where columns
+    /// are asked for.
     pub(super) async fn list_names(&self, asked: Listing) -> Result<()> {
         if asked == Listing::None {
             return Ok(());

@@ -10,7 +10,7 @@ use super::command::Command;
 use super::cursor::Cursor;
 use crate::session::{DEFAULT_SCHEMA, Session};
 
-/// What a namespace is called in statements.
+/// The words for a namespace in statements.
 pub(super) const NAMESPACE: [&str; 3] = ["NAMESPACE", "SCHEMA", "DATABASE"];
 
 /// `CREATE NAMESPACE [IF NOT EXISTS] a.b [COMMENT 'text'] [LOCATION 'place'] [WITH PROPERTIES ('k' = 'v')]`

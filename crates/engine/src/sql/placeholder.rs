@@ -1,7 +1,8 @@
 //! Tables at versions that placeholders stand for: `FROM t FOR VERSION AS OF $1`.
 //!
-//! Columns are resolved when a statement is planned, values come later. So such a table is planned in its current schema, by a
-//! node of its own, which a rule replaces by a scan of the snapshot once the version has a value.
+//! Columns are resolved when a statement is planned, values come later. So such a table is planned in its
+//! current schema, by a node of its own, which a rule replaces by a scan of the snapshot once the version has
+//! a value.
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -1,7 +1,8 @@
 //! `table_at` in a plain DataFusion context over the session's catalog.
 //!
-//! [`Session::sql`](crate::Session::sql) resolves calls from a statement's tree, where it can wait for the catalog. A plain context
-//! asks where nothing can be awaited: there the thread waits, which only a runtime of several threads can spare one for.
+//! [`Session::sql`](crate::Session::sql) resolves calls from a statement's tree, where it can wait for the
+//! catalog. A plain context asks where nothing can be awaited: there the thread waits, which only a runtime
+//! of several threads can spare one for.
 
 use std::sync::{Arc, Weak};
 

@@ -7,7 +7,8 @@ use icefield_core::{Error, Result};
 /// Refuses them before they are planned.
 ///
 /// # Errors
-/// [`Unsupported`](icefield_core::ErrorKind::Unsupported), and [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported), and
+/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
 pub(super) fn refuse(statement: &Statement) -> Result<()> {
     match statement {
         Statement::Explain(explain) => refuse(&explain.statement),

@@ -1,8 +1,9 @@
-//! Tables at versions, and calls of table functions: found in a statement's tree, resolved where one can wait for the catalog,
-//! and planned where one can't.
+//! Tables at versions, and calls of table functions: found in a statement's tree, resolved where one can wait
+//! for the catalog, and planned where one can't.
 //!
-//! What is found is replaced in the tree by a number. The planner, which knows nothing of versions, asks [`Relations`] for the
-//! relation of that number, and it is planned under the table's own name.
+//! A relation that is found is replaced in the tree by a number. The planner, which knows nothing of
+//! versions, asks [`Relations`] for the relation of that number, and it is planned under the table's own
+//! name.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ use super::times::{time_of, version_of};
 use crate::error::from_datafusion;
 use crate::session::{Session, find};
 
-/// What comes before the number of a relation. No name has it that anybody writes.
+/// The prefix of the number of a relation. No name has it that anybody writes.
 const NUMBERED: &str = "\u{1}relation ";
 
 const TAKES_VERSION: &str =
@@ -129,7 +130,8 @@ impl Relations {
     /// Resolves what a statement's tree has of versions and table functions. A look at the catalog for each.
     ///
     /// # Errors
-    /// [`NotFound`](icefield_core::ErrorKind::NotFound) for tables, snapshots, branches and tags that are not there;
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound) for tables, snapshots, branches and tags that are not
+    /// there;
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for versions and arguments that are not such.
     pub(super) async fn resolve(
         statement: &mut Statement,

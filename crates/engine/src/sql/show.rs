@@ -31,7 +31,7 @@ pub(super) enum Show {
     Describe { table: TableIdent, extended: bool },
 }
 
-/// What names of several are called in statements.
+/// The words for several namespaces in statements.
 pub(super) const NAMESPACES: [&str; 3] = ["NAMESPACES", "SCHEMAS", "DATABASES"];
 
 impl Show {
@@ -212,7 +212,8 @@ fn texts<const N: usize>(
     Ok(RecordBatch::try_from_iter_with_nullable(columns)?)
 }
 
-/// Whether a name fits one of the patterns, with `*` or `%` for any text and `|` between them, whatever the case.
+/// True if a name fits one of the patterns, with `*` or `%` for any text and `|` between them, whatever the
+/// case.
 fn is_like(name: &str, patterns: &str) -> bool {
     let name = name.to_lowercase();
     patterns.to_lowercase().split('|').any(|pattern| fits(&name, pattern.trim()))

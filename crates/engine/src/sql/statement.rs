@@ -185,7 +185,7 @@ impl Kind {
     }
 }
 
-/// Whether the name that comes next is one of the catalog.
+/// True if the name that comes next is one of the catalog.
 fn is_catalogs(cursor: &mut Cursor<'_, '_>, session: &Session) -> Result<bool> {
     let name = cursor.object()?;
     Ok(named_table(&name, session)?.is_some())

@@ -47,8 +47,8 @@ pub(super) fn parse_table(cursor: &mut Cursor<'_, '_>, session: &Session) -> Res
 /// Reads a statement after `CREATE [OR REPLACE] TABLE`, and the query after `AS`.
 ///
 /// # Errors
-/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) and [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what no
-/// table keeps.
+/// [`Unsupported`](icefield_core::ErrorKind::Unsupported) and
+/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what no table keeps.
 pub(super) fn parse_create(
     cursor: &mut Cursor<'_, '_>,
     session: &Session,

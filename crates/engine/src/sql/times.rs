@@ -7,8 +7,8 @@ use icefield_core::{AsOf, Error, Result, Table};
 /// The last second of the year 9999. A bare number above it counts milliseconds, most likely.
 const LAST_SECOND: i64 = 253_402_300_799;
 
-/// A time as milliseconds since the epoch: RFC 3339, a date and time in UTC, a date (its first moment in UTC), or seconds since
-/// the epoch, as Spark has them.
+/// A time as milliseconds since the epoch: RFC 3339, a date and time in UTC, a date (its first moment in
+/// UTC), or seconds since the epoch, as Spark has them.
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for anything else.
@@ -89,8 +89,8 @@ pub(super) fn time_of(value: &ScalarValue) -> Result<AsOf> {
     Ok(AsOf::Timestamp(ms))
 }
 
-/// The snapshot that the value of a version means: a number is a snapshot's id, a text a branch or tag. Either is the other where
-/// the table has just that.
+/// The snapshot that the value of a version means: a number is a snapshot's id, a text a branch or tag.
+/// Either is the other where the table has just that.
 ///
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for another value.

@@ -1,7 +1,8 @@
-//! `CREATE [OR REPLACE] [TEMPORARY] FUNCTION f(a INT) RETURN a + 1`: functions of the session, written in SQL.
+//! `CREATE [OR REPLACE] [TEMPORARY] FUNCTION f(a INT) RETURN a + 1`: functions of the session, written in
+//! SQL.
 //!
-//! Such a function is its expression: where it is called the expression stands in its place before anything else is optimized, so
-//! that filters on it prune as filters on the expression do.
+//! Such a function is its expression: where it is called the expression stands in its place before anything
+//! else is optimized, so that filters on it prune as filters on the expression do.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -26,7 +27,8 @@ use icefield_core::{Error, ErrorKind};
 
 use crate::error::to_datafusion;
 
-/// Puts placeholders in the place of the arguments that a function's expression names: those the planner knows.
+/// Puts placeholders in the place of the arguments that a function's expression names: those the planner
+/// knows.
 pub(super) fn number_arguments(statement: &mut SqlStatement) {
     let SqlStatement::CreateFunction(create) = statement else { return };
     let names = create.args.iter().flatten().map(|argument| argument.name.clone()).collect();

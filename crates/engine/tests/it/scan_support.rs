@@ -145,7 +145,7 @@ pub(crate) fn relabel(batch: &RecordBatch, schema: &Arc<ArrowSchema>) -> RecordB
 }
 
 /// Runs a statement.
-pub async fn run(session: &Session, sql: &str) -> icefield_core::Result<()> {
+pub(crate) async fn run(session: &Session, sql: &str) -> icefield_core::Result<()> {
     session.sql(sql).await?.collect().await.map_err(icefield_engine::from_datafusion).map(drop)
 }
 

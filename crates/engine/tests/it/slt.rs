@@ -1,9 +1,10 @@
 //! The statements of `slt/*.slt`: a file for each family, with its errors, in the format of sqllogictest.
 //!
-//! Records are `statement ok`, `statement error <part of the message>` and `query <types> [rowsort]` with the expected rows after
-//! `----`, values apart by a space. Blank lines end them. Before a record `connection plain` runs it in the session's plain
-//! DataFusion context. Three directives are this runner's own: `branch <table> <name>` and `tag <table> <name>`, made of the table
-//! as it is, and `let <name> = <query>`, whose one value stands for `$name` from then on.
+//! Records are `statement ok`, `statement error <part of the message>` and `query <types> [rowsort]` with the
+//! expected rows after `----`, values apart by a space. Blank lines end them. Before a record `connection
+//! plain` runs it in the session's plain DataFusion context. Three directives are this runner's own: `branch
+//! <table> <name>` and `tag <table> <name>`, made of the table as it is, and `let <name> = <query>`, whose
+//! one value stands for `$name` from then on.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -263,7 +263,7 @@ async fn a_table_of_the_same_name_in_another_catalog_is_another() {
     let again = Session::builder().catalog(here.catalog().clone()).build().unwrap();
     let old = table(&again).await.dataframe().await.unwrap();
     here.sql("DROP TABLE a.t").await.unwrap().collect().await.unwrap();
-    here.sql(CREATE).await.unwrap();
+    here.sql(CREATE).await.unwrap().collect().await.unwrap();
     let error = old.overwrite(&here, "a.t").await.unwrap_err();
     assert!(error.to_string().contains("dropped"), "{error}");
 }
