@@ -19,6 +19,7 @@ use icefield_core::{Error, Result, Table as CoreTable};
 
 use super::create::{self, IntoTableSchema, TableOptions, TableSchema};
 use super::stage::require_bounded;
+use crate::publish::publish;
 use crate::session::Session;
 use crate::write::{WriteOptions, WrittenFiles, check_fit, write_data_files};
 
@@ -62,7 +63,8 @@ pub(crate) async fn create_as(
     if !written.files.is_empty() {
         transaction = transaction.append(written.files.clone());
     }
-    commit(session, &table, transaction, written).await
+    publish(transaction, &**session.catalog(), &[&written]).await?;
+    Ok(())
 }
 
 /// Replaces a table's columns, partitions, order and rows in one commit. Its history stays, and so do the
@@ -90,16 +92,18 @@ pub(crate) async fn replace(
     let location = table.metadata_location().to_string();
     let target = CoreTable::new(ident.clone(), replaced, location, table.storage().clone());
     let written = match rows {
-        Some(rows) => write(session, &target, rows).await?,
-        None => WrittenFiles::default(),
+        Some(rows) => Some(write(session, &target, rows).await?),
+        None => None,
     };
+    let add = written.iter().flat_map(|written| written.files.clone()).collect::<Vec<_>>();
     let mut transaction =
         Transaction::new(&table).exact_files().change(move |metadata| replacement.change(metadata));
-    if table.metadata().current_snapshot().is_some() || !written.files.is_empty() {
+    if table.metadata().current_snapshot().is_some() || !add.is_empty() {
         let delete = DeleteBy::Filter(Filter::True);
-        transaction = transaction.overwrite(Overwrite { delete, add: written.files.clone(), reads: None });
+        transaction = transaction.overwrite(Overwrite { delete, add, reads: None });
     }
-    commit(session, &table, transaction, written).await
+    publish(transaction, &**session.catalog(), &written.iter().collect::<Vec<_>>()).await?;
+    Ok(())
 }
 
 async fn write(session: &Session, table: &CoreTable, (plan, context): Rows) -> Result<WrittenFiles> {
@@ -107,23 +111,6 @@ async fn write(session: &Session, table: &CoreTable, (plan, context): Rows) -> R
     require_bounded(&plan)?;
     let options = WriteOptions::new().clock(session.catalog().clock().clone());
     write_data_files(table, plan, context, &options).await
-}
-
-async fn commit(
-    session: &Session,
-    table: &CoreTable,
-    transaction: Transaction,
-    written: WrittenFiles,
-) -> Result<()> {
-    match transaction.commit(&**session.catalog()).await {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            if !error.is_commit_state_unknown() {
-                written.discard(table.storage()).await;
-            }
-            Err(error)
-        }
-    }
 }
 
 /// What a table becomes.

@@ -149,6 +149,14 @@ impl SqlOptions {
         complexity::check(query, self.complexity_limit.unwrap_or(usize::MAX))
     }
 
+    /// Refuses a plan whose columns are computed of each other too many times.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput).
+    pub(crate) fn check_plan_complexity(&self, plan: &LogicalPlan) -> Result<()> {
+        complexity::check_plan(plan, self.complexity_limit.unwrap_or(usize::MAX))
+    }
+
     /// Refuses a plan with anything in it that is not allowed, however deep. `is_command` tells nodes that change the catalog.
     ///
     /// # Errors

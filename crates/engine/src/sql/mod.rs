@@ -132,6 +132,7 @@ impl Session {
             }
         };
         let check = |plan: &LogicalPlan| options.check_plan(plan, &is_command);
+        options.check_plan_complexity(&plan)?;
         check(&plan)?;
         // Tables of the context are made under the limits; what changes the context itself is its own to do.
         let context = match &plan {
@@ -202,7 +203,6 @@ impl Session {
             Some(branch) => insert::into_branch(plan, &branch)?,
             None => plan,
         };
-        options.check_plan_complexity(&plan)?;
         Ok((plan, state))
     }
 }

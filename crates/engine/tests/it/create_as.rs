@@ -9,7 +9,7 @@ use arrow::datatypes::DataType;
 use datafusion::logical_expr::{ColumnarValue, Volatility, create_udf};
 use futures::TryStreamExt;
 use iceberg::spec::FormatVersion;
-use icefield_core::catalog::{Catalog, NamespaceIdent, TableCreation};
+use icefield_core::catalog::{NamespaceIdent, TableCreation};
 use icefield_core::commit::{Isolation, Transaction};
 use icefield_core::evolve::{bucket, identity, partition_spec};
 use icefield_core::format::iceberg_schema;
