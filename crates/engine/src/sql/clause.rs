@@ -275,6 +275,6 @@ mod tests {
     fn tokens_keep_their_places() {
         let clauses = found("SELECT *\n FROM t FOR VERSION AS OF 'x' WHERE nope");
         let last = clauses.tokens.iter().find(|token| token.token.to_string() == "nope").unwrap();
-        assert_eq!((last.span.start.line, last.span.start.column), (2, 36));
+        assert_eq!((last.span.start.line, last.span.start.column), (2, 37));
     }
 }
