@@ -13,3 +13,4 @@ mod quickstart;
 mod referee;
 mod secrets;
 mod stores;
+mod structure;

@@ -7,16 +7,17 @@ use datafusion::common::TableReference;
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::LogicalPlanBuilder;
-use icefield_core::catalog::TableIdent;
+use icefield_core::catalog::{TableIdent, parse_ident};
 use icefield_core::commit::is_applied;
 use icefield_core::table::MAIN_BRANCH;
-use icefield_core::{AsOf, Error, Result, Table as CoreTable};
+use icefield_core::{AsOf, Result, Table as CoreTable};
 
 use crate::error::from_datafusion;
 use crate::provider::IcebergTable;
 use crate::scan::ScanCaches;
 use crate::session::Session;
-use crate::sql::parse_timestamp_ms;
+
+pub use crate::as_of::IntoAsOf;
 
 /// A table of a session, as it was when it was loaded and, unless [`Table::as_of`] says otherwise, at its current
 /// snapshot. Cheap to clone; it never changes: operations return the table as they left it.
@@ -26,6 +27,21 @@ pub struct Table {
     core: CoreTable,
     as_of: AsOf,
     caches: Arc<ScanCaches>,
+}
+
+impl Session {
+    /// Loads a table by its dotted name: `namespace.table`. One look at the catalog.
+    ///
+    /// # Errors
+    /// [`NotFound`](icefield_core::ErrorKind::NotFound).
+    pub async fn table(&self, name: &str) -> Result<Table> {
+        self.load(&parse_ident(name)?).await
+    }
+
+    /// Loads a table. One look at the catalog.
+    pub async fn load(&self, ident: &TableIdent) -> Result<Table> {
+        Ok(Table::new(self.clone(), self.catalog().load_table(ident).await?))
+    }
 }
 
 impl Table {
@@ -97,11 +113,8 @@ impl Table {
     /// # Errors
     /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for a column of a type that can't be carried.
     pub fn provider(&self) -> Result<Arc<IcebergTable>> {
-        let provider = self.plain_provider()?;
-        Ok(Arc::new(match self.core.is_read_only() {
-            true => provider,
-            false => provider.with_catalog(self.session.catalog().clone()),
-        }))
+        let (as_of, caches) = (self.as_of.clone(), self.caches.clone());
+        IcebergTable::of_catalog(&self.core, as_of, caches, self.session.catalog().clone()).map(Arc::new)
     }
 
     /// The table's rows with metadata columns after its own: `_file` (location), `_pos` (position in the file, from 0),
@@ -147,49 +160,5 @@ impl Table {
         let plan = LogicalPlanBuilder::scan(name, provider_as_source(provider), None);
         let plan = plan.and_then(LogicalPlanBuilder::build).map_err(from_datafusion)?;
         Ok(DataFrame::new(self.session.context().state(), plan))
-    }
-}
-
-/// What names a snapshot of a table.
-pub trait IntoAsOf {
-    /// The snapshot that is meant.
-    fn into_as_of(self, table: &CoreTable) -> Result<AsOf>;
-}
-
-impl IntoAsOf for AsOf {
-    fn into_as_of(self, _: &CoreTable) -> Result<AsOf> {
-        Ok(self)
-    }
-}
-
-/// A snapshot id.
-impl IntoAsOf for i64 {
-    fn into_as_of(self, _: &CoreTable) -> Result<AsOf> {
-        Ok(AsOf::Snapshot(self))
-    }
-}
-
-/// A branch or tag of the table, else a snapshot id that it has, else a time.
-impl IntoAsOf for &str {
-    fn into_as_of(self, table: &CoreTable) -> Result<AsOf> {
-        if table.metadata().snapshot_for_ref(self).is_some() || self == icefield_core::table::MAIN_BRANCH {
-            return Ok(AsOf::Ref(self.to_string()));
-        }
-        if let Ok(id) = self.parse::<i64>()
-            && table.metadata().snapshot_by_id(id).is_some()
-        {
-            return Ok(AsOf::Snapshot(id));
-        }
-        parse_timestamp_ms(self).map(AsOf::Timestamp).map_err(|_| {
-            Error::not_found("no such branch, tag or snapshot, and not a time such as 2024-06-30T00:00:00Z")
-                .with("table", table.ident())
-                .with("as_of", self)
-        })
-    }
-}
-
-impl IntoAsOf for String {
-    fn into_as_of(self, table: &CoreTable) -> Result<AsOf> {
-        self.as_str().into_as_of(table)
     }
 }

@@ -58,6 +58,47 @@ impl fmt::Debug for SqlCatalogBuilder {
     }
 }
 
+impl SqlCatalog {
+    /// A builder of a catalog that is called `name` in its database. Catalogs of other names in the same
+    /// database are strangers to it.
+    pub fn builder(name: impl Into<String>) -> SqlCatalogBuilder {
+        SqlCatalogBuilder::new(name.into())
+    }
+
+    /// A catalog in a SQLite file, created where it is absent, whose tables lie under `warehouse` (a URL or
+    /// an absolute path).
+    ///
+    /// # Errors
+    /// [`Io`](icefield_core::ErrorKind::Io) when the file can't be opened,
+    /// [`DataInvalid`](icefield_core::ErrorKind::DataInvalid) when it is no SQLite file.
+    #[cfg(feature = "sqlite")]
+    pub async fn sqlite(
+        name: impl Into<String>,
+        path: impl Into<std::path::PathBuf>,
+        warehouse: impl Into<String>,
+        storage: Storage,
+    ) -> Result<Self> {
+        Self::builder(name).sqlite(path).warehouse(warehouse).storage(storage).open().await
+    }
+
+    /// A catalog in a PostgreSQL database (`postgresql://user:password@host:5432/database`), whose tables lie
+    /// under `warehouse` (a URL or an absolute path).
+    ///
+    /// # Errors
+    /// [`Transient`](icefield_core::ErrorKind::Transient) when the server does not answer,
+    /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) when it refuses the user or has no such
+    /// database.
+    #[cfg(feature = "postgres")]
+    pub async fn postgres(
+        name: impl Into<String>,
+        url: impl Into<String>,
+        warehouse: impl Into<String>,
+        storage: Storage,
+    ) -> Result<Self> {
+        Self::builder(name).postgres(url).warehouse(warehouse).storage(storage).open().await
+    }
+}
+
 impl SqlCatalogBuilder {
     pub(super) fn new(name: String) -> Self {
         Self {

@@ -3,19 +3,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use icefield_core::catalog::NamespaceIdent;
 use icefield_core::catalog::pointer::no_namespace;
-use icefield_core::catalog::{NamespaceIdent, check_namespace};
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::database::{CommitError, Transaction};
-use super::pointers::SqlPointers;
+use super::pointers::{SqlPointers, encode};
 use super::statements as sql;
-
-/// A namespace as the tables have it. Levels with dots are refused: they would read back as two.
-pub(super) fn encode(namespace: &NamespaceIdent) -> Result<String> {
-    check_namespace(namespace)?;
-    Ok(namespace.as_ref().join("."))
-}
 
 impl SqlPointers {
     pub(super) async fn has_namespace(&self, namespace: &NamespaceIdent) -> Result<bool> {

@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use icefield_core::catalog::pointer::{Move, Pointers, Swapped, no_namespace, no_table};
-use icefield_core::catalog::{NamespaceIdent, TableIdent};
+use icefield_core::catalog::{NamespaceIdent, TableIdent, check_namespace};
 use icefield_core::{Clock, Error, ErrorKind, Result};
 
 use super::database::{CommitError, Database, Row, Transaction};
-use super::namespace::encode;
 use super::statements::{self, Statements};
 
 /// How often a database operation is tried before its transient error is the caller's.
@@ -29,6 +28,12 @@ pub struct SqlPointers {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) database: Box<dyn Database>,
     pub(super) statements: Statements,
+}
+
+/// A namespace as the tables have it. Levels with dots are refused: they would read back as two.
+pub(super) fn encode(namespace: &NamespaceIdent) -> Result<String> {
+    check_namespace(namespace)?;
+    Ok(namespace.as_ref().join("."))
 }
 
 impl SqlPointers {

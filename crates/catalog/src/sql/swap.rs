@@ -6,8 +6,7 @@ use icefield_core::catalog::pointer::{Move, Swapped, lost};
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::database::{CommitError, Transaction};
-use super::namespace::encode;
-use super::pointers::{ATTEMPTS, PATIENCE_MS, SqlPointers};
+use super::pointers::{ATTEMPTS, PATIENCE_MS, SqlPointers, encode};
 
 /// The place of the pointers after a swap whose answer was lost.
 enum Found {

@@ -11,14 +11,17 @@
 //! Every snapshot's summary carries the commit's id and, if the caller gave one, the **idempotency key**. A commit whose
 //! key is in the branch's history, or was there before expiry, gives the table back unchanged.
 //!
-//! The first commit to a [staged table](Catalog::stage_table) creates it, with its updates.
+//! The first commit to a [staged table](crate::catalog::Catalog::stage_table) creates it, with its updates.
 //!
 //! This module is the only caller of [`Catalog::commit`]. It writes and deletes metadata files only; data files are their
 //! writer's.
+//!
+//! [`Catalog::commit`]: crate::catalog::Catalog::commit
 
 mod actions;
 mod branch;
 mod create;
+mod dangling;
 mod history;
 mod kept;
 mod manifests;
@@ -29,6 +32,7 @@ mod run;
 mod snapshot;
 mod stage;
 mod summary;
+mod take_out;
 mod validate;
 
 use std::fmt;
@@ -36,8 +40,7 @@ use std::sync::Arc;
 
 use iceberg::spec::{SnapshotReference, TableMetadata};
 
-use crate::catalog::Catalog;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::evolve::MetadataChange;
 use crate::format::ContentFile;
 use crate::table::{MAIN_BRANCH, Table};
@@ -226,45 +229,6 @@ impl Transaction {
         change: impl Fn(&TableMetadata) -> Result<MetadataChange> + Send + Sync + 'static,
     ) -> Self {
         self.on_metadata(ChangeMetadata(Arc::new(change)))
-    }
-
-    /// Commits all actions. On a [new table](Table::is_new) this creates the table, with or without actions.
-    ///
-    /// # Errors
-    /// - [`AlreadyExists`](crate::ErrorKind::AlreadyExists): the name of a new table was taken meanwhile; that table is left
-    ///   alone.
-    /// - [`Conflict`](crate::ErrorKind::Conflict): another commit makes an action's result wrong; the message names
-    ///   file, snapshot and operation. Read the table again and run the operation again.
-    /// - [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown): the answer was lost and the table's history does
-    ///   not tell. Nothing was deleted; committing again with the same idempotency key is safe. For a new table: look
-    ///   whether the catalog has it.
-    /// - Others: nothing was committed, and the manifests that were written were deleted.
-    ///
-    /// # Cancel safety
-    /// A dropped future leaves the commit done or not done, and at most metadata files that nothing names.
-    ///
-    /// # Cost
-    /// Without contention: the branch's manifest list is read, the manifests that merging touches and those whose partition
-    /// summaries let them list what is removed are read, those that change are written, one manifest list is written, and the
-    /// catalog swaps the pointer. What removes files loads the table first. A try that lost a race leaves the next one only
-    /// what came since to be read.
-    pub async fn commit(self, catalog: &dyn Catalog) -> Result<Committed> {
-        self.base.require_catalog()?;
-        run::commit(self, catalog).await
-    }
-
-    /// For each of several rewrites of this transaction's table and branch, what was committed since that it conflicts with.
-    /// Commits nothing.
-    ///
-    /// # Errors
-    /// [`Conflict`](crate::ErrorKind::Conflict) when the table's history does not lead back to what they were computed from.
-    pub async fn conflicts_of(
-        &self,
-        rewrites: &[Rewrite],
-        catalog: &dyn Catalog,
-    ) -> Result<Vec<Option<Error>>> {
-        let current = catalog.load_table(self.base.ident()).await?;
-        newer::conflicts_of(self.base.metadata(), &current, &self.branch, self.isolation, rewrites).await
     }
 
     /// The branches that get snapshots; without any, the one that later actions would write.

@@ -12,7 +12,6 @@ use super::COMMIT_ID;
 use super::actions::Rewrite;
 use super::branch::since;
 use super::kept::Kept;
-use super::snapshot::Context;
 use super::validate::{Change, Footprint, Isolation, Validator};
 use crate::error::{Error, Result};
 use crate::format::{ManifestContent, ManifestReader, WantedStatistics, load_manifest_list};
@@ -22,16 +21,18 @@ use crate::table::Table;
 /// How many manifest lists are read at once.
 const LISTS: usize = 8;
 
-/// Checks an action against what others committed since it was computed, each snapshot once a commit.
+/// Checks an action against what others committed since it was computed, each snapshot once a commit. `summary` is what this
+/// writer puts into the summaries of its snapshots.
 pub(super) async fn check_newer(
-    context: &Context<'_>,
+    metadata: &TableMetadata,
+    summary: &[(String, String)],
     footprint: &Footprint,
     newer: Vec<SnapshotRef>,
     kept: &mut Kept,
     storage: &Storage,
 ) -> Result<()> {
-    let validator = Validator::new(footprint, context.metadata)?;
-    let mut commit_id = context.summary.iter().filter(|(key, _)| key == COMMIT_ID);
+    let validator = Validator::new(footprint, metadata)?;
+    let mut commit_id = summary.iter().filter(|(key, _)| key == COMMIT_ID);
     let commit_id = commit_id.next().map(|(_, id)| id);
     // Snapshots that earlier actions of this transaction added are this writer's own.
     let is_own = |snapshot: &Snapshot| {
@@ -48,7 +49,7 @@ pub(super) async fn check_newer(
     let concerns =
         |operation: &Operation, manifest: &ManifestFile| validator.concerns_manifest(operation, manifest);
     let statistics = validator.statistics();
-    let mut changes = Changes::new(&unknown, concerns, statistics, storage, context.metadata).await?;
+    let mut changes = Changes::new(&unknown, concerns, statistics, storage, metadata).await?;
     while let Some(change) = changes.next().await? {
         validator.check(&change)?;
     }

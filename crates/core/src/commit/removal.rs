@@ -14,15 +14,16 @@ use iceberg::spec::{
     DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestStatus, TableMetadata,
 };
 
-use super::actions::dangling;
+use super::dangling;
 use super::kept::{Filtered, Kept, Listed, Removed, listed};
-use super::manifests::{Entry, ManifestStore};
+use super::manifests::ManifestStore;
 use super::summary::SummaryCounts;
+use super::take_out::{Taking, take_out};
 use crate::deletes::is_vector;
 use crate::error::{ConflictReason, Error, Result};
 use crate::filter::FileMatcher;
 use crate::format::partition::PartitionSet;
-use crate::format::{FileRef, LiveFile, ManifestContent, ManifestReader, WantedStatistics};
+use crate::format::{FileRef, LiveFile, ManifestReader, WantedStatistics};
 
 /// Which files an action takes out.
 pub(super) enum Removal {
@@ -41,16 +42,6 @@ impl Removal {
         let partitions = PartitionSet::new(partitions, metadata);
         Self::Paths(files.iter().map(|file| file.path.clone()).collect(), Some(partitions))
     }
-}
-
-/// What is taken out of a table's manifests, for whom.
-pub(super) struct Taking<'a> {
-    pub(super) metadata: &'a TableMetadata,
-    pub(super) snapshot_id: i64,
-    /// The data sequence number of the files that come, unless it is the snapshot's own.
-    pub(super) adds_at: Option<i64>,
-    /// Whether delete files that are older than all data files go too.
-    pub(super) drops_old_deletes: bool,
 }
 
 /// Takes files out of manifests: those without any are carried over, the others written anew, in their place. Gives the
@@ -264,27 +255,4 @@ async fn filter(
         filtered.insert(listed(&manifest), outcome);
     }
     Ok(())
-}
-
-/// Writes a manifest anew without some of its files, in order: those that go are named as deleted.
-pub(super) async fn take_out(
-    taking: &Taking<'_>,
-    manifest: &ManifestFile,
-    content: ManifestContent,
-    goes: Vec<bool>,
-    store: &mut ManifestStore<'_>,
-) -> Result<Filtered> {
-    let mut removed = Vec::new();
-    let mut entries = Vec::with_capacity(content.live.len());
-    for (file, goes) in content.live.into_iter().zip(goes) {
-        if goes {
-            removed.push(Removed::from(&file));
-            entries.push(Entry::Deleted(file));
-        } else {
-            entries.push(Entry::Existing(file));
-        }
-    }
-    let (metadata, id, of) = (taking.metadata, taking.snapshot_id, manifest.content);
-    let written = store.write(metadata, id, content.partition, of, entries).await?;
-    Ok(Filtered { manifest: Some(written), removed })
 }

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use iceberg::TableUpdate;
 use iceberg::spec::TableMetadata;
 
-use super::actions::Action;
+use super::actions::{Action, Rewrite};
 use super::create::create;
 use super::kept::Kept;
 use super::manifests::{ManifestStore, Written};
+use super::newer::conflicts_of;
 use super::retry::{Queue, RetryPolicy, queue};
 use super::stage::{Staged, discard, stage};
 use super::{COMMIT_ID, Committed, IDEMPOTENCY_KEY, Transaction, history};
@@ -18,7 +19,48 @@ use crate::error::{ConflictReason, Error, ErrorKind, Result};
 use crate::storage::same_location;
 use crate::table::{Table, references};
 
-pub(super) async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) -> Result<Committed> {
+impl Transaction {
+    /// Commits all actions. On a [new table](Table::is_new) this creates the table, with or without actions.
+    ///
+    /// # Errors
+    /// - [`AlreadyExists`](crate::ErrorKind::AlreadyExists): the name of a new table was taken meanwhile; that table is left
+    ///   alone.
+    /// - [`Conflict`](crate::ErrorKind::Conflict): another commit makes an action's result wrong; the message names
+    ///   file, snapshot and operation. Read the table again and run the operation again.
+    /// - [`CommitStateUnknown`](crate::ErrorKind::CommitStateUnknown): the answer was lost and the table's history does
+    ///   not tell. Nothing was deleted; committing again with the same idempotency key is safe. For a new table: look
+    ///   whether the catalog has it.
+    /// - Others: nothing was committed, and the manifests that were written were deleted.
+    ///
+    /// # Cancel safety
+    /// A dropped future leaves the commit done or not done, and at most metadata files that nothing names.
+    ///
+    /// # Cost
+    /// Without contention: the branch's manifest list is read, the manifests that merging touches and those whose partition
+    /// summaries let them list what is removed are read, those that change are written, one manifest list is written, and the
+    /// catalog swaps the pointer. What removes files loads the table first. A try that lost a race leaves the next one only
+    /// what came since to be read.
+    pub async fn commit(self, catalog: &dyn Catalog) -> Result<Committed> {
+        self.base.require_catalog()?;
+        commit(self, catalog).await
+    }
+
+    /// For each of several rewrites of this transaction's table and branch, what was committed since that it conflicts with.
+    /// Commits nothing.
+    ///
+    /// # Errors
+    /// [`Conflict`](crate::ErrorKind::Conflict) when the table's history does not lead back to what they were computed from.
+    pub async fn conflicts_of(
+        &self,
+        rewrites: &[Rewrite],
+        catalog: &dyn Catalog,
+    ) -> Result<Vec<Option<Error>>> {
+        let current = catalog.load_table(self.base.ident()).await?;
+        conflicts_of(self.base.metadata(), &current, &self.branch, self.isolation, rewrites).await
+    }
+}
+
+async fn commit(mut transaction: Transaction, catalog: &dyn Catalog) -> Result<Committed> {
     let clock = catalog.clock().clone();
     let policy = match RetryPolicy::new(transaction.base.metadata().properties(), &*clock) {
         // The property that can't be read may be what is being mended.

@@ -12,8 +12,9 @@ use super::branch::{branch_retention, since};
 use super::kept::Kept;
 use super::manifests::{ManifestStore, check_added};
 use super::newer::check_newer;
-use super::removal::{Taking, remove};
+use super::removal::remove;
 use super::summary::SummaryCounts;
+use super::take_out::Taking;
 use super::validate::Isolation;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -70,7 +71,7 @@ pub(super) async fn produce(
     if effect.footprint.is_some() || stated {
         let newer = since(metadata, context.branch, start)?;
         if let Some(footprint) = &effect.footprint {
-            check_newer(&context, footprint, newer, kept, store.storage()).await?;
+            check_newer(metadata, context.summary, footprint, newer, kept, store.storage()).await?;
         }
     }
 

@@ -9,7 +9,7 @@ use iceberg::{NamespaceIdent, TableCreation, TableUpdate};
 
 use super::*;
 use crate::ErrorKind;
-use crate::catalog::MemoryCatalog;
+use crate::catalog::{Catalog, MemoryCatalog};
 use crate::format::{LiveFile, load_manifest, load_manifest_list};
 use crate::storage::Storage;
 

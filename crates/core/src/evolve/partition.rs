@@ -11,7 +11,7 @@ use iceberg::spec::{
 };
 use iceberg::{TableRequirement, TableUpdate};
 
-use super::MetadataChange;
+use super::change::MetadataChange;
 use super::tree::Tree;
 use crate::error::{Error, Result};
 use crate::format::{foreign_kind, primitive_text};

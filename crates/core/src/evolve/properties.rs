@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use iceberg::TableUpdate;
 use iceberg::spec::{FormatVersion, TableMetadata, TableProperties};
 
-use super::MetadataChange;
+use super::change::MetadataChange;
 use super::property_values::{CODEC, LEVEL, check_value};
 use crate::error::{Error, Result};
 use crate::format::parse_format_version;

@@ -6,10 +6,7 @@
 
 use std::sync::Arc;
 
-use iceberg::spec::{FormatVersion, Literal, Schema, TableMetadata, Type};
-
-use super::MetadataChange;
-use crate::error::Result;
+use iceberg::spec::{Literal, Schema, Type};
 
 mod checks;
 mod draft;
@@ -276,35 +273,4 @@ impl SchemaUpdate {
         self.edits.push(edit);
         self
     }
-
-    /// The schema that the edits make of the current one, with its new id, or the current one when they change nothing.
-    ///
-    /// # Errors
-    /// Those of [`apply`](Self::apply).
-    pub fn preview(&self, metadata: &TableMetadata) -> Result<Schema> {
-        self.draft(metadata)?.schema()
-    }
-
-    /// Works the edits out against `metadata`.
-    ///
-    /// The name mapping (`schema.name-mapping.default`) learns new names and columns; properties of single columns
-    /// (`write.metadata.metrics.column.*`, Parquet's bloom filters and statistics) follow renames and go with dropped columns.
-    ///
-    /// # Errors
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) that names the column, when a column is missing, a name taken, a type
-    /// change no promotion, a dropped column in use, or a rule of the format broken.
-    pub fn apply(&self, metadata: &TableMetadata) -> Result<MetadataChange> {
-        self.draft(metadata)?.finish()
-    }
-
-    fn draft<'a>(&self, metadata: &'a TableMetadata) -> Result<Draft<'a>> {
-        let mut draft = Draft::new(metadata, self.case_sensitive, self.allow_incompatible);
-        for edit in &self.edits {
-            draft.edit(edit)?;
-        }
-        Ok(draft)
-    }
 }
-
-/// The first format version that has defaults, nanoseconds and row lineage.
-const V3: FormatVersion = FormatVersion::V3;

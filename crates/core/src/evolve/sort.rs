@@ -3,7 +3,7 @@
 use iceberg::spec::{NullOrder, Schema, SortDirection, SortField, SortOrder, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
-use super::MetadataChange;
+use super::change::MetadataChange;
 use super::partition::{Term, resolve};
 use super::tree::Tree;
 use crate::error::{Error, Result};

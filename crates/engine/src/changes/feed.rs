@@ -119,8 +119,9 @@ impl Changes {
     }
 
     fn rows(&self, rows: ChosenRows, change: &str, ordinal: i32, snapshot_id: i64) -> Result<DataFrame> {
-        let provider = Arc::new(FileRows::new(&self.table, rows)?);
-        let rows = self.table.session().context().read_table(provider).map_err(from_datafusion)?;
+        let (table, session) = (&self.table, self.table.session());
+        let provider = FileRows::new(table.core(), session.catalog().clone(), table.caches().clone(), rows)?;
+        let rows = session.context().read_table(Arc::new(provider)).map_err(from_datafusion)?;
         let mut columns: Vec<Expr> = rows.schema().fields().iter().map(|field| ident(field.name())).collect();
         columns.extend([
             lit(change).alias(CHANGE_TYPE),

@@ -13,56 +13,22 @@ mod feed;
 mod files;
 mod provider;
 mod range;
+mod start;
 
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::dataframe::DataFrame;
 use iceberg::spec::Operation;
-use icefield_core::{AsOf, Result, Table as CoreTable};
+use icefield_core::{AsOf, Result};
 
+use crate::as_of::IntoAsOf;
 use crate::scan::ChosenRows;
-use crate::table::{IntoAsOf, Table};
+use crate::table::Table;
 
 pub use feed::{CHANGE_ORDINAL, CHANGE_TYPE, COMMIT_SNAPSHOT_ID, Changes};
 pub(crate) use provider::FileRows;
-
-/// Where a range of snapshots begins.
-#[derive(Debug, Clone)]
-pub enum Start {
-    /// Before the table's first snapshot.
-    Beginning,
-    /// After this one.
-    After(AsOf),
-}
-
-/// Before a table's first snapshot: `table.appended_between(Beginning, "main")`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Beginning;
-
-/// What a range of snapshots can begin with: whatever names a snapshot, which is not part of the range, or [`Beginning`].
-pub trait IntoStart {
-    /// Where the range begins.
-    fn into_start(self, table: &CoreTable) -> Result<Start>;
-}
-
-impl<T: IntoAsOf> IntoStart for T {
-    fn into_start(self, table: &CoreTable) -> Result<Start> {
-        self.into_as_of(table).map(Start::After)
-    }
-}
-
-impl IntoStart for Start {
-    fn into_start(self, _: &CoreTable) -> Result<Start> {
-        Ok(self)
-    }
-}
-
-impl IntoStart for Beginning {
-    fn into_start(self, _: &CoreTable) -> Result<Start> {
-        Ok(Start::Beginning)
-    }
-}
+pub use start::{Beginning, IntoStart, Start};
 
 impl Table {
     /// The rows that append snapshots added after `from` and up to `to`, in the table's current schema: Iceberg Java's
@@ -101,6 +67,7 @@ impl Table {
         }
         // No deletes: what was appended is asked for, whatever became of it.
         let rows = ChosenRows { whole: added, ..ChosenRows::default() };
-        Ok(Arc::new(FileRows::new(self, rows)?))
+        let catalog = self.session().catalog().clone();
+        Ok(Arc::new(FileRows::new(self.core(), catalog, self.caches().clone(), rows)?))
     }
 }

@@ -13,15 +13,14 @@ use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::ProjectionExec;
 use icefield_core::catalog::Catalog;
-use icefield_core::{AsOf, Result, Table as CoreTable};
+use icefield_core::{AsOf, Result, Table};
 
 use crate::error::to_datafusion;
 use crate::scan::{ChosenRows, ScanCaches, SnapshotScan};
-use crate::table::Table;
 
 #[derive(Debug)]
 pub(crate) struct FileRows {
-    table: CoreTable,
+    table: Table,
     catalog: Arc<dyn Catalog>,
     rows: ChosenRows,
     caches: Arc<ScanCaches>,
@@ -29,15 +28,18 @@ pub(crate) struct FileRows {
 }
 
 impl FileRows {
-    pub(super) fn new(table: &Table, rows: ChosenRows) -> Result<Self> {
-        let catalog = table.session().catalog().clone();
-        let (table, caches) = (table.core().clone(), table.caches().clone());
-        let schema = SnapshotScan::new(&table, AsOf::Current, caches.clone())?.schema();
-        Ok(Self { table, catalog, rows, caches, schema })
+    pub(super) fn new(
+        table: &Table,
+        catalog: Arc<dyn Catalog>,
+        caches: Arc<ScanCaches>,
+        rows: ChosenRows,
+    ) -> Result<Self> {
+        let schema = SnapshotScan::new(table, AsOf::Current, caches.clone())?.schema();
+        Ok(Self { table: table.clone(), catalog, rows, caches, schema })
     }
 
     /// The table, as it was when the rows were chosen.
-    pub(crate) fn table(&self) -> &CoreTable {
+    pub(crate) fn table(&self) -> &Table {
         &self.table
     }
 

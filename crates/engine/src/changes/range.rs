@@ -3,7 +3,7 @@
 use iceberg::spec::SnapshotRef;
 use icefield_core::{AsOf, Error, ErrorKind, Result, Table};
 
-use super::Start;
+use super::start::Start;
 
 /// A snapshot's id. One that is named by its id need not be there any more.
 fn id(table: &Table, as_of: &AsOf) -> Result<i64> {

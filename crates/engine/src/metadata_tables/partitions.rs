@@ -58,8 +58,7 @@ pub(super) fn partitions(table: &Table) -> Result<Columns<Partition>> {
 
 /// The partitions that have files in a table's current snapshot, as Spark names them: `city=Oslo/at_month=2024-06`. Reads the
 /// manifests.
-pub(crate) async fn partition_names(table: &crate::table::Table) -> Result<Vec<String>> {
-    let table = table.core();
+pub(crate) async fn partition_names(table: &Table) -> Result<Vec<String>> {
     let metadata = table.metadata();
     let Some(snapshot) = metadata.current_snapshot() else { return Ok(Vec::new()) };
     let mut gathered = Gathered::new(table.clone());

@@ -23,10 +23,11 @@ use icefield_core::{AsOf, Error, Result, Table};
 
 use super::columns::Columns;
 use super::entries::{self, Entry};
+use super::history;
+use super::kind::MetadataTable;
 use super::manifests::{self, Listed};
 use super::partitions::{self, Gathered};
 use super::position_deletes::{self, Reader};
-use super::{MetadataTable, history};
 use crate::error::to_datafusion;
 use crate::scan::ScanCaches;
 
@@ -35,8 +36,21 @@ const BATCH_ROWS: usize = 1024;
 /// How many manifest lists are read at once, where those of all snapshots are asked for.
 const LISTS_AT_ONCE: usize = 8;
 
+/// A table about a table at a snapshot.
+///
+/// # Errors
+/// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for one that is of no snapshot, and an earlier one.
+pub(crate) fn metadata_provider(
+    table: &Table,
+    as_of: AsOf,
+    caches: Arc<ScanCaches>,
+    about: MetadataTable,
+) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(Provider::new(table.clone(), as_of, caches, about)?))
+}
+
 #[derive(Debug)]
-pub(super) struct Provider {
+struct Provider {
     table: Table,
     caches: Arc<ScanCaches>,
     as_of: AsOf,
@@ -49,9 +63,7 @@ type Partitions = (SchemaRef, Vec<Source>);
 type Source = Box<dyn Fn() -> BoxStream<'static, Result<RecordBatch>> + Send + Sync>;
 
 impl Provider {
-    pub(super) fn new(table: &crate::table::Table, about: MetadataTable) -> Result<Self> {
-        let caches = table.caches().clone();
-        let (table, as_of) = (table.core().clone(), table.snapshot().clone());
+    fn new(table: Table, as_of: AsOf, caches: Arc<ScanCaches>, about: MetadataTable) -> Result<Self> {
         if as_of != AsOf::Current && !about.is_of_a_snapshot() {
             return Err(Error::invalid_input(
                 "this metadata table tells of all snapshots; ask for it without a version or time",

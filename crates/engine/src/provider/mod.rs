@@ -55,6 +55,23 @@ impl IcebergTable {
         })
     }
 
+    /// A table of a catalog at a snapshot. Rows can be inserted, unless the table is read-only.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of_catalog(
+        table: &Table,
+        as_of: AsOf,
+        caches: Arc<ScanCaches>,
+        catalog: Arc<dyn Catalog>,
+    ) -> Result<Self> {
+        let this = Self::new(table, as_of, caches)?;
+        Ok(match table.is_read_only() {
+            true => this.registered_in(catalog),
+            false => this.with_catalog(catalog),
+        })
+    }
+
     /// Lets rows be inserted, by commits to this catalog, where the snapshot is the head of a branch.
     pub fn with_catalog(self, catalog: Arc<dyn Catalog>) -> Self {
         let mut this = self.registered_in(catalog);

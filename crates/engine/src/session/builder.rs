@@ -13,10 +13,12 @@ use icefield_core::catalog::{Catalog, MemoryCatalog};
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, Result, SystemClock};
 
+use super::catalog_adapter::{CatalogAdapter, DEFAULT_SCHEMA, Names};
 use super::stores::StorageRegistry;
-use super::{Inner, Session, sql_catalog};
+use super::{Inner, Session};
 use crate::error::from_datafusion;
 use crate::insert::ExactInserts;
+use crate::lookup::Lookup;
 use crate::memory::{SharedMemoryPool, default_budget, with_room_to_merge};
 use crate::rules;
 use crate::scan::{ScanCaches, with_ordered_scans};
@@ -28,8 +30,6 @@ use crate::variant;
 pub(super) const CACHE_SHARE: usize = 8;
 /// What they may take of a pool that other sessions share, whose caches are beside it too, in bytes.
 const CACHE_OF_SHARED_POOL: usize = 128 << 20;
-/// The schema in which tables registered by hand are found without a prefix.
-pub(crate) const DEFAULT_SCHEMA: &str = "public";
 
 /// Builds a [`Session`].
 #[derive(Debug, Default)]
@@ -44,6 +44,13 @@ pub struct SessionBuilder {
     parallelism: Option<usize>,
     pub(super) clock: Option<Arc<dyn Clock>>,
     config: Option<SessionConfig>,
+}
+
+impl Session {
+    /// Everything that can be set.
+    pub fn builder() -> SessionBuilder {
+        SessionBuilder::default()
+    }
 }
 
 impl SessionBuilder {
@@ -197,13 +204,11 @@ impl SessionBuilder {
         let functions = variant::functions().into_iter().chain(rules::functions());
         functions.for_each(|function| context.register_udf(function));
         let caches = Arc::new(ScanCaches::new(cache).with_view_types(views).with_memory_pool(pool));
-        let names = Arc::<sql_catalog::Names>::default();
-        let inner = Arc::new_cyclic(|session| {
-            let provider = sql_catalog::SqlCatalog::new(session.clone(), names.clone());
-            context.register_catalog(catalog.name(), Arc::new(provider));
-            context.register_udtf(TABLE_AT, Arc::new(TableAt::new(session.clone())));
-            Inner { context, catalog, caches, names, memory_budget }
-        });
-        Ok(Session::from_inner(inner))
+        let lookup = Lookup::new(catalog, caches);
+        let names = Arc::<Names>::default();
+        let adapter = CatalogAdapter::new(lookup.clone(), names.clone());
+        context.register_catalog(lookup.catalog().name(), Arc::new(adapter));
+        context.register_udtf(TABLE_AT, Arc::new(TableAt::new(lookup.clone())));
+        Ok(Session(Arc::new(Inner { context, lookup, names, memory_budget })))
     }
 }

@@ -4,6 +4,7 @@
 //! session's memory pool bounds what queries and writes hold, its spill folder takes what does not fit.
 
 mod builder;
+mod catalog_adapter;
 mod complexity;
 mod contents;
 mod deadline;
@@ -14,7 +15,6 @@ mod limited;
 mod metadata_file;
 mod options;
 mod readers;
-mod sql_catalog;
 mod stores;
 
 use std::collections::BTreeMap;
@@ -22,45 +22,38 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::prelude::SessionContext;
-use icefield_core::Result;
-use icefield_core::catalog::{Catalog, TableIdent, parse_ident};
+use icefield_core::catalog::Catalog;
 
+use crate::lookup::Lookup;
 use crate::scan::ScanCaches;
-use crate::table::Table;
+use catalog_adapter::Names;
 
-pub(crate) use builder::DEFAULT_SCHEMA;
 pub use builder::SessionBuilder;
+pub(crate) use catalog_adapter::DEFAULT_SCHEMA;
 pub use metadata_file::OpenMetadataFile;
 pub use options::SqlOptions;
-pub(crate) use sql_catalog::find;
 
 /// A catalog and a query engine over its tables. Cheap to clone; clones share everything.
 #[derive(Clone)]
 pub struct Session(Arc<Inner>);
 
-pub(crate) struct Inner {
+struct Inner {
     context: SessionContext,
-    catalog: Arc<dyn Catalog>,
-    caches: Arc<ScanCaches>,
-    names: Arc<sql_catalog::Names>,
+    lookup: Lookup,
+    names: Arc<Names>,
     memory_budget: usize,
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("catalog", &self.0.catalog)
+            .field("catalog", self.catalog())
             .field("memory_budget", &self.0.memory_budget)
             .finish_non_exhaustive()
     }
 }
 
 impl Session {
-    /// Everything that can be set.
-    pub fn builder() -> SessionBuilder {
-        SessionBuilder::default()
-    }
-
     /// The DataFusion context. What is registered in it (tables, functions) is seen by [`Session::sql`].
     pub fn context(&self) -> &SessionContext {
         &self.0.context
@@ -68,7 +61,7 @@ impl Session {
 
     /// The catalog.
     pub fn catalog(&self) -> &Arc<dyn Catalog> {
-        &self.0.catalog
+        self.0.lookup.catalog()
     }
 
     /// The most that queries and writes of this session hold in memory, in bytes.
@@ -78,28 +71,16 @@ impl Session {
 
     /// What this session's scans keep: manifests and file footers, bounded in bytes.
     pub fn scan_caches(&self) -> &Arc<ScanCaches> {
-        &self.0.caches
+        self.0.lookup.caches()
     }
 
-    /// Loads a table by its dotted name: `namespace.table`. One look at the catalog.
-    ///
-    /// # Errors
-    /// [`NotFound`](icefield_core::ErrorKind::NotFound).
-    pub async fn table(&self, name: &str) -> Result<Table> {
-        self.load(&parse_ident(name)?).await
-    }
-
-    /// Loads a table. One look at the catalog.
-    pub async fn load(&self, ident: &TableIdent) -> Result<Table> {
-        Ok(Table::new(self.clone(), self.0.catalog.load_table(ident).await?))
+    /// What finds the catalog's tables for those that can't hold the session.
+    pub(crate) fn lookup(&self) -> &Lookup {
+        &self.0.lookup
     }
 
     /// Sets the names that the context has of namespaces, each with those of its tables.
     pub(crate) fn set_names(&self, names: BTreeMap<String, Vec<String>>) {
         self.0.names.set(names);
-    }
-
-    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
-        Self(inner)
     }
 }

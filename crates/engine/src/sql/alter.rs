@@ -16,7 +16,6 @@ use icefield_core::evolve::{
 use icefield_core::{Clock, Error, Result};
 
 use super::columns::{Column, default_value};
-use super::command::Command;
 use super::cursor::Cursor;
 use super::tables::parse_table;
 use super::terms::{parse_sort_terms, parse_term};
@@ -77,10 +76,10 @@ enum FieldRef {
 /// # Errors
 /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput), and
 /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for branches and tags.
-pub(super) fn parse(cursor: &mut Cursor<'_, '_>, session: &Session) -> Result<Command> {
+pub(super) fn parse(cursor: &mut Cursor<'_, '_>, session: &Session) -> Result<AlterTable> {
     let ident = parse_table(cursor, session)?;
     let action = parse_action(cursor, session, &ident)?;
-    Ok(Command::AlterTable(AlterTable { ident, action }))
+    Ok(AlterTable { ident, action })
 }
 
 fn parse_action(cursor: &mut Cursor<'_, '_>, session: &Session, ident: &TableIdent) -> Result<Action> {

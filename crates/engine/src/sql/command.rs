@@ -26,6 +26,7 @@ use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, Phy
 use icefield_core::Result;
 
 use super::alter::AlterTable;
+use super::input::Input;
 use super::namespaces::{CreateNamespace, DropNamespace};
 use super::tables::{CreateTable, DropTables};
 use crate::error::to_datafusion;
@@ -39,12 +40,6 @@ pub(super) enum Command {
     CreateNamespace(CreateNamespace),
     DropNamespace(DropNamespace),
     AlterTable(AlterTable),
-}
-
-/// The rows that a command writes.
-pub(super) struct Input {
-    pub(super) plan: Arc<dyn ExecutionPlan>,
-    pub(super) context: Arc<TaskContext>,
 }
 
 impl Command {

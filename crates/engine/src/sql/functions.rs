@@ -8,13 +8,13 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{ScalarValue, TableReference};
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart};
 use icefield_core::catalog::parse_ident;
-use icefield_core::{AsOf, Error, Result};
+use icefield_core::{Error, Result};
 
-use super::plain::TABLE_AT;
-use super::times::{text, time_of, whole};
+use super::table_at::{self, snapshot};
+use super::times::text;
 use crate::changes::Start;
 use crate::session::Session;
-use crate::table::{IntoAsOf, Table};
+use crate::table::Table;
 
 /// A table function of the catalog's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Function {
         match self {
             Self::Appends => "appends",
             Self::Changes => "changes",
-            Self::TableAt => TABLE_AT,
+            Self::TableAt => table_at::TABLE_AT,
         }
     }
 
@@ -46,9 +46,7 @@ impl Function {
                 "changes takes a table, the snapshot to begin after (NULL: from the beginning) and the last: \
                  changes('namespace.table', from, to), as constants"
             }
-            Self::TableAt => {
-                "table_at takes a table, and a snapshot id, branch, tag or time: table_at('namespace.table', 'tag'), as constants"
-            }
+            Self::TableAt => table_at::USAGE,
         }
     }
 
@@ -78,12 +76,12 @@ impl Function {
         let table = session.load(&ident).await?;
         let provider = match (self, rest) {
             (Self::Appends, [from, to]) => {
-                table.appends_provider(&start(&table, from)?, &argument(&table, to)?).await?
+                table.appends_provider(&start(&table, from)?, &snapshot(table.core(), to)?).await?
             }
             (Self::Changes, [from, to]) => {
-                table.changes_between(start(&table, from)?, argument(&table, to)?)?.await?.into_view()
+                table.changes_between(start(&table, from)?, snapshot(table.core(), to)?)?.await?.into_view()
             }
-            (Self::TableAt, [version]) => at(&table, version)?,
+            (Self::TableAt, [version]) => table_at::at(session.lookup(), table.core(), version)?,
             _ => return Err(wrong()),
         };
         let namespace = ident.namespace().as_ref().join(".");
@@ -91,27 +89,9 @@ impl Function {
     }
 }
 
-/// A table at the snapshot that `table_at`'s second argument says.
-fn at(table: &Table, version: &ScalarValue) -> Result<Arc<dyn TableProvider>> {
-    Ok(table.as_of(argument(table, version)?)?.provider()?)
-}
-
 fn start(table: &Table, value: &ScalarValue) -> Result<Start> {
     if value.is_null() {
         return Ok(Start::Beginning);
     }
-    argument(table, value).map(Start::After)
-}
-
-/// The snapshot that an argument means: a snapshot id, though it be expired, or a branch, a tag or a time.
-fn argument(table: &Table, value: &ScalarValue) -> Result<AsOf> {
-    let core = table.core();
-    let name = text(value).map(str::to_string).or_else(|| whole(value).map(|number| number.to_string()));
-    let Some(name) = name else { return time_of(value) };
-    match name.parse() {
-        Ok(id) if core.metadata().snapshot_by_id(id).is_some() || core.reference(&name).is_none() => {
-            Ok(AsOf::Snapshot(id))
-        }
-        _ => name.into_as_of(core),
-    }
+    snapshot(table.core(), value).map(Start::After)
 }

@@ -15,15 +15,16 @@ mod cursor;
 mod describe;
 mod dialect;
 mod functions;
+mod input;
 mod names;
 mod namespaces;
 mod parser;
 mod placeholder;
-mod plain;
 mod refused;
 mod relations;
 mod show;
 mod statement;
+mod table_at;
 mod tables;
 mod terms;
 mod times;
@@ -51,7 +52,7 @@ use relations::Relations;
 use statement::{Own, OwnStatement};
 
 pub(crate) use placeholder::{OpenVersion, ResolveVersions};
-pub(crate) use plain::{TABLE_AT, TableAt};
+pub(crate) use table_at::{TABLE_AT, TableAt};
 pub(crate) use times::parse_timestamp_ms;
 pub(crate) use udf::SqlFunctions;
 

@@ -6,7 +6,6 @@ use std::fmt;
 use icefield_core::catalog::NamespaceIdent;
 use icefield_core::{Error, ErrorKind, Result};
 
-use super::command::Command;
 use super::cursor::Cursor;
 use crate::session::{DEFAULT_SCHEMA, Session};
 
@@ -47,7 +46,7 @@ pub(super) fn parse_namespace(cursor: &mut Cursor<'_, '_>, catalog: &str) -> Res
 }
 
 /// Reads a statement after `CREATE NAMESPACE`.
-pub(super) fn parse_create(cursor: &mut Cursor<'_, '_>, catalog: &str) -> Result<Command> {
+pub(super) fn parse_create(cursor: &mut Cursor<'_, '_>, catalog: &str) -> Result<CreateNamespace> {
     let if_not_exists = cursor.take(&["IF", "NOT", "EXISTS"]);
     let namespace = parse_namespace(cursor, catalog)?;
     let mut properties = HashMap::new();
@@ -62,14 +61,14 @@ pub(super) fn parse_create(cursor: &mut Cursor<'_, '_>, catalog: &str) -> Result
             break;
         }
     }
-    Ok(Command::CreateNamespace(CreateNamespace { namespace, if_not_exists, properties }))
+    Ok(CreateNamespace { namespace, if_not_exists, properties })
 }
 
 /// Reads a statement after `DROP NAMESPACE`.
 ///
 /// # Errors
 /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for `CASCADE`.
-pub(super) fn parse_drop(cursor: &mut Cursor<'_, '_>, catalog: &str) -> Result<Command> {
+pub(super) fn parse_drop(cursor: &mut Cursor<'_, '_>, catalog: &str) -> Result<DropNamespace> {
     let if_exists = cursor.take(&["IF", "EXISTS"]);
     let namespace = parse_namespace(cursor, catalog)?;
     if cursor.take(&["CASCADE"]) {
@@ -77,7 +76,7 @@ pub(super) fn parse_drop(cursor: &mut Cursor<'_, '_>, catalog: &str) -> Result<C
         return Err(Error::unsupported(message).with("namespace", namespace));
     }
     cursor.take(&["RESTRICT"]);
-    Ok(Command::DropNamespace(DropNamespace { namespace, if_exists }))
+    Ok(DropNamespace { namespace, if_exists })
 }
 
 impl CreateNamespace {

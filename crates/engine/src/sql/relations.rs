@@ -22,7 +22,7 @@ use datafusion::sql::sqlparser::ast::{
     Expr as SqlExpr, FunctionArg, FunctionArgExpr, Ident, ObjectName, TableFactor, TableVersion, VisitMut,
     VisitorMut,
 };
-use icefield_core::{Clock, Error, Result};
+use icefield_core::{AsOf, Clock, Error, Result};
 
 use super::constant::{Constant, constant};
 use super::functions::Function;
@@ -30,7 +30,7 @@ use super::names::catalog_table;
 use super::placeholder::OpenVersion;
 use super::times::{time_of, version_of};
 use crate::error::from_datafusion;
-use crate::session::{Session, find};
+use crate::session::Session;
 
 /// The prefix of the number of a relation. No name has it that anybody writes.
 const NUMBERED: &str = "\u{1}relation ";
@@ -196,7 +196,8 @@ async fn at_version(
         let message = "only tables of the catalog have versions; they are named namespace.table";
         return Err(Error::invalid_input(message).with("table", name));
     };
-    let (table, about) = find(session, &ident).await?.ok_or_else(missing)?;
+    let lookup = session.lookup();
+    let (table, about) = lookup.find(&ident).await?.ok_or_else(missing)?;
     let clock = session.catalog().clock();
     let takes = if is_time { TAKES_TIME } else { TAKES_VERSION };
     let value = match constant(version, state, &**clock, takes)? {
@@ -207,17 +208,13 @@ async fn at_version(
                     "the version of a metadata table is no placeholder; write its value into the statement";
                 return Err(Error::unsupported(message).with("table", name));
             }
-            let table = table.provider()?.as_ref().clone();
+            let table = lookup.table(&table, AsOf::Current)?;
             return OpenVersion::plan(reference, table, version, is_time, clock.clone())
                 .map_err(from_datafusion);
         }
     };
-    let as_of = if is_time { time_of(&value)? } else { version_of(table.core(), &value)? };
-    let table = table.as_of(as_of)?;
-    match about {
-        Some(about) => scan(reference, table.metadata_provider(about)?),
-        None => scan(reference, table.provider()?),
-    }
+    let as_of = if is_time { time_of(&value)? } else { version_of(&table, &value)? };
+    scan(reference, lookup.provider(&table, as_of, about)?)
 }
 
 impl RelationPlanner for Relations {

@@ -102,7 +102,7 @@ impl Show {
                         Error::invalid_input("the table is not partitioned").with("table", table.ident())
                     );
                 }
-                let names = partition_names(&table).await?;
+                let names = partition_names(table.core()).await?;
                 texts(&["partition"], names.into_iter().map(|name| [Some(name)]))
             }
             Self::Properties { table, name } => {

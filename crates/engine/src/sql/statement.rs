@@ -148,25 +148,25 @@ impl Kind {
                 let or_replace = cursor.take(&["OR", "REPLACE"]);
                 cursor.expect(&["TABLE"])?;
                 let (create, query) = tables::parse_create(cursor, session, or_replace)?;
-                Own::Command(create, query)
+                Own::Command(Command::CreateTable(create), query)
             }
             Self::CreateNamespace => {
                 cursor.expect(&["CREATE"])?;
                 cursor.take_one(&NAMESPACE);
-                command(namespaces::parse_create(cursor, catalog)?)
+                command(Command::CreateNamespace(namespaces::parse_create(cursor, catalog)?))
             }
             Self::DropTable => {
                 cursor.expect(&["DROP", "TABLE"])?;
-                command(tables::parse_drop(cursor, session)?)
+                command(Command::DropTables(tables::parse_drop(cursor, session)?))
             }
             Self::DropNamespace => {
                 cursor.expect(&["DROP"])?;
                 cursor.take_one(&NAMESPACE);
-                command(namespaces::parse_drop(cursor, catalog)?)
+                command(Command::DropNamespace(namespaces::parse_drop(cursor, catalog)?))
             }
             Self::AlterTable => {
                 cursor.expect(&["ALTER", "TABLE"])?;
-                command(alter::parse(cursor, session)?)
+                command(Command::AlterTable(alter::parse(cursor, session)?))
             }
             Self::Show => {
                 cursor.expect(&["SHOW"])?;

@@ -10,8 +10,8 @@ use icefield_core::catalog::TableIdent;
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::columns::{Column, unique};
-use super::command::{Command, Input};
 use super::cursor::Cursor;
+use super::input::Input;
 use super::names::named_table;
 use super::terms::{parse_sort_terms, parse_term};
 use crate::ops::{TableOptions, create_as, replace};
@@ -53,7 +53,7 @@ pub(super) fn parse_create(
     cursor: &mut Cursor<'_, '_>,
     session: &Session,
     or_replace: bool,
-) -> Result<(Command, Option<Box<Query>>)> {
+) -> Result<(CreateTable, Option<Box<Query>>)> {
     let if_not_exists = cursor.take(&["IF", "NOT", "EXISTS"]);
     if or_replace && if_not_exists {
         return Err(Error::invalid_input(
@@ -98,7 +98,7 @@ pub(super) fn parse_create(
     }
     let has_query = query.is_some();
     let create = CreateTable { ident, or_replace, if_not_exists, columns, options, has_query };
-    Ok((Command::CreateTable(create), query))
+    Ok((create, query))
 }
 
 fn is_query(cursor: &mut Cursor<'_, '_>) -> bool {
@@ -159,14 +159,14 @@ fn parse_clauses(cursor: &mut Cursor<'_, '_>) -> Result<TableOptions> {
 ///
 /// # Errors
 /// [`Unsupported`](icefield_core::ErrorKind::Unsupported) for `PURGE`.
-pub(super) fn parse_drop(cursor: &mut Cursor<'_, '_>, session: &Session) -> Result<Command> {
+pub(super) fn parse_drop(cursor: &mut Cursor<'_, '_>, session: &Session) -> Result<DropTables> {
     let if_exists = cursor.take(&["IF", "EXISTS"]);
     let tables = cursor.list(|cursor| parse_table(cursor, session))?;
     if cursor.take(&["PURGE"]) {
         let message = "DROP TABLE ... PURGE is not there in SQL; purge the table with the maintenance function purge_table";
         return Err(Error::unsupported(message));
     }
-    Ok(Command::DropTables(DropTables { tables, if_exists }))
+    Ok(DropTables { tables, if_exists })
 }
 
 impl CreateTable {

@@ -9,7 +9,7 @@ use icefield_core::catalog::{
 };
 use icefield_core::storage::join;
 
-use super::{
+use super::steps::{
     below, bump, commit, contend, creation, fresh, kind, namespace, pause, properties, set_property,
 };
 

@@ -11,7 +11,7 @@ use icefield_core::storage::join;
 use icefield_core::{Error, ErrorKind};
 use serde_json::{Value, json};
 
-use super::{creation, set_property};
+use super::steps::{creation, set_property};
 
 /// Where no table of the catalog may have files, whose warehouse is another place.
 const ELSEWHERE: &str = "memory://elsewhere/t";

@@ -8,8 +8,9 @@ use icefield_core::ErrorKind;
 use icefield_core::catalog::{Catalog, CommitOutcome, CommitRequest, Expect, TableRequirement, TableUpdate};
 use icefield_core::storage::file_name;
 
-use super::{
-    assert_bumped_once, below, commit, contend, creation, fresh, kind, metadata_files, places, properties,
+use super::places;
+use super::steps::{
+    assert_bumped_once, below, commit, contend, creation, fresh, kind, metadata_files, properties,
     set_property,
 };
 

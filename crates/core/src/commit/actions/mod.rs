@@ -9,7 +9,7 @@
 //! A new action is a new file here and a method of [`Transaction`](super::Transaction): nothing else matches on actions.
 
 mod append;
-pub(super) mod dangling;
+mod dangling;
 mod delete_files;
 mod expire;
 mod metadata;

@@ -2,15 +2,49 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use iceberg::spec::{Literal, PrimitiveType, Schema, TableMetadata, Type};
+use iceberg::spec::{FormatVersion, Literal, PrimitiveType, Schema, TableMetadata, Type};
 use iceberg::{TableRequirement, TableUpdate};
 
-use super::{ColumnPosition, Edit, NewColumn, V3};
+use super::{ColumnPosition, Edit, NewColumn, SchemaUpdate};
 use crate::error::{Error, Result};
+use crate::evolve::change::MetadataChange;
 use crate::evolve::tree::{Kind, Node, Target, Tree};
-use crate::evolve::{MetadataChange, mapping, promote};
+use crate::evolve::{mapping, promote};
 use crate::format::members::{self, KeptAs};
 use crate::format::{foreign_kind, primitive_text};
+
+/// The first format version that has defaults, nanoseconds and row lineage.
+const V3: FormatVersion = FormatVersion::V3;
+
+impl SchemaUpdate {
+    /// The schema that the edits make of the current one, with its new id, or the current one when they change nothing.
+    ///
+    /// # Errors
+    /// Those of [`apply`](Self::apply).
+    pub fn preview(&self, metadata: &TableMetadata) -> Result<Schema> {
+        self.draft(metadata)?.schema()
+    }
+
+    /// Works the edits out against `metadata`.
+    ///
+    /// The name mapping (`schema.name-mapping.default`) learns new names and columns; properties of single columns
+    /// (`write.metadata.metrics.column.*`, Parquet's bloom filters and statistics) follow renames and go with dropped columns.
+    ///
+    /// # Errors
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) that names the column, when a column is missing, a name taken, a type
+    /// change no promotion, a dropped column in use, or a rule of the format broken.
+    pub fn apply(&self, metadata: &TableMetadata) -> Result<MetadataChange> {
+        self.draft(metadata)?.finish()
+    }
+
+    fn draft<'a>(&self, metadata: &'a TableMetadata) -> Result<Draft<'a>> {
+        let mut draft = Draft::new(metadata, self.case_sensitive, self.allow_incompatible);
+        for edit in &self.edits {
+            draft.edit(edit)?;
+        }
+        Ok(draft)
+    }
+}
 
 pub(in crate::evolve) struct Draft<'a> {
     pub(in crate::evolve) metadata: &'a TableMetadata,

@@ -2,20 +2,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
-use datafusion::common::{Result, exec_err};
+use datafusion::common::Result;
 use datafusion::datasource::TableType;
 use icefield_core::catalog::TableIdent;
-use icefield_core::{Error, ErrorKind};
+use icefield_core::{AsOf, Error};
 
-use super::builder::DEFAULT_SCHEMA;
-use super::{Inner, Session};
+use crate::as_of::IntoAsOf;
 use crate::error::to_datafusion;
-use crate::metadata_tables::MetadataTable;
-use crate::table::Table;
+use crate::lookup::Lookup;
+
+/// The schema in which tables registered by hand are found without a prefix.
+pub(crate) const DEFAULT_SCHEMA: &str = "public";
 
 /// Names of namespaces and their tables, as last listed. DataFusion asks for them where nothing can be awaited.
 #[derive(Debug, Default)]
@@ -40,25 +41,25 @@ type Tables = HashMap<String, HashMap<String, Arc<dyn TableProvider>>>;
 type Registered = Arc<Mutex<Tables>>;
 
 /// A session's catalog: one schema a namespace, named with dots.
-pub(super) struct SqlCatalog {
-    session: Weak<Inner>,
+pub(super) struct CatalogAdapter {
+    lookup: Lookup,
     names: Arc<Names>,
     registered: Registered,
 }
 
-impl SqlCatalog {
-    pub(super) fn new(session: Weak<Inner>, names: Arc<Names>) -> Self {
-        Self { session, names, registered: Registered::default() }
+impl CatalogAdapter {
+    pub(super) fn new(lookup: Lookup, names: Arc<Names>) -> Self {
+        Self { lookup, names, registered: Registered::default() }
     }
 }
 
-impl fmt::Debug for SqlCatalog {
+impl fmt::Debug for CatalogAdapter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqlCatalog").finish_non_exhaustive()
+        f.debug_struct("CatalogAdapter").finish_non_exhaustive()
     }
 }
 
-impl CatalogProvider for SqlCatalog {
+impl CatalogProvider for CatalogAdapter {
     fn schema_names(&self) -> Vec<String> {
         let mut names = self.names.schemas();
         if !names.iter().any(|name| name == DEFAULT_SCHEMA) {
@@ -70,7 +71,7 @@ impl CatalogProvider for SqlCatalog {
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         Some(Arc::new(Namespace {
             name: name.to_string(),
-            session: self.session.clone(),
+            lookup: self.lookup.clone(),
             names: self.names.clone(),
             registered: self.registered.clone(),
         }))
@@ -79,7 +80,7 @@ impl CatalogProvider for SqlCatalog {
 
 struct Namespace {
     name: String,
-    session: Weak<Inner>,
+    lookup: Lookup,
     names: Arc<Names>,
     registered: Registered,
 }
@@ -104,35 +105,6 @@ impl Namespace {
     }
 }
 
-/// The table that a name means, and what is asked about it: of `t$files` the table `t`, unless one has this very name. A look at
-/// the catalog, or two.
-pub(crate) async fn find(
-    session: &Session,
-    ident: &TableIdent,
-) -> icefield_core::Result<Option<(Table, Option<MetadataTable>)>> {
-    if let Some(table) = load(session, ident).await? {
-        return Ok(Some((table, None)));
-    }
-    let Some((table, about)) = MetadataTable::split(ident.name()) else { return Ok(None) };
-    let ident = TableIdent::new(ident.namespace().clone(), table.to_string());
-    Ok(load(session, &ident).await?.map(|table| (table, Some(about))))
-}
-
-async fn load(session: &Session, ident: &TableIdent) -> icefield_core::Result<Option<Table>> {
-    match session.load(ident).await {
-        Ok(table) => Ok(Some(table)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-fn provider(table: &Table, about: Option<MetadataTable>) -> icefield_core::Result<Arc<dyn TableProvider>> {
-    Ok(match about {
-        Some(about) => table.metadata_provider(about)?,
-        None => table.provider()?,
-    })
-}
-
 #[async_trait]
 impl SchemaProvider for Namespace {
     fn table_names(&self) -> Vec<String> {
@@ -147,19 +119,19 @@ impl SchemaProvider for Namespace {
         if let Some(table) = self.registered_table(name) {
             return Ok(Some(table));
         }
-        let Some(session) = self.session.upgrade().map(Session::from_inner) else {
-            return exec_err!("the session of this catalog is closed");
-        };
         let found = async {
             let Some(ident) = self.ident(name) else { return Ok(None) };
-            if let Some((table, about)) = find(&session, &ident).await? {
-                return provider(&table, about).map(Some);
+            if let Some((table, about)) = self.lookup.find(&ident).await? {
+                return self.lookup.provider(&table, AsOf::Current, about).map(Some);
             }
             // A table of this very name comes first, though it has an `@` in it.
             let Some((table, version)) = name.split_once('@') else { return Ok(None) };
             let Some(ident) = self.ident(table) else { return Ok(None) };
-            match find(&session, &ident).await? {
-                Some((table, about)) => provider(&table.as_of(version)?, about).map(Some),
+            match self.lookup.find(&ident).await? {
+                Some((table, about)) => {
+                    let as_of = version.into_as_of(&table)?;
+                    self.lookup.provider(&table, as_of, about).map(Some)
+                }
                 None => Ok(None),
             }
         };
