@@ -62,6 +62,9 @@ pub enum ConflictReason {
     SchemaChanged,
     /// The partition spec of the operation's files was removed.
     SpecChanged,
+    /// The format version changed: delete files of the kind that the operation wrote are not added to such
+    /// tables.
+    FormatChanged,
     /// The snapshot that the operation was computed from is not in the branch's history any more: it expired, or was rolled
     /// back past.
     BaseExpired,

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use iceberg::spec::{DataContentType, FormatVersion, ManifestFile, Struct, TableMetadata};
+use iceberg::spec::{DataContentType, DataFile, FormatVersion, ManifestFile, Struct, TableMetadata};
 
 use crate::clock::Clock;
 use crate::deletes::is_vector;
@@ -89,9 +89,15 @@ impl From<&LiveFile> for Removed {
             content: file.file.content_type(),
             is_vector: is_vector(&file.file),
             records: file.file.record_count(),
-            bytes: file.file.file_size_in_bytes(),
+            bytes: content_size(&file.file),
         }
     }
+}
+
+/// The bytes of a file as summaries count them: a deletion vector's own, as it shares its file with others.
+pub(super) fn content_size(file: &DataFile) -> u64 {
+    let own = file.content_size_in_bytes().filter(|_| is_vector(file));
+    own.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or_else(|| file.file_size_in_bytes())
 }
 
 /// What tells a delete file from others: deletion vectors share files.

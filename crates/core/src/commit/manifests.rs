@@ -1,13 +1,13 @@
 //! Writing manifests: of new files, of a manifest from which files go, and of several manifests in one.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use futures::TryStreamExt;
-use iceberg::spec::{DataContentType, ManifestContentType, ManifestFile, TableMetadata};
+use iceberg::spec::{ManifestContentType, ManifestFile, TableMetadata};
 
 use super::kept::{Kept, Listed, listed};
 use crate::config::Properties;
-use crate::error::{ConflictReason, Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::format::{
     ContentFile, LiveFile, ManifestContent, ManifestListHead, ManifestReader, ManifestWriter, PartitionTypes,
     write_manifest_list,
@@ -79,11 +79,12 @@ impl<'a> ManifestStore<'a> {
         location
     }
 
-    /// Manifests of new files, one or more a partition spec.
+    /// Manifests of new data files or of new delete files, one or more a partition spec.
     pub(super) async fn write_added(
         &mut self,
         metadata: &TableMetadata,
         snapshot_id: i64,
+        content: ManifestContentType,
         files: Vec<ContentFile>,
         sequence_number: Option<i64>,
     ) -> Result<Vec<ManifestFile>> {
@@ -92,14 +93,13 @@ impl<'a> ManifestStore<'a> {
             by_spec.entry(file.spec_id).or_default().push(file);
         }
         let mut manifests = Vec::new();
-        let exact = self.exact;
+        let exact = self.exact && content == ManifestContentType::Data;
         for (spec_id, files) in by_spec {
             let partition = PartitionTypes::new(metadata, spec_id)?;
             let mut files = files.into_iter().peekable();
             while files.peek().is_some() {
                 let entries = files.by_ref().take(MAX_ENTRIES);
                 let entries = entries.map(|file| Entry::Added { file, sequence_number, exact });
-                let content = ManifestContentType::Data;
                 manifests.push(
                     self.write(metadata, snapshot_id, partition.clone(), content, entries.collect()).await?,
                 );
@@ -257,43 +257,4 @@ fn bins(manifests: Vec<ManifestFile>, target: u64) -> Vec<Vec<ManifestFile>> {
     }
     bins.reverse();
     bins
-}
-
-/// Checks new files before anything is written: known specs, no path twice, data files only.
-pub(super) fn check_added(
-    metadata: &TableMetadata,
-    base: &TableMetadata,
-    files: &[ContentFile],
-) -> Result<()> {
-    let mut seen: HashMap<&str, ()> = HashMap::with_capacity(files.len());
-    for file in files {
-        let path = file.file.file_path();
-        if file.file.content_type() != DataContentType::Data {
-            return Err(Error::unsupported("delete files can't be added as data files").with("file", path));
-        }
-        check_spec(metadata, base, file.spec_id).map_err(|error| error.with("file", path))?;
-        if seen.insert(path, ()).is_some() {
-            return Err(Error::invalid_input("a file is added twice").with("file", path));
-        }
-    }
-    Ok(())
-}
-
-/// Checks that a partition spec is the one that it was: the id of one that was removed is given out again.
-pub(super) fn check_spec(metadata: &TableMetadata, base: &TableMetadata, spec_id: i32) -> Result<()> {
-    let error = match (metadata.partition_spec_by_id(spec_id), base.partition_spec_by_id(spec_id)) {
-        (Some(now), Some(then)) if now != then => Error::conflict(
-            "the partition spec was removed by another commit, and its id is another spec's now; run the operation again",
-        ),
-        (Some(_), _) => return Ok(()),
-        (None, Some(_)) => {
-            Error::conflict("the partition spec was removed by another commit; run the operation again")
-        }
-        (None, None) => Error::invalid_input("the partition spec is not one of the table's"),
-    };
-    let error = match error.kind() {
-        ErrorKind::Conflict => error.because(ConflictReason::SpecChanged),
-        _ => error,
-    };
-    Err(error.with("spec", spec_id))
 }

@@ -19,6 +19,7 @@
 //! [`Catalog::commit`]: crate::catalog::Catalog::commit
 
 mod actions;
+mod added;
 mod branch;
 mod create;
 mod dangling;
@@ -45,7 +46,7 @@ use crate::evolve::MetadataChange;
 use crate::format::ContentFile;
 use crate::table::{MAIN_BRANCH, Table};
 
-pub use actions::{DeleteBy, Expiry, Overwrite, Rewrite};
+pub use actions::{DeleteBy, Expiry, Overwrite, Rewrite, RowDelta};
 pub use history::{COMMIT_ID, IDEMPOTENCY_KEY, is_applied};
 pub use validate::{Change, Footprint, Isolation, Reads, Validator};
 
@@ -176,6 +177,12 @@ impl Transaction {
     /// Replaces data files by others that hold the same rows.
     pub fn rewrite_files(self, rewrite: Rewrite) -> Self {
         self.on_rows(rewrite)
+    }
+
+    /// Deletes rows by delete files and adds others, without rewriting the data files that hold the deleted
+    /// ones.
+    pub fn row_delta(self, delta: RowDelta) -> Self {
+        self.on_rows(delta)
     }
 
     /// Takes out delete files that apply to no data file of the branch any more. Which these are is found anew at every try,

@@ -3,19 +3,22 @@
 //! **What is read.** Manifests whose partition summaries let them list what goes, each once a commit however often it is
 //! tried: see [`Kept`].
 //!
-//! **What else goes.** Deletion vectors of data files that go (version 3 has them go together), and delete files that are
-//! older than every data file that stays, which apply to none.
+//! **What else goes.** Deletion vectors of data files that go (version 3 has them go together), delete files
+//! that an action names, and those that are older than every data file that stays, which apply to none.
+//!
+//! **Why no row comes back.** Position deletes of one data file go with it, or where others come in their
+//! place.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::TryStreamExt;
 use iceberg::spec::{
-    DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestStatus, TableMetadata,
+    DataContentType, FormatVersion, ManifestContentType, ManifestFile, ManifestStatus, Struct, TableMetadata,
 };
 
 use super::dangling;
-use super::kept::{Filtered, Kept, Listed, Removed, listed};
+use super::kept::{Filtered, Kept, Listed, Removed, identity, listed};
 use super::manifests::ManifestStore;
 use super::summary::SummaryCounts;
 use super::take_out::{Taking, take_out};
@@ -44,11 +47,49 @@ impl Removal {
     }
 }
 
+/// The delete files that an action takes out, beside those that go with data files, and what comes in their
+/// place.
+#[derive(Default)]
+pub(super) struct DeleteRemoval {
+    /// These, each of which must be found: locations, and for deletion vectors where in the file they begin.
+    pub(super) named: HashSet<(String, Option<i64>)>,
+    /// The data files that get new position deletes, and how many rows a deletion vector among these deletes.
+    pub(super) renewed: HashMap<String, Option<u64>>,
+    /// True if there are new position deletes that don't say of which data file they are.
+    pub(super) renews_others: bool,
+    /// The partitions of what is named and of new vectors, with their specs.
+    pub(super) partitions: Vec<(i32, Struct)>,
+}
+
+impl DeleteRemoval {
+    /// Checks that the rows which position deletes of one data file delete stay deleted, and that the data
+    /// file, which stays, has one vector at most.
+    fn check(&self, delete: &LiveFile, data_file: &str, goes: bool) -> Result<()> {
+        let rows = delete.file.record_count();
+        let message = match (goes, self.renewed.get(data_file), is_vector(&delete.file)) {
+            (false, Some(Some(_)), true) => {
+                "a data file has a deletion vector already: unite its positions with the new ones, and remove it by the commit \
+                 that adds the new one"
+            }
+            (true, Some(Some(new)), true) if *new < rows => {
+                "a deletion vector deletes fewer rows than the one that it replaces: unite the positions of both"
+            }
+            (true, None, _) if !self.renews_others => {
+                "deletes are removed of a data file that stays, so that its rows would come back: add deletes of the same rows, \
+                 or remove the data file too; deletes that apply to nothing are removed as dangling ones"
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::invalid_input(message).with("file", delete.path()).with("data_file", data_file))
+    }
+}
+
 /// Takes files out of manifests: those without any are carried over, the others written anew, in their place. Gives the
 /// manifests that stay and the number of files that the removal named and that went.
 pub(super) async fn remove(
     taking: &Taking<'_>,
     removal: Removal,
+    deletes: DeleteRemoval,
     manifests: Vec<ManifestFile>,
     kept: &mut Kept,
     counts: &mut SummaryCounts,
@@ -77,26 +118,35 @@ pub(super) async fn remove(
             if let Choice::Paths(paths, _) = &*choice {
                 let found: HashSet<&str> = gone.iter().map(|file| file.identity.0.as_str()).collect();
                 if let Some(missing) = paths.iter().find(|path| !found.contains(path.as_str())) {
-                    return Err(Error::conflict(
-                        "a file to be removed is not in the table: another commit removed it; read the table again and run \
-                         the operation again",
-                    )
-                    .because(ConflictReason::FileRemoved)
-                    .with("file", missing));
+                    return Err(is_missing(missing));
                 }
             }
             manifests
         }
     };
-    let removed = gone.len();
-    let manifests = remove_deletes(taking, manifests, &mut gone, kept, store).await?;
+    let removed = gone.len() + deletes.named.len();
+    let deletes = Arc::new(deletes);
+    let manifests = remove_deletes(taking, deletes.clone(), manifests, &mut gone, kept, store).await?;
+    if !deletes.named.is_empty() {
+        let found: HashSet<&(String, Option<i64>)> = gone.iter().map(|file| &file.identity).collect();
+        if let Some((missing, _)) = deletes.named.iter().find(|file| !found.contains(file)) {
+            return Err(is_missing(missing));
+        }
+    }
     gone.iter().for_each(|file| counts.remove(file));
     Ok((manifests, removed))
 }
 
-/// Takes out the delete files that go with `gone`, and adds them to it.
+fn is_missing(file: &str) -> Error {
+    let message = "a file to be removed is not in the table: another commit removed it; read the table again and run the operation \
+                   again";
+    Error::conflict(message).because(ConflictReason::FileRemoved).with("file", file)
+}
+
+/// Takes out the delete files that are named and those that go with `gone`, and adds them to it.
 async fn remove_deletes(
     taking: &Taking<'_>,
+    deletes: Arc<DeleteRemoval>,
     manifests: Vec<ManifestFile>,
     gone: &mut Vec<Removed>,
     kept: &mut Kept,
@@ -107,11 +157,13 @@ async fn remove_deletes(
         return Ok(manifests);
     }
     let has_vectors = metadata.format_version() >= FormatVersion::V3;
-    let with_vectors = gone.iter().filter(|_| has_vectors);
-    let partitions = with_vectors.clone().map(|file| (file.spec_id, &file.partition));
+    let of_gone = gone.iter().filter(|_| has_vectors).map(|file| (file.spec_id, &file.partition));
+    let partitions =
+        deletes.partitions.iter().map(|(spec_id, partition)| (*spec_id, partition)).chain(of_gone);
     let choice = Choice::Deletes {
-        of: with_vectors.map(|file| file.identity.0.clone()).collect(),
+        of: gone.iter().map(|file| file.identity.0.clone()).collect(),
         partitions: PartitionSet::new(partitions, metadata),
+        deletes,
         older_than: if taking.drops_old_deletes { oldest_data(taking, &manifests) } else { 0 },
     };
     let Choice::Deletes { of, older_than, .. } = &choice else { return Ok(manifests) };
@@ -160,9 +212,11 @@ enum Choice {
     Paths(HashSet<String>, Option<PartitionSet>),
     Partitions(PartitionSet),
     Matching(FileMatcher),
-    /// Vectors of these data files, which are in these partitions, and deletes below a sequence number.
+    /// Vectors of these data files, which go, and deletes that are named, all in these partitions; and
+    /// deletes below a sequence number.
     Deletes {
         of: HashSet<String>,
+        deletes: Arc<DeleteRemoval>,
         partitions: PartitionSet,
         older_than: i64,
     },
@@ -207,17 +261,26 @@ impl Choice {
                 }
                 matches
             }
-            Self::Deletes { of, older_than, .. } => {
-                let is_old = (1..*older_than).contains(&file.sequence_number);
-                is_old || vector_target(file).is_some_and(|path| of.contains(&path))
+            Self::Deletes { of, deletes, older_than, .. } => {
+                if (1..*older_than).contains(&file.sequence_number) {
+                    return Ok(true);
+                }
+                let is_named = deletes.named.contains(&identity(file));
+                let Some(data_file) = position_target(file) else { return Ok(is_named) };
+                if of.contains(&data_file) {
+                    return Ok(is_named || is_vector(&file.file));
+                }
+                deletes.check(file, &data_file, is_named)?;
+                is_named
             }
         })
     }
 }
 
-fn vector_target(file: &LiveFile) -> Option<String> {
-    let is_vector = file.file.content_type() == DataContentType::PositionDeletes && is_vector(&file.file);
-    is_vector.then(|| file.file.referenced_data_file()).flatten()
+/// The data file that position deletes or a vector say that they are of.
+fn position_target(file: &LiveFile) -> Option<String> {
+    let by_position = file.file.content_type() == DataContentType::PositionDeletes;
+    by_position.then(|| file.file.referenced_data_file()).flatten()
 }
 
 /// Finds out what becomes of every manifest that may list a file that goes, unless that is known.

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 
 use iceberg::TableUpdate;
 use iceberg::spec::{
-    FormatVersion, MAIN_BRANCH, ManifestFile, Snapshot, SnapshotReference, Summary, TableMetadata,
+    FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestFile, Snapshot, SnapshotReference, Summary,
+    TableMetadata,
 };
 
 use super::actions::{Moment, SnapshotAction, Start};
+use super::added::check_added;
 use super::branch::{branch_retention, since};
 use super::kept::Kept;
-use super::manifests::{ManifestStore, check_added};
+use super::manifests::ManifestStore;
 use super::newer::check_newer;
 use super::removal::remove;
 use super::summary::SummaryCounts;
@@ -59,8 +61,8 @@ pub(super) async fn produce(
     let retention = branch_retention(context.references, context.branch)?;
     let moment = Moment { metadata, base: context.base, isolation: context.isolation };
     let mut effect = action.effect(&moment)?;
-    check_added(metadata, context.base, &effect.add)?;
-    let added_specs = effect.add.iter().map(|file| file.spec_id);
+    check_added(metadata, context.base, &effect.add, &effect.add_deletes)?;
+    let added_specs = effect.add.iter().chain(&effect.add_deletes).map(|file| file.spec_id);
     let specs = added_specs.chain(effect.specs.iter().copied()).collect();
     let snapshot_id = kept.snapshot_id(metadata, context.clock);
     let (start, stated) = match context.start {
@@ -80,20 +82,29 @@ pub(super) async fn produce(
         None => Vec::new(),
     };
     let mut counts = SummaryCounts::default();
-    for file in &effect.add {
+    for file in effect.add.iter().chain(&effect.add_deletes) {
         counts.add(file.spec_id, &file.file);
     }
     let taking =
         Taking { metadata, snapshot_id, adds_at: effect.sequence_number, drops_old_deletes: effect.merge };
-    let (others, removed) = remove(&taking, effect.remove, old, kept, &mut counts, store).await?;
+    let (others, removed) =
+        remove(&taking, effect.remove, effect.remove_deletes, old, kept, &mut counts, store).await?;
     // What has a key leaves it, also where there was nothing to do: it stays the batch that was applied.
     let keyed = context.summary.iter().any(|(key, _)| key == super::IDEMPOTENCY_KEY);
-    if effect.add.is_empty() && removed == 0 && !keyed && !effect.may_be_empty {
+    let adds = !effect.add.is_empty() || !effect.add_deletes.is_empty();
+    if !adds && removed == 0 && !keyed && !effect.may_be_empty {
         return Ok(None);
     }
     let mut manifests = match &kept.added {
         Some(added) => added.clone(),
-        None => store.write_added(metadata, snapshot_id, effect.add, effect.sequence_number).await?,
+        None => {
+            let (of, number) = (ManifestContentType::Data, effect.sequence_number);
+            let mut added = store.write_added(metadata, snapshot_id, of, effect.add, number).await?;
+            // Deletes are of the snapshot's own number: they apply to all that was there.
+            let of = ManifestContentType::Deletes;
+            added.extend(store.write_added(metadata, snapshot_id, of, effect.add_deletes, None).await?);
+            added
+        }
     };
     kept.added = Some(manifests.clone());
     manifests.extend(others);

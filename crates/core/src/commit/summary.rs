@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use iceberg::spec::{DataContentType, DataFile, Snapshot, Struct};
 
-use super::kept::Removed;
+use super::kept::{Removed, content_size};
+use crate::deletes::is_vector;
 
 /// Counts what a snapshot adds and removes.
 #[derive(Debug, Default)]
@@ -15,15 +16,35 @@ pub(super) struct SummaryCounts {
     removed_data_files: u64,
     removed_records: u64,
     removed_bytes: u64,
-    removed_delete_files: u64,
-    removed_position_files: u64,
-    removed_vectors: u64,
-    removed_equality_files: u64,
-    removed_position_deletes: u64,
-    removed_equality_deletes: u64,
+    added_deletes: DeleteCounts,
+    removed_deletes: DeleteCounts,
     duplicates: u64,
     seen: HashSet<(String, Option<i64>)>,
     partitions: HashSet<(i32, Struct)>,
+}
+
+/// Counts of delete files, and of the rows that they delete.
+#[derive(Debug, Default)]
+struct DeleteCounts {
+    files: u64,
+    position_files: u64,
+    vectors: u64,
+    equality_files: u64,
+    position_deletes: u64,
+    equality_deletes: u64,
+}
+
+impl DeleteCounts {
+    fn count(&mut self, by_equality: bool, is_vector: bool, rows: u64) {
+        self.files += 1;
+        let (files, deletes) = match (by_equality, is_vector) {
+            (true, _) => (&mut self.equality_files, &mut self.equality_deletes),
+            (false, true) => (&mut self.vectors, &mut self.position_deletes),
+            (false, false) => (&mut self.position_files, &mut self.position_deletes),
+        };
+        *files += 1;
+        add(deletes, rows);
+    }
 }
 
 /// Counts may be whatever another writer claims: more than there can be is as much as there can be.
@@ -32,10 +53,19 @@ fn add(sum: &mut u64, more: u64) {
 }
 
 impl SummaryCounts {
+    /// Counts a file that comes.
     pub(super) fn add(&mut self, spec_id: i32, file: &DataFile) {
-        self.added_data_files += 1;
-        add(&mut self.added_records, file.record_count());
-        add(&mut self.added_bytes, file.file_size_in_bytes());
+        match file.content_type() {
+            DataContentType::Data => {
+                self.added_data_files += 1;
+                add(&mut self.added_records, file.record_count());
+            }
+            of => {
+                let by_equality = of == DataContentType::EqualityDeletes;
+                self.added_deletes.count(by_equality, is_vector(file), file.record_count());
+            }
+        }
+        add(&mut self.added_bytes, content_size(file));
         self.partitions.insert((spec_id, file.partition().clone()));
     }
 
@@ -50,17 +80,9 @@ impl SummaryCounts {
                 self.removed_data_files += 1;
                 add(&mut self.removed_records, file.records);
             }
-            DataContentType::PositionDeletes => {
-                self.removed_delete_files += 1;
-                add(&mut self.removed_position_deletes, file.records);
-                let kind =
-                    if file.is_vector { &mut self.removed_vectors } else { &mut self.removed_position_files };
-                *kind += 1;
-            }
-            DataContentType::EqualityDeletes => {
-                self.removed_delete_files += 1;
-                self.removed_equality_files += 1;
-                add(&mut self.removed_equality_deletes, file.records);
+            of => {
+                let by_equality = of == DataContentType::EqualityDeletes;
+                self.removed_deletes.count(by_equality, file.is_vector, file.records);
             }
         }
         add(&mut self.removed_bytes, file.bytes);
@@ -81,21 +103,24 @@ impl SummaryCounts {
         put("deleted-data-files", self.removed_data_files);
         put("deleted-records", self.removed_records);
         put("removed-files-size", self.removed_bytes);
-        put("removed-delete-files", self.removed_delete_files);
-        put("removed-position-delete-files", self.removed_position_files);
-        put("removed-dvs", self.removed_vectors);
-        put("removed-equality-delete-files", self.removed_equality_files);
         put("deleted-duplicate-files", self.duplicates);
-        put("removed-position-deletes", self.removed_position_deletes);
-        put("removed-equality-deletes", self.removed_equality_deletes);
+        for (verb, of) in [("added", &self.added_deletes), ("removed", &self.removed_deletes)] {
+            put(&format!("{verb}-delete-files"), of.files);
+            put(&format!("{verb}-position-delete-files"), of.position_files);
+            put(&format!("{verb}-dvs"), of.vectors);
+            put(&format!("{verb}-equality-delete-files"), of.equality_files);
+            put(&format!("{verb}-position-deletes"), of.position_deletes);
+            put(&format!("{verb}-equality-deletes"), of.equality_deletes);
+        }
         out.insert("changed-partition-count".to_string(), self.partitions.len().to_string());
+        let (come, go) = (&self.added_deletes, &self.removed_deletes);
         for (name, added, removed) in [
             ("total-data-files", self.added_data_files, self.removed_data_files),
             ("total-records", self.added_records, self.removed_records),
             ("total-files-size", self.added_bytes, self.removed_bytes),
-            ("total-delete-files", 0, self.removed_delete_files),
-            ("total-position-deletes", 0, self.removed_position_deletes),
-            ("total-equality-deletes", 0, self.removed_equality_deletes),
+            ("total-delete-files", come.files, go.files),
+            ("total-position-deletes", come.position_deletes, go.position_deletes),
+            ("total-equality-deletes", come.equality_deletes, go.equality_deletes),
         ] {
             let before: Option<u64> = match parent {
                 None => Some(0),

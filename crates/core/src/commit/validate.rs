@@ -31,6 +31,14 @@ pub struct Footprint {
     pub input: Option<Filter>,
     /// The data files that it replaces: each must still be there.
     pub replaces: Vec<FileRef>,
+    /// The data files of which it deletes rows: each must still be there, and may not have got another
+    /// deletion vector.
+    pub references: Vec<FileRef>,
+    /// True if it adds deletion vectors: each stands for all position deletes of its data file.
+    pub vectors: bool,
+    /// True if its new rows were made of rows of `references` and of those that match `reads`: none of them
+    /// may have been deleted.
+    pub updates: bool,
     /// The partitions that its new files are in: spec ids and partition values.
     pub adds: HashSet<(i32, Struct)>,
     /// The data sequence number of the new files, unless it is the commit's own: that which the action started from, so that
@@ -52,6 +60,9 @@ impl Footprint {
             reads,
             input: None,
             replaces: replaces.to_vec(),
+            references: Vec::new(),
+            vectors: false,
+            updates: false,
             adds: adds.iter().map(|f| (f.spec_id, f.file.partition().clone())).collect(),
             sequence_number: None,
             isolation,
@@ -62,7 +73,7 @@ impl Footprint {
 /// Rows that an action read or replaces.
 #[derive(Debug)]
 pub enum Reads {
-    /// None: appends, and rewrites, which read just the files that they replace.
+    /// None: appends, and what reads just the files that it replaces or deletes rows of.
     Nothing,
     /// Those that match.
     Matching(Filter),
@@ -92,16 +103,45 @@ pub struct Validator<'a> {
     metadata: &'a TableMetadata,
     reads: ReadRows,
     input: Option<FileMatcher>,
-    /// The paths that are replaced, as a set and in their order.
-    replaced: HashSet<&'a str>,
-    replaced_in_order: Vec<&'a str>,
-    /// The partitions that they are in: as manifests are held against them, and delete files.
-    replaced_set: PartitionSet,
-    replaced_partitions: HashSet<(i32, PartitionKey)>,
+    replaced: DataFiles<'a>,
+    /// Of which rows are deleted.
+    referenced: DataFiles<'a>,
     keys: PartitionKeys,
     added_partitions: HashSet<(i32, PartitionKey)>,
     /// Whether rows may move from one spec to another: rows that stay in theirs stay in their partitions.
     moves_rows: bool,
+}
+
+/// Data files, as removals and delete files are held against them.
+#[derive(Debug)]
+struct DataFiles<'a> {
+    paths: HashSet<&'a str>,
+    in_order: Vec<&'a str>,
+    /// Their partitions: as manifests are held against them, and delete files.
+    set: PartitionSet,
+    partitions: HashSet<(i32, PartitionKey)>,
+}
+
+impl<'a> DataFiles<'a> {
+    fn new(files: &'a [FileRef], keys: &PartitionKeys, metadata: &TableMetadata) -> Self {
+        let paths: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let mut in_order: Vec<&str> = paths.iter().copied().collect();
+        in_order.sort_unstable();
+        Self {
+            paths,
+            in_order,
+            set: PartitionSet::new(files.iter().map(|file| (file.spec_id, &file.partition)), metadata),
+            partitions: files.iter().map(|file| keys.key(file.spec_id, &file.partition)).collect(),
+        }
+    }
+
+    fn has(&self, file: &LiveFile) -> bool {
+        self.paths.contains(file.path())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
 }
 
 /// What was read, as files are held against it.
@@ -147,25 +187,13 @@ impl<'a> Validator<'a> {
             }
         };
         let keys = PartitionKeys::new(metadata);
-        let replaced: HashSet<&str> = footprint.replaces.iter().map(|file| file.path.as_str()).collect();
-        let mut replaced_in_order: Vec<&str> = replaced.iter().copied().collect();
-        replaced_in_order.sort_unstable();
         let added = footprint.adds.iter().map(|(spec_id, _)| *spec_id);
         let mut specs = footprint.replaces.iter().map(|file| file.spec_id).chain(added);
         Ok(Self {
             reads,
             input: footprint.input.as_ref().map(|filter| FileMatcher::new(filter, metadata)).transpose()?,
-            replaced,
-            replaced_in_order,
-            replaced_set: PartitionSet::new(
-                footprint.replaces.iter().map(|file| (file.spec_id, &file.partition)),
-                metadata,
-            ),
-            replaced_partitions: footprint
-                .replaces
-                .iter()
-                .map(|file| keys.key(file.spec_id, &file.partition))
-                .collect(),
+            replaced: DataFiles::new(&footprint.replaces, &keys, metadata),
+            referenced: DataFiles::new(&footprint.references, &keys, metadata),
             added_partitions: footprint
                 .adds
                 .iter()
@@ -205,7 +233,9 @@ impl<'a> Validator<'a> {
                 };
                 let removed = manifest.has_deleted_files() && self.minds_removals(operation);
                 let added = manifest.has_added_files() && self.minds_added_rows(operation);
-                (removed && self.replaced_set.might_be_in(manifest)) || ((removed || added) && read())
+                let named =
+                    || self.replaced.set.might_be_in(manifest) || self.referenced.set.might_be_in(manifest);
+                (removed && named()) || ((removed || added) && read())
             }
             ManifestContentType::Deletes => {
                 let relies = self.footprint.sequence_number.is_some() && manifest.has_deleted_files();
@@ -229,8 +259,12 @@ impl<'a> Validator<'a> {
         // What is rewritten is the same rows still.
         let changes_rows = change.operation != Operation::Replace;
         for file in &change.removed {
-            if self.replaced.contains(file.path()) {
+            if self.replaced.has(file) {
                 let message = "a file that this operation replaces was removed by another commit";
+                return conflict(Reason::FileRemoved, message, file);
+            }
+            if self.referenced.has(file) {
+                let message = "a file of which this operation deletes rows was removed by another commit";
                 return conflict(Reason::FileRemoved, message, file);
             }
             if self.relies_on(file) {
@@ -264,7 +298,13 @@ impl<'a> Validator<'a> {
                 let message = "another commit deleted rows of what this operation replaces";
                 return conflict(Reason::ConcurrentDelete, message, file);
             }
-            if changes_rows && self.input.is_some() && (self.made_of(file) || self.is_global(file)) {
+            if self.excludes(file) {
+                let message = "another commit deleted rows of a file of which this operation does";
+                return conflict(Reason::ConcurrentDelete, message, file);
+            }
+            let of_input = self.input.is_some() && (self.made_of(file) || self.is_global(file));
+            let of_reads = self.footprint.updates && self.may_delete_what_was_read(file);
+            if changes_rows && (of_input || of_reads) {
                 let message = "another commit deleted rows of what this operation read";
                 return conflict(Reason::ConcurrentDelete, message, file);
             }
@@ -272,9 +312,25 @@ impl<'a> Validator<'a> {
         Ok(())
     }
 
+    /// True if a delete file and those of this action can't both be right: there would be two deletion
+    /// vectors of a data file, or one beside position deletes that it does not hold, or deleted rows would be
+    /// updated.
+    fn excludes(&self, file: &LiveFile) -> bool {
+        let by_position = file.file.content_type() == DataContentType::PositionDeletes;
+        let stands_alone = by_position && (self.footprint.vectors || is_vector(&file.file));
+        (stands_alone || self.footprint.updates) && self.may_apply(file, &self.referenced)
+    }
+
+    /// True if a delete file may delete rows that match the filter of what was read.
+    fn may_delete_what_was_read(&self, file: &LiveFile) -> bool {
+        // Of a delete file only the partition tells.
+        let read_any = !matches!(self.reads, ReadRows::Nothing);
+        read_any && (self.is_global(file) || self.reads.touches(file))
+    }
+
     /// Whether a delete file may delete rows that this action replaces, or does not carry over as they are deleted.
     fn deletes_what_is_replaced(&self, file: &LiveFile) -> bool {
-        let mut applies = self.may_apply(file);
+        let mut applies = self.may_apply(file, &self.replaced);
         let equality = file.file.content_type() == DataContentType::EqualityDeletes;
         if equality && self.footprint.sequence_number.is_some() && !self.replaces_what_it_reads() {
             if !self.moves_rows || self.is_global(file) {
@@ -292,24 +348,25 @@ impl<'a> Validator<'a> {
     fn relies_on(&self, file: &LiveFile) -> bool {
         let since = self.footprint.sequence_number.is_some_and(|number| file.sequence_number > number);
         let equality = file.file.content_type() == DataContentType::EqualityDeletes;
-        let applies = || self.may_apply(file) || self.added_partitions.contains(&self.key(file));
+        let applies =
+            || self.may_apply(file, &self.replaced) || self.added_partitions.contains(&self.key(file));
         since && equality && applies()
     }
 
-    /// Whether a delete file may delete rows of a data file that is replaced. Errs on the side of yes.
-    fn may_apply(&self, delete: &LiveFile) -> bool {
-        if self.replaced.is_empty() {
+    /// True if a delete file may delete rows of one of some data files. Errs on the side of yes.
+    fn may_apply(&self, delete: &LiveFile, to: &DataFiles<'_>) -> bool {
+        if to.is_empty() {
             return false;
         }
         if delete.file.content_type() == DataContentType::PositionDeletes {
             if let Some(path) = delete.file.referenced_data_file() {
-                return self.replaced.contains(path.as_str());
+                return to.paths.contains(path.as_str());
             }
             if let Some((lower, upper)) = path_bounds(&delete.file) {
                 // The upper one may be the beginning of a path alone.
                 let within = |path: &&&str| **path <= upper || path.starts_with(upper);
-                let from = self.replaced_in_order.partition_point(|path| *path < lower);
-                if self.replaced_in_order.get(from).filter(within).is_none() {
+                let from = to.in_order.partition_point(|path| *path < lower);
+                if to.in_order.get(from).filter(within).is_none() {
                     return false;
                 }
                 if lower == upper {
@@ -317,7 +374,7 @@ impl<'a> Validator<'a> {
                 }
             }
         }
-        self.is_global(delete) || self.replaced_partitions.contains(&self.key(delete))
+        self.is_global(delete) || to.partitions.contains(&self.key(delete))
     }
 
     /// What is the same for all files whose partitions may be one.
@@ -348,7 +405,9 @@ impl<'a> Validator<'a> {
 
     /// Whether files that a snapshot of this operation removed, or deletes that it added, can matter. An append has none.
     fn minds_removals(&self, operation: &Operation) -> bool {
-        let minds = self.input.is_some() || !self.replaced.is_empty() || self.replaces_what_it_reads();
+        let names_files = !self.replaced.is_empty() || !self.referenced.is_empty();
+        let minds =
+            names_files || self.input.is_some() || self.footprint.updates || self.replaces_what_it_reads();
         minds && *operation != Operation::Append
     }
 }

@@ -1,4 +1,5 @@
-//! Row-level deletes: which delete files apply to which data files, and what a deletion vector says.
+//! Row-level deletes: which delete files apply to which data files, what a deletion vector says, and the
+//! writers of position delete files and deletion vectors.
 //!
 //! The rules are those of the specification's "Scan Planning". A delete applies to a data file when
 //! - a **deletion vector** names it, and is no older: it stands for all position deletes of the file;
@@ -13,7 +14,9 @@
 
 mod keys;
 mod manifests;
+mod position_writer;
 mod vector;
+mod vector_writer;
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Deref;
@@ -27,8 +30,10 @@ use crate::format::{LiveFile, path_bounds};
 pub use crate::format::{DELETE_FILE_PATH_ID, DELETE_POS_ID};
 use keys::might_share_key;
 pub use manifests::might_apply_to_manifest;
+pub use position_writer::PositionDeleteWriter;
 pub use roaring::RoaringTreemap;
 pub use vector::{load_deletion_vector, parse_deletion_vector};
+pub use vector_writer::DeletionVectorWriter;
 
 /// The delete files of a snapshot, by what they apply to. Holds the caller's entries, however it keeps them.
 #[derive(Debug)]
@@ -174,7 +179,8 @@ pub fn only_path(file: &DataFile) -> Option<String> {
     (lower == upper).then(|| lower.to_string())
 }
 
-fn may_hold_path(file: &DataFile, path: &str) -> bool {
+/// True if a position delete file may hold positions of a data file, as far as the bounds of its paths tell.
+pub(crate) fn may_hold_path(file: &DataFile, path: &str) -> bool {
     path_bounds(file).is_none_or(|(lower, upper)| lower <= path && (path <= upper || path.starts_with(upper)))
 }
 

@@ -7,7 +7,7 @@ use std::io::Cursor;
 
 use roaring::RoaringTreemap;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::{LiveFile, unreadable};
 use crate::storage::Storage;
 
@@ -15,9 +15,9 @@ const MAGIC: [u8; 4] = [0xd1, 0xd3, 0x39, 0x64];
 /// Length, magic and checksum.
 const FRAME_BYTES: usize = 12;
 /// Positions are rows of a file: no file has more.
-const MAX_POSITION: u64 = i64::MAX as u64;
+pub(super) const MAX_POSITION: u64 = i64::MAX as u64;
 /// The largest blob that is read, in bytes: a vector of every second row of 8 billion.
-const MAX_BLOB_BYTES: u64 = 1 << 30;
+pub(super) const MAX_BLOB_BYTES: u64 = 1 << 30;
 
 /// The positions that a deletion vector deletes. One request for a range of its Puffin file.
 ///
@@ -80,6 +80,30 @@ pub fn parse_deletion_vector(blob: &[u8]) -> Result<RoaringTreemap> {
         return Err(broken("it deletes rows that no file can have"));
     }
     Ok(vector)
+}
+
+/// The blob of a deletion vector. Runs of positions are stored as such.
+///
+/// # Errors
+/// [`ResourceExhausted`](crate::ErrorKind::ResourceExhausted) for a vector of 4 GiB.
+pub(super) fn serialize_deletion_vector(mut vector: RoaringTreemap) -> Result<Vec<u8>> {
+    vector.optimize();
+    let mut blob = Vec::with_capacity(FRAME_BYTES + vector.serialized_size());
+    blob.extend_from_slice(&[0; 4]);
+    blob.extend_from_slice(&MAGIC);
+    vector
+        .serialize_into(&mut blob)
+        .map_err(|e| Error::internal("a deletion vector can't be written to memory").with_source(e))?;
+    let length = u32::try_from(blob.len() - 4).map_err(|_| {
+        let message = "the deletion vector is longer than readers take; rewrite the data file instead";
+        Error::new(ErrorKind::ResourceExhausted, message)
+    })?;
+    let (head, body) = blob.split_at_mut(4);
+    head.copy_from_slice(&length.to_be_bytes());
+    let mut crc = flate2::Crc::new();
+    crc.update(body);
+    blob.extend_from_slice(&crc.sum().to_be_bytes());
+    Ok(blob)
 }
 
 fn broken(why: &str) -> Error {

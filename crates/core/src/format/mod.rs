@@ -12,6 +12,7 @@ mod metrics;
 mod orc;
 pub(crate) mod partition;
 mod position_deletes;
+pub(crate) mod puffin;
 mod schema;
 mod source;
 pub(crate) mod value;

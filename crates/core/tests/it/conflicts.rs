@@ -19,11 +19,11 @@ use icefield_testkit::deletes::{
 use crate::support::{equality_deletes, file_in, live, names};
 
 /// The partitions of the cases: ours, and another one.
-const HERE: i32 = 1;
-const ELSEWHERE: i32 = 2;
+pub(crate) const HERE: i32 = 1;
+pub(crate) const ELSEWHERE: i32 = 2;
 
 /// A table of `id` and `k`, partitioned by `k` (spec 0); by `k` and `id` (spec 1) and by nothing (spec 2) after that.
-async fn table(version: FormatVersion) -> (Arc<MemoryCatalog>, Table) {
+pub(crate) async fn table(version: FormatVersion) -> (Arc<MemoryCatalog>, Table) {
     let fields = [NestedField::optional(1, "id", types::long()), NestedField::optional(2, "k", types::int())];
     let schema = Schema::builder().with_fields(fields.map(Into::into)).build().unwrap();
     let spec = partition_spec(&schema, [identity("k")]).unwrap();
@@ -37,19 +37,19 @@ async fn table(version: FormatVersion) -> (Arc<MemoryCatalog>, Table) {
     (catalog, t)
 }
 
-async fn add(catalog: &MemoryCatalog, table: &Table, file: ContentFile) -> Table {
+pub(crate) async fn add(catalog: &MemoryCatalog, table: &Table, file: ContentFile) -> Table {
     Transaction::new(table).append(vec![file]).commit(catalog).await.unwrap().table
 }
 
-fn file(name: &str, k: i32) -> ContentFile {
+pub(crate) fn file(name: &str, k: i32) -> ContentFile {
     file_in(name, 0, [Literal::int(k)])
 }
 
-fn partition(k: i32) -> Partition {
+pub(crate) fn partition(k: i32) -> Partition {
     (0, Struct::from_iter([Some(Literal::int(k))]))
 }
 
-async fn find(table: &Table, name: &str) -> LiveFile {
+pub(crate) async fn find(table: &Table, name: &str) -> LiveFile {
     live(table, "main").await.into_iter().find(|file| file_name(file.path()) == name).unwrap()
 }
 

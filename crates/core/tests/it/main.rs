@@ -2,6 +2,7 @@
 
 mod based_on;
 mod branches;
+mod conflict_table;
 mod conflicts;
 mod cost;
 mod creation;
@@ -20,6 +21,7 @@ mod odd_tables;
 mod others_metadata;
 mod properties;
 mod removals;
+mod row_delta;
 mod support;
 mod unknown_transforms;
 mod untrusted;

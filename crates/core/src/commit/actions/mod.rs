@@ -16,6 +16,7 @@ mod metadata;
 mod overwrite;
 mod refs;
 mod rewrite;
+mod row_delta;
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use iceberg::spec::{Operation, TableMetadata};
 use iceberg::{TableRequirement, TableUpdate};
 
-use super::removal::Removal;
+use super::removal::{DeleteRemoval, Removal};
 use super::validate::{Footprint, Isolation};
 use crate::error::Result;
 use crate::format::ContentFile;
@@ -32,6 +33,7 @@ use crate::table::Table;
 pub use expire::Expiry;
 pub use overwrite::{DeleteBy, Overwrite};
 pub use rewrite::Rewrite;
+pub use row_delta::RowDelta;
 
 pub(super) use append::Append;
 pub(super) use dangling::RemoveDanglingDeletes;
@@ -96,12 +98,16 @@ pub(super) trait SnapshotAction: fmt::Debug + Send + Sync {
 pub(super) struct Effect {
     /// The snapshot's operation.
     pub(super) operation: Operation,
-    /// The files added.
+    /// The data files added.
     pub(super) add: Vec<ContentFile>,
+    /// The delete files added.
+    pub(super) add_deletes: Vec<ContentFile>,
     /// The data sequence number of the data files added, unless it is the snapshot's own.
     pub(super) sequence_number: Option<i64>,
-    /// The files removed.
+    /// The files removed, of one kind.
     pub(super) remove: Removal,
+    /// The delete files removed by name, and what keeps a data file from having two deletion vectors.
+    pub(super) remove_deletes: DeleteRemoval,
     /// What the action read and replaces. Without one nothing that others did since matters.
     pub(super) footprint: Option<Footprint>,
     /// The partition specs that the action names beside those of its files. Each must still be the spec of its id when the
@@ -121,8 +127,10 @@ impl Effect {
         Self {
             operation,
             add: Vec::new(),
+            add_deletes: Vec::new(),
             sequence_number: None,
             remove: Removal::Nothing,
+            remove_deletes: DeleteRemoval::default(),
             footprint: None,
             specs: Vec::new(),
             merge: true,

@@ -3,7 +3,7 @@
 use iceberg::spec::{Operation, Struct};
 
 use super::{Effect, Moment, SnapshotAction};
-use crate::commit::manifests::check_spec;
+use crate::commit::added::check_spec;
 use crate::commit::removal::Removal;
 use crate::commit::validate::{Footprint, Reads};
 use crate::error::Result;
