@@ -27,6 +27,33 @@ pub trait Clock: Debug + Send + Sync {
     }
 }
 
+/// Waits between tries of the same work: each at most twice the one before it, and by chance shorter, so that
+/// those who collided part.
+#[derive(Debug, Clone, Copy)]
+pub struct Backoff {
+    first: Duration,
+    most: Duration,
+}
+
+impl Backoff {
+    /// Waits of up to `first`, then up to twice as much, and so on up to `most`.
+    pub const fn new(first: Duration, most: Duration) -> Self {
+        Self { first, most }
+    }
+
+    /// The longest wait after a number of tries that failed, of which there was one at least.
+    pub fn longest(&self, failed: u32) -> Duration {
+        let doublings = failed.saturating_sub(1).min(u32::BITS - 1);
+        self.first.saturating_mul(1 << doublings).min(self.most)
+    }
+
+    /// The wait after a number of tries that failed: a tenth of the longest at least.
+    pub fn wait(&self, failed: u32, clock: &dyn Clock) -> Duration {
+        let share = (clock.random() >> 11) as f64 / (1u64 << 53) as f64;
+        self.longest(failed).mul_f64(0.1 + 0.9 * share)
+    }
+}
+
 /// The operating system's clock and the process's random number generator.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icefield_core::storage::{Storage, join};
-use icefield_core::{Clock, Error, ErrorKind, Result};
+use icefield_core::{Backoff, Clock, Error, ErrorKind, Result};
 use object_store::ObjectStoreExt;
 use tokio::runtime::Handle;
 
@@ -15,6 +15,8 @@ use crate::quarantine::Reason;
 use crate::source::Archive;
 use crate::stage::{self, Outcome, Stager};
 use crate::staging::Staging;
+
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(100));
 
 /// What reads a run's archives.
 pub(crate) struct Worker {
@@ -35,8 +37,8 @@ impl Worker {
                 Err(Fault::Error(error)) if tries < self.retries && error.is_retryable() => {
                     let (name, why) = (plain(&archive.entry.location), plain(&error.to_string()));
                     tracing::warn!(archive = name, error = why, tries, "an archive is read again");
-                    self.clock.sleep(Duration::from_millis(100 << tries.min(10))).await;
                     tries += 1;
+                    self.clock.sleep(BACKOFF.wait(tries, &*self.clock)).await;
                 }
                 other => return other,
             }

@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use percent_encoding::percent_decode_str;
+
 /// Scheme and authority of a location, in their canonical spelling. Either is empty where the location does not tell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Prefix {
@@ -116,26 +118,10 @@ fn path_key(path: &str) -> String {
     key
 }
 
+/// The text with its escapes decoded once, unless it has none.
 fn percent_decoded(text: &str) -> Option<String> {
-    let hex = |byte: u8| (byte as char).to_digit(16);
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut changed = false;
-    let mut rest = bytes;
-    while let Some((&byte, tail)) = rest.split_first() {
-        match (byte, tail) {
-            (b'%', [high, low, after @ ..]) if hex(*high).is_some() && hex(*low).is_some() => {
-                out.push((hex(*high).unwrap_or(0) * 16 + hex(*low).unwrap_or(0)) as u8);
-                changed = true;
-                rest = after;
-            }
-            _ => {
-                out.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    changed.then(|| String::from_utf8_lossy(&out).into_owned())
+    let decoded = percent_decode_str(text).decode_utf8_lossy();
+    (decoded != text).then(|| decoded.into_owned())
 }
 
 /// Whether `location` is `folder` or lies in it, on whatever store.

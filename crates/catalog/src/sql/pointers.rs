@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use icefield_core::catalog::pointer::{Move, Pointers, Swapped, no_namespace, no_table};
 use icefield_core::catalog::{NamespaceIdent, TableIdent, check_namespace};
-use icefield_core::{Clock, Error, ErrorKind, Result};
+use icefield_core::{Backoff, Clock, Error, ErrorKind, Result};
 
 use super::database::{CommitError, Database, Row, Transaction};
 use super::statements::{self, Statements};
@@ -20,6 +20,7 @@ pub(super) const ATTEMPTS: u32 = 6;
 /// After this many milliseconds it is not tried again: what waited for locks or connections so long is down,
 /// not busy.
 pub(super) const PATIENCE_MS: i64 = 60_000;
+pub(super) const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(5));
 
 /// The pointers of a [`SqlCatalog`](super::SqlCatalog).
 #[derive(Debug)]
@@ -82,15 +83,9 @@ impl SqlPointers {
                 return Err(lost.or(error).unwrap_or_else(internal));
             }
             tracing::debug!(attempt, error = message, "catalog database operation failed in passing");
-            self.clock.sleep(self.backoff(attempt)).await;
+            self.clock.sleep(BACKOFF.wait(attempt + 1, &*self.clock)).await;
         }
         Err(Error::internal("a retry loop ended"))
-    }
-
-    /// 10 ms, doubled each time, and up to as much again by chance.
-    pub(super) fn backoff(&self, attempt: u32) -> Duration {
-        let base = 10_u64 << attempt.min(8);
-        Duration::from_millis(base + self.clock.random() % base)
     }
 
     async fn drop_once(&self, ident: &TableIdent, lost: bool, seen: &Seen) -> Result<()> {

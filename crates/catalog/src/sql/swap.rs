@@ -6,7 +6,7 @@ use icefield_core::catalog::pointer::{Move, Swapped, lost};
 use icefield_core::{Error, ErrorKind, Result};
 
 use super::database::{CommitError, Transaction};
-use super::pointers::{ATTEMPTS, PATIENCE_MS, SqlPointers, encode};
+use super::pointers::{ATTEMPTS, BACKOFF, PATIENCE_MS, SqlPointers, encode};
 
 /// The place of the pointers after a swap whose answer was lost.
 enum Found {
@@ -42,7 +42,7 @@ impl SqlPointers {
             if attempt >= ATTEMPTS || self.clock.now_ms() - started > PATIENCE_MS {
                 return Swapped::Failed(error);
             }
-            self.clock.sleep(self.backoff(attempt)).await;
+            self.clock.sleep(BACKOFF.wait(attempt, &*self.clock)).await;
         }
     }
 

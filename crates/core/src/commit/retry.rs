@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::MutexGuard;
 use uuid::Uuid;
 
-use crate::clock::Clock;
+use crate::clock::{Backoff, Clock};
 use crate::config::Properties;
 use crate::error::Result;
 
@@ -23,12 +23,10 @@ pub(super) struct RetryPolicy {
     /// Unset: lost races are retried for as long as `total` lasts. Each lost race is another's commit, so that they are
     /// bounded by the others' work; a fixed number only makes some writer fail under load.
     retries: Option<u32>,
-    min_wait: Duration,
-    max_wait: Duration,
+    backoff: Backoff,
     total: Duration,
     pub(super) status_checks: u32,
-    status_min_wait: Duration,
-    status_max_wait: Duration,
+    status: Backoff,
     started_ms: i64,
 }
 
@@ -36,14 +34,18 @@ impl RetryPolicy {
     pub(super) fn new(properties: &HashMap<String, String>, clock: &dyn Clock) -> Result<Self> {
         let properties = Properties::new(properties);
         let wait = |name, default| Ok::<_, crate::Error>(properties.millis_or(name, default)?.min(MOST_WAIT));
+        let first = wait("commit.retry.min-wait-ms", 100)?;
+        // A lost race says that others make progress, not that the catalog needs rest.
+        let most = wait("commit.retry.max-wait-ms", 60_000)?.min(first.saturating_mul(32));
         Ok(Self {
             retries: properties.get("commit.retry.num-retries")?,
-            min_wait: wait("commit.retry.min-wait-ms", 100)?,
-            max_wait: wait("commit.retry.max-wait-ms", 60_000)?,
+            backoff: Backoff::new(first, most),
             total: properties.millis_or("commit.retry.total-timeout-ms", 1_800_000)?.min(MOST_TOTAL),
             status_checks: properties.get_or("commit.status-check.num-retries", 3)?.min(MOST_CHECKS),
-            status_min_wait: wait("commit.status-check.min-wait-ms", 1_000)?,
-            status_max_wait: wait("commit.status-check.max-wait-ms", 60_000)?,
+            status: Backoff::new(
+                wait("commit.status-check.min-wait-ms", 1_000)?,
+                wait("commit.status-check.max-wait-ms", 60_000)?,
+            ),
             started_ms: clock.now_ms(),
         })
     }
@@ -62,14 +64,11 @@ impl RetryPolicy {
 
     /// The wait before try `attempts + 1`: doubling, with jitter, so that writers that collided part.
     pub(super) fn wait(&self, attempts: u32, clock: &dyn Clock) -> Duration {
-        let doubled = self.min_wait.saturating_mul(1 << attempts.saturating_sub(1).min(5));
-        let most = doubled.min(self.max_wait);
-        let share = (clock.random() >> 11) as f64 / (1u64 << 53) as f64;
-        most.mul_f64(0.1 + 0.9 * share)
+        self.backoff.wait(attempts, clock)
     }
 
     pub(super) fn status_wait(&self, check: u32) -> Duration {
-        self.status_min_wait.saturating_mul(1 << check.min(10)).min(self.status_max_wait)
+        self.status.longest(check + 1)
     }
 }
 

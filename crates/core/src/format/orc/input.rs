@@ -80,7 +80,8 @@ impl Codec {
             }
             Kind::Lz4 => {
                 let most = usize::try_from(self.chunk).unwrap_or(usize::MAX);
-                super::lz4::decompress(chunk, most)
+                let out = lz4_flex::block::decompress(chunk, most);
+                out.map_err(|e| broken("a chunk can't be decompressed").with_source(e))
             }
         }
     }

@@ -13,7 +13,6 @@
 
 mod columns;
 mod input;
-mod lz4;
 mod proto;
 mod rle;
 mod room;
