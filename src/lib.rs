@@ -59,7 +59,7 @@ pub mod ops {
     pub use icefield_core::filter::Filter;
     pub use icefield_core::table::SnapshotRetention;
     pub use icefield_engine::ops::{
-        Alter, Append, CreateTable, IntoFilter, IntoTableSchema, Overwrite, Phases, TableOptions,
+        Alter, Append, CreateTable, IntoFilter, IntoTableSchema, Overwrite, Phases, Scan, TableOptions,
         UpdateSchema, UpdateSpec,
     };
     pub use icefield_engine::write::{WriteOptions, WriteProgress};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use serde::Serializer;
 use uuid::Uuid;
 
 /// Time and chance, injected. [`SystemClock`] is the real one.
@@ -52,6 +53,14 @@ impl Backoff {
         let share = (clock.random() >> 11) as f64 / (1u64 << 53) as f64;
         self.longest(failed).mul_f64(0.1 + 0.9 * share)
     }
+}
+
+/// A duration of a report as `serde` writes it: seconds, and their fractions.
+///
+/// # Errors
+/// The serializer's.
+pub fn serialize_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
 }
 
 /// The operating system's clock and the process's random number generator.

@@ -7,6 +7,9 @@
 use std::error::Error as StdError;
 use std::{fmt, io};
 
+use serde::ser::SerializeStruct;
+use serde::{Serialize, Serializer};
+
 use crate::text::{Plain, write_plain};
 
 /// The library's result.
@@ -15,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What a caller can do about an [`Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// A table, namespace, snapshot, reference or file does not exist. Look at the name.
@@ -222,6 +225,16 @@ impl Error {
     /// Whether the commit may or may not have happened.
     pub fn is_commit_state_unknown(&self) -> bool {
         self.0.kind == ErrorKind::CommitStateUnknown
+    }
+}
+
+/// As reports have it: the kind, and what [`Display`](fmt::Display) says.
+impl Serialize for Error {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut error = serializer.serialize_struct("Error", 2)?;
+        error.serialize_field("kind", &self.kind())?;
+        error.serialize_field("message", &self.to_string())?;
+        error.end()
     }
 }
 

@@ -20,6 +20,6 @@ pub mod storage;
 pub mod table;
 pub mod text;
 
-pub use clock::{Backoff, Clock, SystemClock};
+pub use clock::{Backoff, Clock, SystemClock, serialize_seconds};
 pub use error::{ConflictReason, Error, ErrorKind, Result, refusal};
 pub use table::{AsOf, Table};

@@ -10,6 +10,7 @@ use icefield_core::catalog::Catalog;
 use icefield_core::config::Properties;
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, Error, Result, Table};
+use serde::Serialize;
 
 use crate::reach::FileKind;
 
@@ -113,7 +114,7 @@ pub(crate) fn elapsed(clock: &dyn Clock, since_ms: i64) -> Duration {
 }
 
 /// A number of files and their bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct FileCount {
     /// Files.
     pub files: u64,
@@ -167,7 +168,7 @@ pub(crate) fn total(counts: &FileCounts) -> FileCount {
 }
 
 /// A file that could not be deleted. It stays where it is and does no harm; orphan removal finds it later.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct DeleteFailure {
     /// The file's location.
     pub location: String,

@@ -17,6 +17,7 @@ use icefield_core::format::{lists_manifests_itself, load_manifest_list, load_met
 use icefield_core::storage::Storage;
 use icefield_core::text::Plain;
 use icefield_core::{ConflictReason, Error, ErrorKind, Result, Table};
+use serde::Serialize;
 
 use crate::common::{
     DELETE_CONCURRENCY, DeleteFailure, FileCount, FileCounts, OnProgress, Phase, Progress, SHOWN, Target,
@@ -111,7 +112,7 @@ impl IntoFuture for Purge {
 }
 
 /// What a purge did.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct PurgeReport {
     /// Files deleted, by kind.
@@ -128,7 +129,7 @@ pub struct PurgeReport {
 }
 
 /// A file of a table's metadata that can't be read.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct UnreadableFile {
     /// Its kind.

@@ -19,6 +19,7 @@ use iceberg::spec::{
 use icefield_core::format::{ManifestReader, lists_manifests_itself, load_manifest_list};
 use icefield_core::storage::Storage;
 use icefield_core::{Error, ErrorKind, Result, Table};
+use serde::Serialize;
 
 use crate::identity;
 use crate::paths::KeyHash;
@@ -27,7 +28,7 @@ use crate::paths::KeyHash;
 pub(crate) const READ_CONCURRENCY: usize = 8;
 
 /// The kinds of files that make up a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[non_exhaustive]
 pub enum FileKind {
     /// A data file.

@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 use iceberg::spec::FormatVersion;
 use icefield_core::Result;
 use icefield_engine::Table;
+use serde::Serialize;
 
 use crate::common::hours;
 use crate::compact::{CompactionReport, compact};
@@ -62,7 +63,7 @@ pub struct Upkeep {
 }
 
 /// What an upkeep did.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct UpkeepReport {
     /// The compaction, where it was due.

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use iceberg::TableUpdate;
 use iceberg::spec::TableMetadata;
+use tracing::Instrument;
 
 use super::actions::{Action, Rewrite};
 use super::create::create;
@@ -42,7 +43,15 @@ impl Transaction {
     /// what came since to be read.
     pub async fn commit(self, catalog: &dyn Catalog) -> Result<Committed> {
         self.base.require_catalog()?;
-        commit(self, catalog).await
+        let span = tracing::info_span!("commit", table = %self.base.ident());
+        let committed = commit(self, catalog).instrument(span.clone()).await;
+        match &committed {
+            Ok(Committed { snapshot_id, already_applied, attempts, .. }) => {
+                tracing::info!(parent: &span, snapshot_id, already_applied, attempts, "committed");
+            }
+            Err(error) => tracing::info!(parent: &span, %error, "not committed"),
+        }
+        committed
     }
 
     /// For each of several rewrites of this transaction's table and branch, what was committed since that it conflicts with.

@@ -4,6 +4,7 @@
 //! leaves the operation done or not done, and at most unreachable files.
 //!
 //! - [`DataFrameExt`]: [`append_to`](DataFrameExt::append_to) and [`overwrite`](DataFrameExt::overwrite) write a DataFrame;
+//! - [`Table::scan`](crate::Table::scan) reads some of a table;
 //! - [`Session::create_table`](crate::Session::create_table) and [`TableOptions`];
 //! - on [`Table`]: schema, partition spec, sort order and properties ([`UpdateSchema`], [`UpdateSpec`],
 //!   [`Alter`]), branches, tags and rollback.
@@ -17,6 +18,7 @@ mod matching;
 mod overwrite;
 mod refs;
 mod report;
+mod scan;
 mod stage;
 
 use datafusion::dataframe::DataFrame;
@@ -28,6 +30,7 @@ pub(crate) use create_as::{create_as, replace};
 pub use filter::IntoFilter;
 pub use overwrite::Overwrite;
 pub use report::{Phases, WriteReport};
+pub use scan::Scan;
 
 use crate::session::Session;
 use crate::table::Table;

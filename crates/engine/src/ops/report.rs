@@ -3,15 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use icefield_core::serialize_seconds;
 use icefield_core::text::Plain;
+use serde::{Serialize, Serializer};
 
 use crate::table::Table;
 
-/// What a write did.
-#[derive(Debug, Clone)]
+/// What a write did. As `serde` writes it, its table is the name.
+#[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct WriteReport {
     /// The table after the write.
+    #[serde(serialize_with = "serialize_name")]
     pub table: Table,
     /// Rows written.
     pub rows: u64,
@@ -32,6 +35,10 @@ pub struct WriteReport {
     pub attempts: u32,
     /// Where the time went.
     pub elapsed: Phases,
+}
+
+fn serialize_name<S: Serializer>(table: &Table, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&table.name())
 }
 
 impl fmt::Display for WriteReport {
@@ -56,14 +63,17 @@ impl fmt::Display for WriteReport {
 }
 
 /// Time by phase.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Phases {
     /// Loading or creating the table, and planning the input.
+    #[serde(serialize_with = "serialize_seconds")]
     pub plan: Duration,
     /// Running the input and writing data files.
+    #[serde(serialize_with = "serialize_seconds")]
     pub write: Duration,
     /// Committing.
+    #[serde(serialize_with = "serialize_seconds")]
     pub commit: Duration,
 }
 

@@ -15,6 +15,7 @@ use icefield_core::filter::Filter;
 use icefield_core::format::iceberg_schema;
 use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{Clock, ConflictReason, Error, ErrorKind, Result, Table as CoreTable};
+use tracing::Instrument;
 
 use super::create::{self, TableOptions};
 use super::filter::IntoFilter;
@@ -194,10 +195,18 @@ pub(super) type Act<'a> =
 
 /// Runs a write: `act` says what its files do to the table, or that there is nothing to commit.
 pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
+    let operation = if spec.replaces { "overwrite" } else { "append" };
+    let ident = spec.target.ident()?;
+    let span = tracing::info_span!("write", operation, table = %ident);
+    let report = write(spec, &ident, act).instrument(span.clone()).await?;
+    tracing::info!(parent: &span, %report, "written");
+    Ok(report)
+}
+
+async fn write(spec: Spec, ident: &TableIdent, act: &Act<'_>) -> Result<WriteReport> {
     let catalog = spec.session.catalog().clone();
     let clock = catalog.clock().clone();
     let mut timer = Timer::start(&*clock);
-    let ident = spec.target.ident()?;
     let branch = spec.branch.as_deref().unwrap_or(MAIN_BRANCH);
     let mut options = spec.options.clone().clock(clock.clone());
     if let Some(progress) = &spec.progress {
@@ -209,7 +218,7 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
     let looks = looks_of(spec.frame.logical_plan()).map_err(from_datafusion)?.and(spec.made_from.clone());
     let mut lost_creation = None;
     for attempt in 1.. {
-        let table = load_or_new(&spec, &ident, &columns).await?;
+        let table = load_or_new(&spec, ident, &columns).await?;
         let created = table.is_new();
         // A name that is taken and is no table's is a view's.
         if let Some(error) = lost_creation.take().filter(|_| created) {
@@ -289,7 +298,7 @@ pub(super) async fn run(spec: Spec, act: &Act<'_>) -> Result<WriteReport> {
                         false => ConflictReason::SchemaChanged,
                     };
                     let conflict = Error::conflict(message).because(reason);
-                    return Err(conflict.with("table", &ident).with_source(error));
+                    return Err(conflict.with("table", ident).with_source(error));
                 }
                 if attempt == ATTEMPTS {
                     return Err(error);

@@ -15,6 +15,7 @@ mod limited;
 mod metadata_file;
 mod options;
 mod readers;
+mod rows;
 mod stores;
 
 use std::collections::BTreeMap;

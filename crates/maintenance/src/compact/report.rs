@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use icefield_core::Error;
+use icefield_core::{Error, serialize_seconds};
+use serde::Serialize;
 
 use crate::common::{Bytes, FileCount, SHOWN};
 
 /// What a compaction rewrote.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct CompactionReport {
     /// The groups that were rewritten and committed.
@@ -28,15 +29,18 @@ pub struct CompactionReport {
     /// How many times commits were tried, in all.
     pub attempts: u32,
     /// Time spent choosing files.
+    #[serde(serialize_with = "serialize_seconds")]
     pub planning: Duration,
     /// Time spent rewriting and, with partial progress, committing in between.
+    #[serde(serialize_with = "serialize_seconds")]
     pub rewriting: Duration,
     /// Time spent committing.
+    #[serde(serialize_with = "serialize_seconds")]
     pub committing: Duration,
 }
 
 /// A group that was not rewritten. What it had written was deleted, unless it is not known whether it was committed.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct GroupFailure {
     /// The group's partition, as in the plan.

@@ -3,14 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use icefield_core::Error;
 use icefield_core::commit::Expiry;
 use icefield_core::text::Plain;
+use icefield_core::{Error, serialize_seconds};
+use serde::Serialize;
 
 use crate::common::{DeleteFailure, FileCounts, SHOWN, total};
 
 /// What an expiry removed, or would remove.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 #[non_exhaustive]
 pub struct ExpireReport {
     /// Whether nothing was removed and this is what would be.
@@ -35,10 +36,13 @@ pub struct ExpireReport {
     /// How many times the commit was tried; 0 when there was nothing to commit.
     pub attempts: u32,
     /// Time spent finding out what goes.
+    #[serde(serialize_with = "serialize_seconds")]
     pub planning: Duration,
     /// Time spent committing.
+    #[serde(serialize_with = "serialize_seconds")]
     pub committing: Duration,
     /// Time spent deleting files.
+    #[serde(serialize_with = "serialize_seconds")]
     pub deleting: Duration,
 }
 

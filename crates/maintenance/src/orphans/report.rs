@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use icefield_core::serialize_seconds;
 use icefield_core::text::Plain;
+use serde::Serialize;
 
 use crate::common::{Bytes, DeleteFailure, FileCount, SHOWN};
 
 /// A file that nothing names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct OrphanFile {
     /// Where it is, or was.
@@ -21,7 +23,7 @@ pub struct OrphanFile {
 }
 
 /// A file that the table does not name and that stays all the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct KeptFile {
     /// Where it is.
@@ -35,7 +37,7 @@ pub struct KeptFile {
 }
 
 /// Why a file that the table does not name stays.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[non_exhaustive]
 pub enum KeptReason {
     /// It is younger than the limit: a running write may be about to commit it.
@@ -69,7 +71,7 @@ impl fmt::Display for KeptReason {
 }
 
 /// What an orphan removal deleted, or would delete, and what it kept back.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct OrphanReport {
     /// Whether nothing was deleted and this is what would be.
@@ -91,10 +93,13 @@ pub struct OrphanReport {
     /// Earlier metadata files that the table names and that do not exist: what they reached is not known.
     pub missing_metadata: Vec<String>,
     /// Time spent listing.
+    #[serde(serialize_with = "serialize_seconds")]
     pub listing: Duration,
     /// Time spent reading metadata.
+    #[serde(serialize_with = "serialize_seconds")]
     pub planning: Duration,
     /// Time spent deleting.
+    #[serde(serialize_with = "serialize_seconds")]
     pub deleting: Duration,
 }
 

@@ -1,0 +1,93 @@
+//! What a service's logs say of its tables.
+
+use std::fmt::{Debug, Write};
+use std::sync::{Arc, Mutex};
+
+use icefield_engine::Session;
+use icefield_engine::ops::DataFrameExt;
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+/// Keeps each span that begins and each event, of the level INFO and above, as a line.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<String>>>);
+
+struct Fields(String);
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        write!(self.0, " {}={value:?}", field.name()).unwrap();
+    }
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= tracing::Level::INFO && metadata.target().starts_with("icefield")
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut fields = Fields(span.metadata().name().to_string());
+        span.record(&mut fields);
+        let mut lines = self.0.lock().unwrap();
+        lines.push(fields.0);
+        Id::from_u64(lines.len() as u64)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields("event".to_string());
+        event.record(&mut fields);
+        self.0.lock().unwrap().push(fields.0);
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[tokio::test]
+async fn writes_and_commits_are_told() {
+    let lines = Lines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let session = Session::builder().build().unwrap();
+    let rows = session.sql("SELECT 1 AS id").await.unwrap();
+    let report = rows.append_to(&session, "a.t").create_with(|table| table).await.unwrap();
+    let taken = |what: &str| {
+        let mut all = lines.0.lock().unwrap();
+        let found = all.iter().find(|line| line.contains(what)).cloned();
+        let found = found.unwrap_or_else(|| panic!("{what} is not in {all:#?}"));
+        all.clear();
+        found
+    };
+    assert!(lines.0.lock().unwrap().contains(&"write operation=\"append\" table=a.t".to_string()));
+    let committed = taken("message=committed");
+    assert!(committed.contains(&report.snapshot_id.unwrap().to_string()), "{committed}");
+
+    report.table.set_properties([("a", "b")]).await.unwrap();
+    assert_eq!(taken("commit table"), "commit table=a.t");
+
+    let again = rows.append_to(&session, "a.t").branch("nobody").await.unwrap_err();
+    taken("write operation");
+    assert!(again.to_string().contains("nobody"));
+    session.drop_table("a.t").await.unwrap();
+    report.table.set_properties([("a", "c")]).await.unwrap_err();
+    taken("message=not committed");
+}
+
+#[tokio::test]
+async fn reports_are_written_as_json() {
+    let session = Session::builder().build().unwrap();
+    let rows = session.sql("SELECT 1 AS id").await.unwrap();
+    let report = rows.append_to(&session, "a.t").create_with(|table| table).await.unwrap();
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["table"], "a.t");
+    assert_eq!(json["rows"], 1);
+    assert_eq!(json["snapshot_id"], report.snapshot_id.unwrap());
+    assert!(json["elapsed"]["commit"].as_f64().unwrap() > 0.0);
+
+    let error = rows.append_to(&session, "b.t").await.unwrap_err();
+    let json = serde_json::to_value(&error).unwrap();
+    assert_eq!(json["kind"], "NotFound");
+    assert_eq!(json["message"], error.to_string());
+}
