@@ -134,6 +134,6 @@ mod tests {
         // Waits within reason are kept.
         let properties = [("commit.retry.min-wait-ms".to_string(), "240000".to_string())];
         let policy = RetryPolicy::new(&properties.into(), &SystemClock).unwrap();
-        assert_eq!(policy.min_wait, Duration::from_secs(240));
+        assert_eq!(policy.backoff.longest(1), Duration::from_secs(240));
     }
 }

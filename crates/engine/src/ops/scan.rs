@@ -8,9 +8,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use icefield_core::{AsOf, Result};
 
+use crate::as_of::IntoAsOf;
 use crate::error::from_datafusion;
 use crate::metadata_tables::MetadataTable;
-use crate::table::{IntoAsOf, Table};
+use crate::table::Table;
 
 /// A read of a table, which awaits to a DataFrame. Nothing is read before that runs; files that the filters exclude, and
 /// columns that are not selected, are not read at all.

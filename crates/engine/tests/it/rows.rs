@@ -80,7 +80,7 @@ async fn a_schema_makes_dates_and_times_of_text() {
         Field::new("price", DataType::Decimal128(9, 2), true),
         Field::new("note", DataType::Utf8, true),
     ]);
-    let rows = vec![Seen { at: "2024-06-22T10:00:00+02:00", day: "2024-06-22", price: "80.50" }; 1];
+    let rows = [Seen { at: "2024-06-22T10:00:00+02:00", day: "2024-06-22", price: "80.50" }];
     let frame = session().read_rows_as(&rows, Arc::new(schema)).unwrap();
     assert_eq!(
         shown(frame).await,

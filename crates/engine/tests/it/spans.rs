@@ -52,7 +52,7 @@ async fn writes_and_commits_are_told() {
     let _guard = tracing::subscriber::set_default(lines.clone());
     let session = Session::builder().build().unwrap();
     let rows = session.sql("SELECT 1 AS id").await.unwrap();
-    let report = rows.append_to(&session, "a.t").create_with(|table| table).await.unwrap();
+    let report = rows.clone().append_to(&session, "a.t").create_with(|table| table).await.unwrap();
     let taken = |what: &str| {
         let mut all = lines.0.lock().unwrap();
         let found = all.iter().find(|line| line.contains(what)).cloned();
@@ -79,7 +79,7 @@ async fn writes_and_commits_are_told() {
 async fn reports_are_written_as_json() {
     let session = Session::builder().build().unwrap();
     let rows = session.sql("SELECT 1 AS id").await.unwrap();
-    let report = rows.append_to(&session, "a.t").create_with(|table| table).await.unwrap();
+    let report = rows.clone().append_to(&session, "a.t").create_with(|table| table).await.unwrap();
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["table"], "a.t");
     assert_eq!(json["rows"], 1);
