@@ -12,7 +12,9 @@ use iceberg::spec::{
     PrimitiveType, Schema, SnapshotReference, SnapshotRetention, Struct, Type,
 };
 use icefield_core::catalog::{Catalog, CommitOutcome, NamespaceIdent, TableCreation, TableIdent};
-use icefield_core::commit::{Committed, DeleteBy, Expiry, IDEMPOTENCY_KEY, Overwrite, Rewrite, Transaction};
+use icefield_core::commit::{
+    Committed, DeleteBy, Expiry, IDEMPOTENCY_KEY, Overwrite, Rewrite, RowDelta, Transaction,
+};
 use icefield_core::evolve::SchemaUpdate;
 use icefield_core::filter::Filter;
 use icefield_core::format::{ContentFile, LiveFile, load_manifest, load_manifest_list};
@@ -156,12 +158,31 @@ fn file(name: &str) -> ContentFile {
     ContentFile { spec_id: 0, file }
 }
 
+/// Deletes of a row of a data file, as the table's version has them.
+fn deletes_of(table: &Table, data: &LiveFile) -> ContentFile {
+    let is_v3 = table.metadata().format_version() == FormatVersion::V3;
+    let file = DataFileBuilder::default()
+        .content(DataContentType::PositionDeletes)
+        .file_path("memory://w/db/t/data/deletes".to_string())
+        .file_format(if is_v3 { DataFileFormat::Puffin } else { DataFileFormat::Parquet })
+        .partition(Struct::empty())
+        .record_count(1)
+        .file_size_in_bytes(100)
+        .partition_spec_id(0)
+        .referenced_data_file(Some(data.path().to_string()))
+        .content_offset(is_v3.then_some(4))
+        .content_size_in_bytes(is_v3.then_some(40))
+        .build()
+        .unwrap();
+    ContentFile { spec_id: 0, file }
+}
+
 /// A table of four files in three snapshots, with a tag.
 async fn origin(kind: CatalogKind, version: FormatVersion) -> Origin {
     let files = Arc::new(InMemory::new());
     let (_, catalog) = World::open(kind, files.clone()).await;
     let storage = Storage::new().with_store("memory://w", files.clone()).unwrap();
-    for name in ["a", "b", "c", "d", "new"] {
+    for name in ["a", "b", "c", "d", "new", "deletes"] {
         storage.write(&format!("memory://w/db/t/data/{name}"), name.to_string()).await.unwrap();
     }
     let schema = Schema::builder()
@@ -191,7 +212,7 @@ async fn origin(kind: CatalogKind, version: FormatVersion) -> Origin {
 /// An operation of a transaction on the origin's table.
 type Operation = fn(Transaction, &Table, &[LiveFile]) -> Transaction;
 
-const DATA_OPERATIONS: [(&str, Operation); 7] = [
+const DATA_OPERATIONS: [(&str, Operation); 8] = [
     ("append", |t, _, _| t.append(vec![file("new")])),
     ("fast append", |t, _, _| t.fast_append(vec![file("new")])),
     ("delete files", |t, _, live| t.delete_files([live[0].path()])),
@@ -210,6 +231,15 @@ const DATA_OPERATIONS: [(&str, Operation); 7] = [
             delete: live[..3].iter().map(Into::into).collect(),
             add: vec![file("new")],
             sequence_number: Some(table.metadata().last_sequence_number()),
+        })
+    }),
+    ("row delta", |t, table, live| {
+        t.row_delta(RowDelta {
+            add_data: vec![file("new")],
+            add_deletes: vec![deletes_of(table, &live[1])],
+            remove_data: vec![(&live[0]).into()],
+            updates: true,
+            ..RowDelta::default()
         })
     }),
     ("append and evolve", |t, _, _| t.change(add_column).append(vec![file("new")])),
@@ -265,10 +295,11 @@ async fn a_commit_is_all_or_nothing_whichever_request_fails() {
     let mut points = 0;
     for (kind, version) in kinds_and_versions() {
         let (origin, live) = start(kind, version).await;
-        // Version 3 differs in the row ids that appended and rewritten files get.
+        // Version 3 differs in the row ids that appended and rewritten files get, and in its deletes.
         let all = DATA_OPERATIONS.into_iter().chain(METADATA_OPERATIONS);
-        let operations =
-            all.filter(|(name, _)| version == FormatVersion::V2 || ["append", "rewrite"].contains(name));
+        let operations = all.filter(|(name, _)| {
+            version == FormatVersion::V2 || ["append", "rewrite", "row delta"].contains(name)
+        });
         for (name, operation) in operations {
             let (before, after) = undisturbed(&origin, operation, &live).await;
             points += every_fault(&Fault::ALL, async |point| {
