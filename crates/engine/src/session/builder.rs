@@ -1,5 +1,7 @@
 //! [`SessionBuilder`]: the components and limits of a session.
 
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -32,11 +34,13 @@ pub(super) const CACHE_SHARE: usize = 8;
 const CACHE_OF_SHARED_POOL: usize = 128 << 20;
 
 /// Builds a [`Session`].
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct SessionBuilder {
     pub(super) catalog: Option<Arc<dyn Catalog>>,
     pub(super) warehouse: Option<String>,
     pub(super) storage: Option<Storage>,
+    storage_options: HashMap<String, String>,
+    cache_bytes: Option<usize>,
     memory_budget: Option<usize>,
     memory_pool: Option<Arc<dyn MemoryPool>>,
     spill_folder: Option<PathBuf>,
@@ -50,6 +54,21 @@ impl Session {
     /// Everything that can be set.
     pub fn builder() -> SessionBuilder {
         SessionBuilder::default()
+    }
+}
+
+/// Without the values of storage options, which may be secrets.
+impl fmt::Debug for SessionBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let options: BTreeSet<&String> = self.storage_options.keys().collect();
+        f.debug_struct("SessionBuilder")
+            .field("catalog", &self.catalog)
+            .field("warehouse", &self.warehouse)
+            .field("storage", &self.storage)
+            .field("storage_options", &options)
+            .field("memory_budget", &self.memory_budget)
+            .field("parallelism", &self.parallelism)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,6 +88,20 @@ impl SessionBuilder {
     /// The stores, when no catalog is given.
     pub fn storage(mut self, storage: Storage) -> Self {
         self.storage = Some(storage);
+        self
+    }
+
+    /// A setting of the stores, when neither a catalog nor a storage is given: `aws_region`, `aws_endpoint`,
+    /// `azure_storage_account_name`, ...; [`Storage::with_options`] takes the same.
+    pub fn storage_option(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.storage_options.insert(name.into(), value.into());
+        self
+    }
+
+    /// The most that caches of manifests, footers and deletes may take, in bytes (default: an eighth of the memory
+    /// budget, and 128 MiB at most where sessions share a pool).
+    pub fn cache_bytes(mut self, bytes: usize) -> Self {
+        self.cache_bytes = Some(bytes);
         self
     }
 
@@ -135,12 +168,17 @@ impl SessionBuilder {
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for a relative warehouse, and when the spill folder can't be used.
-    pub fn build(self) -> Result<Session> {
-        let catalog = match self.catalog {
+    pub fn build(mut self) -> Result<Session> {
+        let catalog = match self.catalog.take() {
+            Some(_) if !self.storage_options.is_empty() => {
+                return Err(Error::invalid_input(
+                    "a catalog is given, which has its own storage: give it the options of the stores too",
+                ));
+            }
             Some(catalog) => catalog,
             None => {
+                let storage = self.own_storage()?;
                 let warehouse = self.warehouse.unwrap_or_else(|| "memory://warehouse".to_string());
-                let storage = self.storage.unwrap_or_default();
                 let own = warehouse.trim_end_matches('/');
                 storage.for_warehouse(own).and_then(|storage| storage.resolve(own)).map_err(|e| {
                     Error::invalid_input("the warehouse is a URL or an absolute path; tables keep the places of their files in full")
@@ -161,6 +199,7 @@ impl SessionBuilder {
         };
         let cache = memory_budget / CACHE_SHARE;
         let cache = if shared { cache.min(CACHE_OF_SHARED_POOL) } else { cache };
+        let cache = self.cache_bytes.unwrap_or(cache);
         let mode = match self.spill_folder {
             Some(folder) => DiskManagerMode::Directories(vec![folder]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -210,5 +249,17 @@ impl SessionBuilder {
         context.register_catalog(lookup.catalog().name(), Arc::new(adapter));
         context.register_udtf(TABLE_AT, Arc::new(TableAt::new(lookup.clone())));
         Ok(Session(Arc::new(Inner { context, lookup, names, memory_budget })))
+    }
+
+    /// The stores of the catalog that the builder makes.
+    pub(super) fn own_storage(&mut self) -> Result<Storage> {
+        let options = std::mem::take(&mut self.storage_options);
+        match self.storage.take() {
+            None => Ok(Storage::with_options(options)),
+            Some(storage) if options.is_empty() => Ok(storage),
+            Some(_) => Err(Error::invalid_input(
+                "a storage is given and options of one; give the options to the storage (Storage::with_options)",
+            )),
+        }
     }
 }

@@ -7,9 +7,9 @@ mod builder;
 mod catalog_adapter;
 mod complexity;
 mod contents;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod databases;
 mod deadline;
-#[cfg(feature = "sqlite")]
-mod embedded;
 mod held;
 mod limited;
 mod metadata_file;
