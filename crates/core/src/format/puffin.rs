@@ -3,7 +3,8 @@
 //!
 //! A file is the magic bytes, the blobs one after the other, and the footer: the magic bytes, a description
 //! in JSON, its length and flags (4 bytes each, little-endian), and the magic bytes again. Blobs and footer
-//! are not compressed here. (`iceberg` writes such files as well, and does not tell where in them its blobs are.)
+//! are not compressed here. (`iceberg` writes such files as well, and does not tell where in them its blobs
+//! are.)
 
 use serde_json::{Map, Value, json};
 

@@ -13,6 +13,7 @@ mod metadata_tables;
 mod odd_metadata;
 mod refusals;
 mod rows;
+mod row_deltas;
 mod scan_deletes;
 mod scan_evolution;
 mod scan_facts;
