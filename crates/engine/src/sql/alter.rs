@@ -61,7 +61,7 @@ enum ColumnChange {
     Move(Position),
     Require,
     Optional,
-    Default(Option<SqlExpr>),
+    Default(Option<Box<SqlExpr>>),
 }
 
 /// A partition field by its name or by its term.
@@ -184,7 +184,7 @@ fn parse_change(cursor: &mut Cursor<'_, '_>) -> Result<ColumnChange> {
     } else if cursor.take(&["DROP", "NOT", "NULL"]) {
         Ok(ColumnChange::Optional)
     } else if cursor.take(&["SET", "DEFAULT"]) {
-        Ok(ColumnChange::Default(Some(cursor.expr()?)))
+        Ok(ColumnChange::Default(Some(Box::new(cursor.expr()?))))
     } else if cursor.take(&["DROP", "DEFAULT"]) {
         Ok(ColumnChange::Default(None))
     } else {

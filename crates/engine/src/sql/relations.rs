@@ -43,7 +43,7 @@ const TAKES_TIME: &str = "FOR TIMESTAMP AS OF takes a time in quotes, such as '2
 /// A relation of a statement that the planner can't find by its name.
 #[derive(Debug)]
 enum Wanted {
-    Version { name: ObjectName, version: SqlExpr, is_time: bool },
+    Version { name: ObjectName, version: Box<SqlExpr>, is_time: bool },
     Call { function: Function, arguments: Vec<SqlExpr> },
 }
 
@@ -94,7 +94,7 @@ impl VisitorMut for Finder {
                         return ControlFlow::Break(Error::unsupported(message).with("table", name));
                     }
                 };
-                Wanted::Version { name: name.clone(), version, is_time }
+                Wanted::Version { name: name.clone(), version: Box::new(version), is_time }
             }
         };
         let number = SqlExpr::Identifier(Ident::new(format!("{NUMBERED}{}", self.wanted.len())));

@@ -19,7 +19,7 @@ use crate::session::Session;
 #[derive(Debug)]
 pub(super) enum Own {
     /// With the query of `CREATE TABLE AS`.
-    Command(Command, Option<Box<Query>>),
+    Command(Box<Command>, Option<Box<Query>>),
     Show(Show),
 }
 
@@ -141,14 +141,14 @@ impl Kind {
 
     fn parse(self, cursor: &mut Cursor<'_, '_>, session: &Session) -> Result<Own> {
         let catalog = session.catalog().name();
-        let command = |command| Own::Command(command, None);
+        let command = |command| Own::Command(Box::new(command), None);
         let statement = match self {
             Self::CreateTable => {
                 cursor.expect(&["CREATE"])?;
                 let or_replace = cursor.take(&["OR", "REPLACE"]);
                 cursor.expect(&["TABLE"])?;
                 let (create, query) = tables::parse_create(cursor, session, or_replace)?;
-                Own::Command(Command::CreateTable(create), query)
+                Own::Command(Box::new(Command::CreateTable(create)), query)
             }
             Self::CreateNamespace => {
                 cursor.expect(&["CREATE"])?;

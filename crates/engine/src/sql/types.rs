@@ -165,7 +165,7 @@ pub(super) fn type_text(of: &Type) -> String {
         Type::Struct(fields) => {
             let fields = fields.fields().iter().map(|field| {
                 let required = if field.required { " NOT NULL" } else { "" };
-                let doc = column_doc(field).map(|doc| format!(" COMMENT {}", quoted_text(&doc)));
+                let doc = column_doc(field).map(|doc| format!(" COMMENT {}", quoted_text(doc)));
                 let (name, of) = (quoted_name(&field.name), type_text(&field.field_type));
                 format!("{name}:{of}{required}{}", doc.unwrap_or_default())
             });
