@@ -39,7 +39,7 @@ pub use icefield_core::{AsOf, Clock, ConflictReason, Error, ErrorKind, Result, S
 pub use icefield_engine::ops::{DataFrameExt, WriteReport};
 pub use icefield_engine::{
     IcebergTable, IntoAsOf, MetadataTable, Session, SessionBuilder, SharedMemoryPool, Snapshot, Table,
-    from_datafusion, to_datafusion,
+    configure, from_datafusion, to_datafusion,
 };
 
 pub use icefield_core::{storage, text};

@@ -5,6 +5,7 @@
 
 mod as_of;
 pub mod changes;
+mod configure;
 mod error;
 mod insert;
 mod looks;
@@ -26,6 +27,7 @@ mod variant;
 pub mod write;
 
 pub use as_of::IntoAsOf;
+pub use configure::configure;
 pub use error::{from_datafusion, to_datafusion};
 pub use memory::SharedMemoryPool;
 pub use metadata_tables::MetadataTable;

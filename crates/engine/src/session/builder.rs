@@ -9,7 +9,6 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use icefield_core::catalog::{Catalog, MemoryCatalog};
 use icefield_core::storage::Storage;
@@ -18,15 +17,12 @@ use icefield_core::{Clock, Error, Result, SystemClock};
 use super::catalog_adapter::{CatalogAdapter, DEFAULT_SCHEMA, Names};
 use super::stores::StorageRegistry;
 use super::{Inner, Session};
+use crate::configure::configure;
 use crate::error::from_datafusion;
-use crate::insert::ExactInserts;
 use crate::lookup::Lookup;
 use crate::memory::{SharedMemoryPool, default_budget, with_room_to_merge};
-use crate::rules;
-use crate::scan::{ScanCaches, with_ordered_scans};
-use crate::sql::{ResolveVersions, SqlFunctions, TABLE_AT, TableAt};
-use crate::values::BoundedValues;
-use crate::variant;
+use crate::scan::ScanCaches;
+use crate::sql::{SqlFunctions, TABLE_AT, TableAt};
 
 /// How much of the memory budget the caches of manifests and footers may take.
 pub(super) const CACHE_SHARE: usize = 8;
@@ -227,21 +223,10 @@ impl SessionBuilder {
         let mut config = with_room_to_merge(config, memory_budget);
         config.options_mut().sql_parser.collect_spans = true;
         let views = config.options().execution.parquet.schema_force_view_types;
-        let mut analyzer = rules::analyzer_rules();
-        analyzer.insert(0, Arc::new(ExactInserts));
-        analyzer.push(Arc::new(BoundedValues::of_session(pool.clone())));
-        analyzer.insert(0, Arc::new(ResolveVersions));
-        let state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(runtime)
-            .with_default_features()
-            .with_analyzer_rules(analyzer)
-            .with_function_factory(Some(Arc::new(SqlFunctions)))
-            .with_physical_optimizer_rules(with_ordered_scans(PhysicalOptimizer::new().rules))
-            .build();
+        let state =
+            SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features();
+        let state = configure(state).with_function_factory(Some(Arc::new(SqlFunctions))).build();
         let context = SessionContext::new_with_state(state);
-        let functions = variant::functions().into_iter().chain(rules::functions());
-        functions.for_each(|function| context.register_udf(function));
         let caches = Arc::new(ScanCaches::new(cache).with_view_types(views).with_memory_pool(pool));
         let lookup = Lookup::new(catalog, caches);
         let names = Arc::<Names>::default();
