@@ -132,7 +132,8 @@ mod tests {
         let checks: Duration = (0..policy.status_checks).map(|check| policy.status_wait(check)).sum();
         assert!(checks <= MOST_TOTAL && policy.total <= MOST_TOTAL, "{policy:?}");
         // Waits within reason are kept.
-        let properties = [("commit.retry.min-wait-ms".to_string(), "240000".to_string())];
+        let names = ["commit.retry.min-wait-ms", "commit.retry.max-wait-ms"];
+        let properties = names.map(|name| (name.to_string(), "240000".to_string()));
         let policy = RetryPolicy::new(&properties.into(), &SystemClock).unwrap();
         assert_eq!(policy.backoff.longest(1), Duration::from_secs(240));
     }
