@@ -12,5 +12,6 @@ mod properties;
 mod quickstart;
 mod referee;
 mod secrets;
+mod session_builder;
 mod stores;
 mod structure;

@@ -7,7 +7,8 @@
 //! - [`FakeClock`] stands still until it is moved, and gives the same ids for the same seed.
 //! - [`everything_schema`] and [`random_batches`] are tables of every type; [`content_hash`] is the text form in which
 //!   the referees compare rows.
-//! - [`catalog_suite`] is what catalogs must do, [`store_suite()`] what every object store must; [`S3Server`] is a real one.
+//! - [`catalog_suite`] is what catalogs must do, [`store_suite()`] what every object store must; [`S3Server`] is a real one,
+//!   and [`PostgresServer`] a real database.
 //! - [`reference_read`] reads a table in the plainest way, for the scan to agree with.
 //! - [`ReferenceTables`] are tables that Iceberg Java and Spark wrote; [`spark_sql`] runs Spark.
 //! - [`ForeignTable`] is one with column types that the `iceberg` crate does not know.
@@ -27,6 +28,7 @@ mod faulty_store;
 mod foreign;
 mod hostile;
 mod kept_tables;
+mod postgres;
 mod referee;
 mod reference;
 mod reference_tables;
@@ -44,6 +46,7 @@ pub use faulty_store::{Fault, FaultPoint, FaultyStore, Op, OpKind, every_fault};
 pub use foreign::ForeignTable;
 pub use hostile::{HOSTILE_KINDS, HostileArchive, hostile_archives};
 pub use kept_tables::{KEPT_TABLES, KEPT_TABLES_WERE_AT, kept_table};
+pub use postgres::PostgresServer;
 pub use referee::{Engine, Outcome, Pick, Referee};
 pub use reference::reference_read;
 pub use reference_tables::{Expected, ReferenceTables, newest_metadata, spark_sql};

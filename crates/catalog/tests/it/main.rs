@@ -3,8 +3,8 @@
 mod bridge;
 mod interop;
 mod postgres;
+mod proxy;
 mod requirements;
-mod server;
 mod sqlite;
 
 use std::sync::Arc;

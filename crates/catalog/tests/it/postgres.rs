@@ -8,10 +8,11 @@ use icefield_catalog::sql::SqlCatalog;
 use icefield_core::catalog::{Catalog, CommitOutcome, TableIdent};
 use icefield_core::storage::Storage;
 use icefield_core::{ErrorKind, Table};
+use icefield_testkit::PostgresServer;
 use icefield_testkit::catalog_suite::{self, creation, namespace, set_property};
 use sqlx::{Connection, Executor, PgConnection};
 
-use crate::server::{OnCommit, Proxy, Server};
+use crate::proxy::{OnCommit, Proxy};
 
 const WAREHOUSE: &str = "memory://lake/warehouse";
 
@@ -40,7 +41,7 @@ async fn files(catalog: &SqlCatalog) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_passes_the_suite() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     let url = server.database().await;
     let catalog = SqlCatalog::postgres("lake", &url, WAREHOUSE, Storage::new()).await.unwrap();
     catalog_suite::run(Arc::new(catalog)).await;
@@ -48,7 +49,7 @@ async fn postgres_passes_the_suite() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_open_a_new_database_at_once() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     let url = server.database().await;
     let opens = (0..8).map(|_| {
         let url = url.clone();
@@ -61,7 +62,7 @@ async fn many_open_a_new_database_at_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_answer_is_found_in_the_database() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     let proxy = Proxy::start(server.port).await;
     let url = server.database().await;
     let (catalog, mut table) = catalog_with_table(&proxy.url(&url)).await;
@@ -80,7 +81,7 @@ async fn a_lost_answer_is_found_in_the_database() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_gone_after_commit_leaves_the_outcome_unknown_and_the_files_alone() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     for (fault, applied) in [(OnCommit::LoseAnswerAndServer, true), (OnCommit::LoseRequestAndServer, false)] {
         let proxy = Proxy::start(server.port).await;
         let url = server.database().await;
@@ -108,7 +109,7 @@ async fn a_server_that_is_gone_after_commit_leaves_the_outcome_unknown_and_the_f
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creating_renaming_and_dropping_happen_once_whatever_answer_is_lost() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     for fault in [OnCommit::LoseAnswer, OnCommit::LoseRequest] {
         let proxy = Proxy::start(server.port).await;
         let url = server.database().await;
@@ -142,7 +143,7 @@ async fn creating_renaming_and_dropping_happen_once_whatever_answer_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_known_stays_unknown_whatever_fails_after_it() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     for fault in [OnCommit::LoseAnswerAndServer, OnCommit::LoseRequestAndServer] {
         let proxy = Proxy::start(server.port).await;
         let url = server.database().await;
@@ -167,7 +168,7 @@ async fn what_is_not_known_stays_unknown_whatever_fails_after_it() {
 /// Triggers do what somebody else does between the lost answer and the next try.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_name_that_others_took_after_a_lost_answer_is_left_alone() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     let proxy = Proxy::start(server.port).await;
     let url = server.database().await;
     let (catalog, table) = catalog_with_table(&proxy.url(&url)).await;
@@ -225,7 +226,7 @@ async fn a_name_that_others_took_after_a_lost_answer_is_left_alone() {
 /// A trigger's first call ends the session: before COMMIT, or, deferred, while the server is committing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_is_terminated_is_tried_again() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     for deferred in [false, true] {
         let url = server.database().await;
         let (catalog, table) = catalog_with_table(&url).await;
@@ -253,7 +254,7 @@ async fn a_session_that_is_terminated_is_tried_again() {
 /// What the server says it rolled back did not happen, although COMMIT was sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_the_server_refuses_is_a_failure_and_leaves_no_file() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     let url = server.database().await;
     let (catalog, table) = catalog_with_table(&url).await;
     sql(
@@ -274,7 +275,7 @@ async fn a_commit_that_the_server_refuses_is_a_failure_and_leaves_no_file() {
 /// A server whose default isolation level is serializable is used at the level that the statements are made for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_serializable_server_loses_no_commit() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     let url = server.database().await;
     let name = url.rsplit_once('/').unwrap().1;
     sql(&url, &format!("ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")).await;
@@ -284,7 +285,7 @@ async fn a_serializable_server_loses_no_commit() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_with_a_url_is_said_without_its_password() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     let url = server.database().await;
     let wrong = |url: String| async move {
         let opened = SqlCatalog::builder("lake").postgres(url).warehouse(WAREHOUSE);
@@ -304,7 +305,7 @@ async fn what_is_wrong_with_a_url_is_said_without_its_password() {
 /// PostgreSQL holds what the columns hold; SQLite does not mind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_long_for_a_column_is_invalid_input() {
-    let Some(server) = Server::shared() else { return };
+    let Some(server) = PostgresServer::shared() else { return };
     let url = server.database().await;
     let (catalog, _) = catalog_with_table(&url).await;
     let long = catalog.create_namespace(&namespace(&[&"n".repeat(256)]), HashMap::new()).await.unwrap_err();
@@ -317,7 +318,7 @@ async fn what_is_too_long_for_a_column_is_invalid_input() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_is_encrypted_and_the_server_known_as_the_url_asks() {
-    let Some((server, certificate)) = Server::with_tls() else { return };
+    let Some((server, certificate)) = PostgresServer::with_tls() else { return };
     let plain = server.database().await;
     let named = plain.replace("127.0.0.1", "localhost");
     let open = |url: String| async move {

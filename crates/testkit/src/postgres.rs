@@ -1,30 +1,28 @@
 //! A PostgreSQL server of the tests' own: initialised in a temporary folder, on a free port, stopped when the last test
-//! that uses it ends. A proxy before it loses what it is told to lose.
+//! that uses it ends.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use sqlx::{Connection, Executor, PgConnection};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
-static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
+static SHARED: Mutex<Weak<PostgresServer>> = Mutex::new(Weak::new());
 static DATABASES: AtomicUsize = AtomicUsize::new(0);
 
-/// A running server.
-pub(crate) struct Server {
+/// A running PostgreSQL server.
+pub struct PostgresServer {
     child: Child,
-    pub(crate) port: u16,
+    programs: PathBuf,
+    /// Its port, on 127.0.0.1.
+    pub port: u16,
     _folder: tempfile::TempDir,
 }
 
-impl Server {
+impl PostgresServer {
     /// The server that all tests share; none, with a notice, where PostgreSQL is not installed.
-    pub(crate) fn shared() -> Option<Arc<Self>> {
+    pub fn shared() -> Option<Arc<Self>> {
         let mut shared = SHARED.lock().unwrap_or_else(|e| e.into_inner());
         if let Some(server) = shared.upgrade() {
             return Some(server);
@@ -40,7 +38,7 @@ impl Server {
 
     /// A server of its own that takes encrypted connections beside plain ones, with a certificate for `localhost` that it
     /// signed itself, and where that certificate is; none, with a notice, where PostgreSQL or OpenSSL is not installed.
-    pub(crate) fn with_tls() -> Option<(Self, PathBuf)> {
+    pub fn with_tls() -> Option<(Self, PathBuf)> {
         let Some(programs) = programs() else {
             println!("skipped: no PostgreSQL server under /usr/lib/postgresql or in the PATH");
             return None;
@@ -110,20 +108,24 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .expect("postgres runs");
-        Self { child, port, _folder: folder }
+        Self { child, programs: programs.to_path_buf(), port, _folder: folder }
     }
 
     /// The URL of a new, empty database.
-    pub(crate) async fn database(&self) -> String {
+    ///
+    /// # Panics
+    /// When the server does not start within a minute.
+    pub async fn database(&self) -> String {
         let name = format!("lake{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-        let url = format!("postgresql://icefield@127.0.0.1:{}", self.port);
+        let port = self.port.to_string();
         for _ in 0..600 {
-            if let Ok(mut connection) = PgConnection::connect(&format!("{url}/postgres")).await {
-                connection
-                    .execute(format!("CREATE DATABASE {name}").as_str())
-                    .await
-                    .expect("create database");
-                return format!("{url}/{name}");
+            let made = tokio::process::Command::new(self.programs.join("createdb"))
+                .args(["-h", "127.0.0.1", "-p", &port, "-U", "icefield", &name])
+                .output()
+                .await
+                .expect("createdb runs");
+            if made.status.success() {
+                return format!("postgresql://icefield@127.0.0.1:{port}/{name}");
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -131,7 +133,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for PostgresServer {
     fn drop(&mut self) {
         // A fast shutdown. Killed outright, it would leave its shared memory behind.
         let asked = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
@@ -142,7 +144,7 @@ impl Drop for Server {
     }
 }
 
-/// The folder of `initdb` and `postgres`, the newest version's where there are several.
+/// The folder of the server's programs, the newest version's where there are several.
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<(u32, PathBuf)> = versions
@@ -154,127 +156,5 @@ fn programs() -> Option<PathBuf> {
     let newest_first = folders.into_iter().rev().map(|(_, folder)| folder);
     newest_first
         .chain(in_path)
-        .find(|folder| folder.join("initdb").exists() && folder.join("postgres").exists())
-}
-
-/// What a [`Proxy`] does when a client sends COMMIT.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum OnCommit {
-    /// Passes it on.
-    Pass,
-    /// Passes it on, keeps the answer back and breaks the connection; once.
-    LoseAnswer,
-    /// Breaks the connection instead of passing it on; once.
-    LoseRequest,
-    /// As `LoseAnswer`, and refuses every connection after it.
-    LoseAnswerAndServer,
-    /// As `LoseRequest`, and refuses every connection after it.
-    LoseRequestAndServer,
-    /// Refuses every connection.
-    Down,
-}
-
-impl OnCommit {
-    const ALL: [Self; 6] = [
-        Self::Pass,
-        Self::LoseAnswer,
-        Self::LoseRequest,
-        Self::LoseAnswerAndServer,
-        Self::LoseRequestAndServer,
-        Self::Down,
-    ];
-}
-
-/// A proxy before a server.
-pub(crate) struct Proxy {
-    address: SocketAddr,
-    mode: Arc<AtomicU8>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Proxy {
-    pub(crate) async fn start(port: u16) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let mode = Arc::new(AtomicU8::new(OnCommit::Pass as u8));
-        let task = tokio::spawn({
-            let mode = mode.clone();
-            async move {
-                while let Ok((client, _)) = listener.accept().await {
-                    if mode.load(Ordering::SeqCst) == OnCommit::Down as u8 {
-                        continue; // dropped: closed
-                    }
-                    let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
-                    tokio::spawn(forward(client, server, mode.clone()));
-                }
-            }
-        });
-        Self { address, mode, task }
-    }
-
-    /// `url`, through this proxy.
-    pub(crate) fn url(&self, url: &str) -> String {
-        let (_, database) = url.rsplit_once('/').unwrap();
-        format!("postgresql://icefield@{}/{database}", self.address)
-    }
-
-    pub(crate) fn set(&self, mode: OnCommit) {
-        self.mode.store(mode as u8, Ordering::SeqCst);
-    }
-
-    pub(crate) fn mode(&self) -> OnCommit {
-        OnCommit::ALL[self.mode.load(Ordering::SeqCst) as usize]
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn forward(mut client: TcpStream, mut server: TcpStream, mode: Arc<AtomicU8>) {
-    let (mut from_client, mut from_server) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    loop {
-        tokio::select! {
-            read = client.read(&mut from_client) => {
-                let Ok(n @ 1..) = read else { return };
-                if mode.load(Ordering::SeqCst) == OnCommit::Down as u8 {
-                    return;
-                }
-                let message = &from_client[..n];
-                // A simple query whose text is COMMIT alone: BEGIN names READ COMMITTED.
-                let commits = message.windows(7).any(|w| w == b"COMMIT\0");
-                let fault = if commits { OnCommit::ALL[mode.load(Ordering::SeqCst) as usize] } else { OnCommit::Pass };
-                let after = match fault {
-                    OnCommit::LoseAnswerAndServer | OnCommit::LoseRequestAndServer => OnCommit::Down,
-                    _ => OnCommit::Pass,
-                };
-                match fault {
-                    OnCommit::Pass | OnCommit::Down => {
-                        if server.write_all(message).await.is_err() {
-                            return;
-                        }
-                    }
-                    OnCommit::LoseRequest | OnCommit::LoseRequestAndServer => {
-                        mode.store(after as u8, Ordering::SeqCst);
-                        return;
-                    }
-                    OnCommit::LoseAnswer | OnCommit::LoseAnswerAndServer => {
-                        mode.store(after as u8, Ordering::SeqCst);
-                        let _ = server.write_all(message).await;
-                        let _ = server.read(&mut from_server).await; // so that the commit is done
-                        return;
-                    }
-                }
-            }
-            read = server.read(&mut from_server) => {
-                let Ok(n @ 1..) = read else { return };
-                if client.write_all(&from_server[..n]).await.is_err() {
-                    return;
-                }
-            }
-        }
-    }
+        .find(|folder| ["initdb", "postgres", "createdb"].iter().all(|name| folder.join(name).exists()))
 }
