@@ -4,13 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::{Decoder, infer_json_schema, infer_json_schema_from_iterator};
 use datafusion::dataframe::DataFrame;
 use icefield_core::{Error, Result};
-use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::Session;
@@ -65,7 +65,7 @@ impl Session {
     }
 
     /// A DataFrame of a service's own values, one a row: what `serde` calls a struct. Its columns are the fields of the
-    /// first value, in their order, with the types that all values have: integers are `Int64`, floating point numbers
+    /// first value, in their order, structs inside included, with the types that all values have: integers are `Int64`, floating point numbers
     /// `Float64`, and what `serde` makes text, as dates and decimals, is text.
     /// [`read_rows_as`](Self::read_rows_as) takes the types from a schema, and does not look through the rows first.
     ///
@@ -130,54 +130,108 @@ fn inferred<T: Serialize>(rows: &[T]) -> Result<Schema> {
         let message = "no rows are given, so that nothing tells their columns; give a schema (read_rows_as)";
         return Err(Error::invalid_input(message));
     };
-    let unfit = |e: serde_json::Error| {
-        Error::invalid_input(
-            "a row can't be taken apart into columns; rows are structs or maps with keys of text",
-        )
-        .with_source(e)
+    let unfit = || {
+        let message = "a row can't be taken apart into columns; rows are structs or maps with keys of text";
+        Error::invalid_input(message)
     };
-    let text = serde_json::to_string(first).map_err(unfit)?;
-    let Keys(order) = serde_json::from_str(&text).map_err(unfit)?;
+    let text = serde_json::to_string(first).map_err(|e| unfit().with_source(e))?;
+    if !text.starts_with('{') {
+        return Err(unfit());
+    }
+    let order: Keys = serde_json::from_str(&text).map_err(|e| unfit().with_source(e))?;
     let values =
         rows.iter().map(|row| serde_json::to_value(row).map_err(|e| ArrowError::JsonError(e.to_string())));
     let schema = infer_json_schema_from_iterator(values).map_err(malformed)?;
-    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
-    fields.sort_by_key(|field| order.iter().position(|key| key == field.name()).unwrap_or(order.len()));
-    if let Some(unknown) = fields.iter().find(|field| matches!(field.data_type(), DataType::Null)) {
+    if let Some(unknown) = schema.fields().iter().find(|field| matches!(field.data_type(), DataType::Null)) {
         let message =
             "a column is NULL in all rows, so that nothing tells its type; give a schema (read_rows_as)";
         return Err(Error::invalid_input(message).with("column", unknown.name()));
     }
-    Ok(Schema::new(fields))
+    Ok(Schema::new(order.sorted(schema.fields())))
 }
 
 fn malformed(error: ArrowError) -> Error {
     Error::invalid_input("the rows don't have the form of the columns").with_source(error)
 }
 
-/// The keys of a JSON object, in its order.
-struct Keys(Vec<String>);
+/// The keys of a JSON object in its order, with those inside it; none for anything else. A list has those of its first
+/// element.
+#[derive(Default)]
+struct Keys(Vec<(String, Keys)>);
+
+impl Keys {
+    /// Fields in the order of the keys; what is not among them comes last.
+    fn sorted(&self, fields: &Fields) -> Fields {
+        let place = |name: &str| self.0.iter().position(|(key, _)| key == name).unwrap_or(self.0.len());
+        let mut fields: Vec<FieldRef> = fields.iter().cloned().collect();
+        fields.sort_by_key(|field| place(field.name()));
+        let with_inner = |field: FieldRef| match self.0.get(place(field.name())) {
+            Some((_, keys)) => keys.inside(&field),
+            None => field,
+        };
+        fields.into_iter().map(with_inner).collect()
+    }
+
+    fn inside(&self, field: &FieldRef) -> FieldRef {
+        let data_type = match field.data_type() {
+            DataType::Struct(fields) => DataType::Struct(self.sorted(fields)),
+            DataType::List(element) => DataType::List(self.inside(element)),
+            other => other.clone(),
+        };
+        Arc::new(field.as_ref().clone().with_data_type(data_type))
+    }
+}
 
 impl<'de> Deserialize<'de> for Keys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        struct Object;
+        deserializer.deserialize_any(KeysVisitor)
+    }
+}
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Keys;
+struct KeysVisitor;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a struct or a map")
-            }
+impl<'de> Visitor<'de> for KeysVisitor {
+    type Value = Keys;
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Keys, A::Error> {
-                let mut keys = Vec::new();
-                while let Some((key, IgnoredAny)) = map.next_entry()? {
-                    keys.push(key);
-                }
-                Ok(Keys(keys))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Keys, A::Error> {
+        let mut keys = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            keys.push(entry);
         }
+        Ok(Keys(keys))
+    }
 
-        deserializer.deserialize_map(Object)
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> std::result::Result<Keys, A::Error> {
+        let first = elements.next_element()?.unwrap_or_default();
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(first)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> std::result::Result<Keys, E> {
+        Ok(Keys::default())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> std::result::Result<Keys, E> {
+        Ok(Keys::default())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> std::result::Result<Keys, E> {
+        Ok(Keys::default())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> std::result::Result<Keys, E> {
+        Ok(Keys::default())
+    }
+
+    fn visit_str<E>(self, _: &str) -> std::result::Result<Keys, E> {
+        Ok(Keys::default())
+    }
+
+    fn visit_unit<E>(self) -> std::result::Result<Keys, E> {
+        Ok(Keys::default())
     }
 }
