@@ -15,10 +15,12 @@ use icefield_core::catalog::{TableCreation, TableIdent};
 use icefield_core::commit::{DeleteBy, Overwrite, Transaction};
 use icefield_core::evolve::{MetadataChange, apply_updates};
 use icefield_core::filter::Filter;
+use icefield_core::table::MAIN_BRANCH;
 use icefield_core::{Error, Result, Table as CoreTable};
 
 use super::create::{self, IntoTableSchema, TableOptions, TableSchema};
 use super::stage::require_bounded;
+use crate::looks::Looks;
 use crate::publish::publish;
 use crate::session::Session;
 use crate::write::{WriteOptions, WrittenFiles, check_fit, write_data_files};
@@ -67,7 +69,8 @@ pub(crate) async fn create_as(
     Ok(())
 }
 
-/// Replaces a table's columns, partitions, order and rows in one commit. Its history stays, and so do the
+/// Replaces a table's columns, partitions, order and rows in one commit. `looks` are the tables that the rows come from:
+/// what was committed to this one since is not replaced unseen. Its history stays, and so do the
 /// properties that `options` do not set. The new columns have new field ids: files that are there are never
 /// read as theirs.
 ///
@@ -80,8 +83,10 @@ pub(crate) async fn replace(
     columns: Columns,
     options: &TableOptions,
     rows: Option<Rows>,
+    looks: &Looks,
 ) -> Result<()> {
     let table = session.catalog().load_table(ident).await?;
+    let start = looks.start(&table, MAIN_BRANCH).await?;
     let schema = match columns {
         Columns::Declared(fields) => fields.into_table_schema()?,
         Columns::OfRows(schema) => TableSchema::Arrow(schema),
@@ -98,6 +103,9 @@ pub(crate) async fn replace(
     let add = written.iter().flat_map(|written| written.files.clone()).collect::<Vec<_>>();
     let mut transaction =
         Transaction::new(&table).exact_files().change(move |metadata| replacement.change(metadata));
+    if let Some(start) = start {
+        transaction = transaction.based_on(start);
+    }
     if table.metadata().current_snapshot().is_some() || !add.is_empty() {
         let delete = DeleteBy::Filter(Filter::True);
         transaction = transaction.overwrite(Overwrite { delete, add, reads: None });

@@ -30,6 +30,7 @@ use super::input::Input;
 use super::namespaces::{CreateNamespace, DropNamespace};
 use super::tables::{CreateTable, DropTables};
 use crate::error::to_datafusion;
+use crate::looks::{Looks, looks_of};
 use crate::session::Session;
 
 /// A statement that changes the catalog.
@@ -181,7 +182,8 @@ impl ExtensionPlanner for CommandPlanner {
         _: &SessionState,
     ) -> DfResult<Option<Arc<dyn ExecutionPlan>>> {
         let Some(node) = node.as_any().downcast_ref::<CommandNode>() else { return Ok(None) };
-        Ok(Some(Arc::new(CommandExec::new(node.clone(), inputs.first().cloned()))))
+        let looks = node.input.as_ref().map(looks_of).transpose()?.unwrap_or_default();
+        Ok(Some(Arc::new(CommandExec::new(node.clone(), inputs.first().cloned(), looks))))
     }
 }
 
@@ -190,12 +192,13 @@ impl ExtensionPlanner for CommandPlanner {
 struct CommandExec {
     node: CommandNode,
     input: Option<Arc<dyn ExecutionPlan>>,
+    looks: Looks,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
 
 impl CommandExec {
-    fn new(node: CommandNode, input: Option<Arc<dyn ExecutionPlan>>) -> Self {
+    fn new(node: CommandNode, input: Option<Arc<dyn ExecutionPlan>>, looks: Looks) -> Self {
         let schema = Arc::new(Schema::empty());
         let properties = PlanProperties::new(
             EquivalenceProperties::new(schema.clone()),
@@ -204,7 +207,7 @@ impl CommandExec {
             Boundedness::Bounded,
         )
         .with_scheduling_type(SchedulingType::Cooperative);
-        Self { node, input, schema, properties: Arc::new(properties) }
+        Self { node, input, looks, schema, properties: Arc::new(properties) }
     }
 }
 
@@ -239,7 +242,7 @@ impl ExecutionPlan for CommandExec {
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(self.node.clone(), children.pop())))
+        Ok(Arc::new(Self::new(self.node.clone(), children.pop(), self.looks.clone())))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> DfResult<SendableRecordBatchStream> {
@@ -247,7 +250,8 @@ impl ExecutionPlan for CommandExec {
             return exec_err!("a command has one partition");
         }
         let (session, command) = (self.node.session.clone(), self.node.command.clone());
-        let input = self.input.clone().map(|plan| Input { plan, context });
+        let looks = self.looks.clone();
+        let input = self.input.clone().map(|plan| Input { plan, context, looks });
         let done = futures::stream::once(async move { command.run(&session, input).await });
         let rows = futures::StreamExt::filter_map(done, |done| {
             std::future::ready(done.err().map(|error| Err(to_datafusion(error))))

@@ -14,6 +14,7 @@ use super::cursor::Cursor;
 use super::input::Input;
 use super::names::named_table;
 use super::terms::{parse_sort_terms, parse_term};
+use crate::looks::Looks;
 use crate::ops::{TableOptions, create_as, replace};
 use crate::session::Session;
 
@@ -196,10 +197,10 @@ impl CreateTable {
     async fn create(&self, session: &Session, input: Option<Input>) -> Result<()> {
         let (ident, options) = (&self.ident, &self.options);
         let replaces = self.or_replace && session.catalog().table_exists(ident).await?;
-        let Some(Input { plan, context }) = input else {
+        let Some(Input { plan, context, looks }) = input else {
             let fields = self.fields(session)?;
             if replaces {
-                return replace(session, ident, fields.into(), options, None).await;
+                return replace(session, ident, fields.into(), options, None, &Looks::default()).await;
             }
             let name = format!("{}.{}", ident.namespace().as_ref().join("."), ident.name());
             return session.create_table(name, fields).options(options.clone()).await.map(drop);
@@ -207,7 +208,7 @@ impl CreateTable {
         match replaces {
             true => {
                 let schema = plan.schema();
-                replace(session, ident, schema.into(), options, Some((plan, context))).await
+                replace(session, ident, schema.into(), options, Some((plan, context)), &looks).await
             }
             false => create_as(session, ident, options, (plan, context)).await,
         }

@@ -15,9 +15,9 @@ use icefield_core::evolve::{bucket, identity, partition_spec};
 use icefield_core::format::iceberg_schema;
 use icefield_core::storage::Storage;
 use icefield_core::{Clock, ErrorKind, SystemClock};
-use icefield_engine::Session;
 use icefield_engine::ops::{DataFrameExt, TableOptions};
 use icefield_engine::write::{WriteOptions, write_data_files};
+use icefield_engine::{Session, from_datafusion};
 use icefield_testkit::{
     CatalogKind, CommitFault, Engine, FakeClock, Fault, FaultyCatalog, FaultyStore, OpKind, Pick, Referee,
     content_hash, every_fault, referee_schema,
@@ -393,4 +393,20 @@ async fn a_partitioned_table_of_version_3_comes_with_its_rows_and_their_ids() {
     assert_eq!(ids.count().await.unwrap(), 90);
     let referee = Referee::with_engines(&[Engine::Java]);
     let _ = referee.check(done.table.metadata_location(), Pick::Current, &expected).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replacement_by_a_tables_own_rows_loses_no_commit() {
+    const REPLACE: &str = "CREATE OR REPLACE TABLE db.t AS SELECT id, 'x' AS kind FROM db.t";
+    let lake = Lake::open().await;
+    let done = async |query: &str| lake.session.sql(query).await.unwrap().collect().await;
+    done("CREATE TABLE db.t AS SELECT 1 AS id").await.unwrap();
+    let replacement = lake.session.sql(REPLACE).await.unwrap();
+    done("INSERT INTO db.t SELECT 2").await.unwrap();
+    let error = from_datafusion(replacement.collect().await.unwrap_err());
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!(rows(&lake.session, "SELECT * FROM db.t ORDER BY id").await, ["1", "2"]);
+    assert_eq!(data_files(lake.session.table("db.t").await.unwrap().core()).await.len(), 2);
+    done(REPLACE).await.unwrap();
+    assert_eq!(rows(&lake.session, "SELECT * FROM db.t ORDER BY id").await, ["1|x", "2|x"]);
 }
