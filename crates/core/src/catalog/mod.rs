@@ -1,7 +1,7 @@
 //! Where tables are registered: the [`Catalog`] trait, and [`MemoryCatalog`] as its reference implementation.
 //!
 //! A catalog keeps namespaces and tables. Some keep for each table a pointer, the location of its current
-//! metadata file: [`pointer`] makes a catalog of any place where strings can be compared and swapped. Others
+//! metadata file: [`mod@pointer`] makes a catalog of any place where strings can be compared and swapped. Others
 //! keep the metadata itself, behind a service that writes the files. [`Catalog::guarantees`] says what a
 //! catalog can do, [`Expect`] what a commit asks of it. Only the commit module calls [`Catalog::commit`];
 //! everything else that a commit needs (manifests, validation, retries) is settled before and after it.

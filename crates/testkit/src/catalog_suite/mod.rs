@@ -1,6 +1,6 @@
 //! The duties of catalogs, as suites that each of them runs.
 //!
-//! [`contract`] is what every catalog keeps, [`pointer`] what catalogs of pointers leave behind: files, logs,
+//! [`contract`] is what every catalog keeps, [`mod@pointer`] what catalogs of pointers leave behind: files, logs,
 //! locations. Each story works in namespaces of its own, so that one catalog can run them all, and again.
 //! Stories panic with what was expected. [`contend`] and [`bump`] are the concurrent writers, for tests that
 //! spread them over tasks and processes.
