@@ -187,22 +187,31 @@ impl Upload {
 
     /// Gives the file up, and what was sent of it to the store.
     pub(crate) async fn abort(mut self) {
+        if let Some(ending) = self.end() {
+            // A task that panicked has told so.
+            ending.await.ok();
+        }
+    }
+
+    /// Ends what was begun, in a task of its own: whoever waits for it may be dropped, as the other writers of a write are
+    /// where one fails.
+    fn end(&mut self) -> Option<JoinHandle<()>> {
         let (starting, multipart) = (self.starting.take(), self.multipart.take());
-        give_up(starting, multipart, std::mem::take(&mut self.location)).await;
+        if starting.is_none() && multipart.is_none() {
+            return None;
+        }
+        let location = std::mem::take(&mut self.location);
+        let Some(runtime) = Handle::try_current().ok().or(self.runtime.take()) else {
+            left_behind(&location, &"no runtime is there to end it");
+            return None;
+        };
+        Some(runtime.spawn(give_up(starting, multipart, location)))
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        let (starting, multipart) = (self.starting.take(), self.multipart.take());
-        if starting.is_none() && multipart.is_none() {
-            return;
-        }
-        let location = std::mem::take(&mut self.location);
-        match Handle::try_current().ok().or(self.runtime.take()) {
-            Some(runtime) => drop(runtime.spawn(give_up(starting, multipart, location))),
-            None => left_behind(&location, &"no runtime is there to end it"),
-        }
+        drop(self.end());
     }
 }
 
@@ -314,6 +323,20 @@ mod tests {
             assert_eq!((store.count(OpKind::Abort), length(&store).await), (1, None), "{slow:?}");
             assert_eq!(shared.in_flight(), 0);
         }
+    }
+
+    #[tokio::test]
+    async fn an_upload_is_aborted_though_nobody_waits_for_it() {
+        let store = FaultyStore::in_memory();
+        let slow = |op: &icefield_testkit::Op| op.kind == OpKind::StartUpload;
+        store.arm_when(move |op| slow(op).then_some(Fault::Delay(Duration::from_millis(60))));
+        let mut upload = upload(&store, 8);
+        let begun = tokio::time::timeout(Duration::from_millis(10), put(&mut upload, PART)).await;
+        begun.expect_err("it was to be dropped");
+        let ended = tokio::time::timeout(Duration::from_millis(10), upload.abort()).await;
+        ended.expect_err("it was to be dropped too");
+        aborted(&store).await;
+        assert_eq!((store.count(OpKind::Abort), length(&store).await), (1, None));
     }
 
     #[tokio::test]
