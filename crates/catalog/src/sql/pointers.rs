@@ -68,7 +68,7 @@ impl SqlPointers {
             };
             let passing = error.is_retryable() || error.is_commit_state_unknown();
             if !passing {
-                // What is not known stays so, whatever failed after it.
+                // An unknown outcome stays unknown, whatever failed after it.
                 return Err(lost.unwrap_or(error));
             }
             let message = error.to_string();

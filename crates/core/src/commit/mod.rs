@@ -115,7 +115,7 @@ impl Transaction {
         self
     }
 
-    /// What concurrent commits later actions tolerate. Default: [`Isolation::Serializable`].
+    /// Sets which concurrent commits later actions tolerate. Default: [`Isolation::Serializable`].
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
         self

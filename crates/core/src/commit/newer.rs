@@ -1,4 +1,4 @@
-//! What others committed since an action was computed, held against the action.
+//! Holds against an action what others committed since it was computed.
 //!
 //! **What is read.** Manifest lists of the newer snapshots, and of the manifests that these added those that can list a conflict;
 //! each snapshot once a commit, however often it is tried.

@@ -10,7 +10,7 @@ use crate::filter::{FileMatcher, Filter};
 use crate::format::partition::{PartitionKey, PartitionKeys, PartitionSet};
 use crate::format::{ContentFile, FileRef, LiveFile, WantedStatistics, path_bounds};
 
-/// What concurrent commits an action tolerates.
+/// The concurrent commits that an action tolerates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
     /// The outcome is as if operations had run one after the other: rows that another commit added where this one read

@@ -158,7 +158,7 @@ macro_rules! write_methods {
                 self
             }
 
-            /// What concurrent commits the write tolerates.
+            /// Sets which concurrent commits the write tolerates.
             pub fn isolation(mut self, isolation: icefield_core::commit::Isolation) -> Self {
                 self.spec.isolation = isolation;
                 self

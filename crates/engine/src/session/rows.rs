@@ -4,14 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, FieldRef, Fields, Schema, SchemaRef};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DECIMAL256_MAX_PRECISION, DataType, Field, FieldRef, Fields, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
-use arrow::json::reader::{Decoder, infer_json_schema, infer_json_schema_from_iterator};
+use arrow::json::reader::{Decoder, ValueIter, infer_json_schema_from_iterator};
 use datafusion::dataframe::DataFrame;
 use icefield_core::{Error, Result};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Session;
 
@@ -20,9 +22,11 @@ const BATCH_ROWS: usize = 8192;
 
 impl Session {
     /// A DataFrame of JSON objects, one a line, that are in memory. Its columns are the schema's: a key that an object
-    /// does not have is NULL, numbers and times may be given as text. Without a schema (`None`) all lines are looked
+    /// does not have is NULL, numbers and times may be given as text, and nothing of a number is
+    /// lost in an integer or a decimal (`1.0` is a long, `1.7` is refused). Without a schema (`None`) all lines are looked
     /// through for their keys, in the order of the alphabet, and types: integers, floating point numbers, booleans, text,
-    /// lists and structs of these.
+    /// lists and structs of these. Of a column with fractions all numbers are `Float64`, as JSON has
+    /// them. Of a key that an object has twice the last value counts.
     ///
     /// ```
     /// # #[tokio::main]
@@ -38,34 +42,35 @@ impl Session {
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput), with the number of the first line of the batch that it is
-    /// in, for what is no JSON object, a value that its column does not take, a key that the schema does not have, and
-    /// a NULL in a column that takes none.
+    /// in, for what is no JSON object, a value that its column does not take, a key that the schema does not have,
+    /// a NULL in a column that takes none and, without a schema, an integer beyond 64 bits.
     pub fn read_json_lines(
         &self,
         lines: impl AsRef<[u8]>,
         schema: impl Into<Option<SchemaRef>>,
     ) -> Result<DataFrame> {
         let lines = lines.as_ref();
-        let schema = match schema.into() {
-            Some(schema) => schema,
-            None => Arc::new(infer_json_schema(lines, None).map(|(schema, _)| schema).map_err(malformed)?),
+        let rows = match schema.into() {
+            Some(schema) => Rows::exact(schema),
+            None => Rows::of(Arc::new(schema_of(ValueIter::new(lines, None))?)),
         };
-        let mut decoder = decoder(&schema)?;
+        let mut decoder = rows.decoder()?;
         let mut batches = Vec::new();
         let (mut rest, mut taken) = (lines, 0);
         loop {
-            let at = |e| malformed(e).with("from line", taken + 1);
-            let decoded = decoder.decode(rest).map_err(at)?;
+            let at = |e: Error| e.with("from line", taken + 1);
+            let decoded = decoder.decode(rest).map_err(malformed).map_err(at)?;
             rest = rest.get(decoded..).unwrap_or_default();
-            let Some(batch) = decoder.flush().map_err(at)? else { break };
+            let Some(batch) = decoder.flush().map_err(malformed).map_err(at)? else { break };
+            let batch = rows.settled(batch).map_err(at)?;
             taken += batch.num_rows();
             batches.push(batch);
         }
-        self.rows(schema, batches)
+        self.in_memory(rows.schema, batches)
     }
 
     /// A DataFrame of a service's own values, one a row: what `serde` calls a struct. Its columns are the fields of the
-    /// first value, in their order, structs inside included, with the types that all values have: integers are `Int64`, floating point numbers
+    /// first value, in their order, structs inside included, with the types that all values have: integers are `Int64` (one beyond it is refused), floating point numbers
     /// `Float64`, and what `serde` makes text, as dates and decimals, is text.
     /// [`read_rows_as`](Self::read_rows_as) takes the types from a schema, and does not look through the rows first.
     ///
@@ -91,27 +96,31 @@ impl Session {
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for no rows, for what is not a struct or a map, for values of one column
     /// whose types differ, and for a column that is NULL in all rows: the schema is to be given then.
     pub fn read_rows<T: Serialize>(&self, rows: &[T]) -> Result<DataFrame> {
-        let schema = inferred(rows)?;
-        self.read_rows_as(rows, Arc::new(schema))
+        self.decoded(rows, &Rows::of(Arc::new(inferred(rows)?)))
     }
 
     /// As [`read_rows`](Self::read_rows), with the columns of a schema. Text becomes the date, time or decimal that its
-    /// column is.
+    /// column is. Nothing of a number is lost in an integer or a decimal: `1.0` is a long, `1.7` is refused.
     ///
     /// # Errors
     /// [`InvalidInput`](icefield_core::ErrorKind::InvalidInput) for what is not a struct or a map, a value that its column does not take,
     /// a field that the schema does not have, and a NULL in a column that takes none.
     pub fn read_rows_as<T: Serialize>(&self, rows: &[T], schema: SchemaRef) -> Result<DataFrame> {
-        let mut decoder = decoder(&schema)?;
+        self.decoded(rows, &Rows::exact(schema))
+    }
+
+    fn decoded<T: Serialize>(&self, rows: &[T], into: &Rows) -> Result<DataFrame> {
+        let mut decoder = into.decoder()?;
         let mut batches = Vec::new();
         for rows in rows.chunks(BATCH_ROWS) {
             decoder.serialize(rows).map_err(malformed)?;
-            batches.extend(decoder.flush().map_err(malformed)?);
+            let batch = decoder.flush().map_err(malformed)?;
+            batches.extend(batch.map(|batch| into.settled(batch)).transpose()?);
         }
-        self.rows(schema, batches)
+        self.in_memory(into.schema.clone(), batches)
     }
 
-    fn rows(&self, schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<DataFrame> {
+    fn in_memory(&self, schema: SchemaRef, mut batches: Vec<RecordBatch>) -> Result<DataFrame> {
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(schema));
         }
@@ -119,9 +128,71 @@ impl Session {
     }
 }
 
-fn decoder(schema: &SchemaRef) -> Result<Decoder> {
-    let builder = ReaderBuilder::new(schema.clone()).with_batch_size(BATCH_ROWS).with_strict_mode(true);
-    builder.build_decoder().map_err(malformed)
+/// Columns, and what they are decoded as. Arrow's decoder cuts off what an integer or a decimal can't hold of a number, so
+/// that these are decoded as wide decimals first.
+struct Rows {
+    schema: SchemaRef,
+    decoded_as: SchemaRef,
+}
+
+impl Rows {
+    /// Columns that are known to hold all values.
+    fn of(schema: SchemaRef) -> Self {
+        Self { decoded_as: schema.clone(), schema }
+    }
+
+    /// Columns that refuse what they can't hold.
+    fn exact(schema: SchemaRef) -> Self {
+        Self { decoded_as: Arc::new(Schema::new(widened(schema.fields()))), schema }
+    }
+
+    fn decoder(&self) -> Result<Decoder> {
+        let builder = ReaderBuilder::new(self.decoded_as.clone());
+        builder.with_batch_size(BATCH_ROWS).with_strict_mode(true).build_decoder().map_err(malformed)
+    }
+
+    /// A decoded batch in the types of its columns.
+    fn settled(&self, batch: RecordBatch) -> Result<RecordBatch> {
+        if self.schema == self.decoded_as {
+            return Ok(batch);
+        }
+        const CHECKED: CastOptions<'_> =
+            CastOptions { safe: false, format_options: arrow::util::display::FormatOptions::new() };
+        let columns = self.schema.fields().iter().zip(batch.columns()).map(|(field, wide)| {
+            if field.data_type() == wide.data_type() {
+                return Ok(wide.clone());
+            }
+            let of = |e: ArrowError| malformed(e).with("column", field.name());
+            let column = cast_with_options(wide, field.data_type(), &CHECKED).map_err(of)?;
+            let back = cast_with_options(&column, wide.data_type(), &CHECKED).map_err(of)?;
+            if back.as_ref() != wide.as_ref() {
+                let message = "a number has more digits after the point than its column keeps; round it, or declare the \
+                               column as a decimal of more digits or a double";
+                return Err(Error::invalid_input(message).with("column", field.name()));
+            }
+            Ok(column)
+        });
+        RecordBatch::try_new(self.schema.clone(), columns.collect::<Result<_>>()?).map_err(malformed)
+    }
+}
+
+/// Fields with wide decimals in the place of integers and decimals, also inside others.
+fn widened(fields: &Fields) -> Fields {
+    fields.iter().map(|field| wide(field)).collect()
+}
+
+fn wide(field: &Field) -> FieldRef {
+    let data_type = match field.data_type() {
+        of if of.is_integer() || matches!(of, DataType::Decimal128(..)) => {
+            DataType::Decimal256(DECIMAL256_MAX_PRECISION, DECIMAL256_MAX_PRECISION as i8 / 2)
+        }
+        DataType::Struct(fields) => DataType::Struct(widened(fields)),
+        DataType::List(element) => DataType::List(wide(element)),
+        DataType::LargeList(element) => DataType::LargeList(wide(element)),
+        DataType::Map(entries, sorted) => DataType::Map(wide(entries), *sorted),
+        other => other.clone(),
+    };
+    Arc::new(field.clone().with_data_type(data_type))
 }
 
 /// The columns of rows, in the order of the first row's fields.
@@ -141,13 +212,37 @@ fn inferred<T: Serialize>(rows: &[T]) -> Result<Schema> {
     let order: Keys = serde_json::from_str(&text).map_err(|e| unfit().with_source(e))?;
     let values =
         rows.iter().map(|row| serde_json::to_value(row).map_err(|e| ArrowError::JsonError(e.to_string())));
-    let schema = infer_json_schema_from_iterator(values).map_err(malformed)?;
+    let schema = schema_of(values)?;
     if let Some(unknown) = schema.fields().iter().find(|field| matches!(field.data_type(), DataType::Null)) {
         let message =
             "a column is NULL in all rows, so that nothing tells its type; give a schema (read_rows_as)";
         return Err(Error::invalid_input(message).with("column", unknown.name()));
     }
     Ok(Schema::new(order.sorted(schema.fields())))
+}
+
+/// The columns that JSON objects have, with types that hold all their values.
+fn schema_of(values: impl Iterator<Item = std::result::Result<Value, ArrowError>>) -> Result<Schema> {
+    let in_range = |value: Value| match beyond_integers(&value) {
+        Some(number) => {
+            let message = format!(
+                "{number} is beyond a 64-bit signed integer; give a schema that has a decimal for it"
+            );
+            Err(ArrowError::JsonError(message))
+        }
+        None => Ok(value),
+    };
+    infer_json_schema_from_iterator(values.map(|value| value.and_then(in_range))).map_err(malformed)
+}
+
+/// An integer that would become a floating point number, which loses its last digits.
+fn beyond_integers(value: &Value) -> Option<u64> {
+    match value {
+        Value::Number(number) if !number.is_i64() => number.as_u64(),
+        Value::Array(elements) => elements.iter().find_map(beyond_integers),
+        Value::Object(fields) => fields.values().find_map(beyond_integers),
+        _ => None,
+    }
 }
 
 fn malformed(error: ArrowError) -> Error {

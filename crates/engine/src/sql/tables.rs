@@ -228,8 +228,13 @@ impl CreateTable {
 }
 
 impl DropTables {
-    /// Drops the tables, whatever state they are in. Their files stay.
+    /// Drops the tables, whatever state they are in, and none where one is missing. Their files stay.
     pub(super) async fn run(&self, session: &Session) -> Result<()> {
+        for ident in self.tables.iter().filter(|_| !self.if_exists) {
+            if !session.catalog().table_exists(ident).await? {
+                return Err(Error::not_found("no such table; none was dropped").with("table", ident));
+            }
+        }
         for ident in &self.tables {
             match session.catalog().drop_table(ident).await {
                 Err(e) if e.kind() == ErrorKind::NotFound && self.if_exists => {}

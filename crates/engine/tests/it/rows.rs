@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Schema, TimeUnit};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::dataframe::DataFrame;
 use icefield_core::{Error, ErrorKind};
@@ -106,6 +106,38 @@ async fn rows_without_one_meaning_are_refused() {
     refused(session.read_rows_as(&[BTreeMap::<&str, i64>::new()], schema.clone()), "a");
     let none = session.read_rows_as::<Stay>(&[], schema).unwrap();
     assert_eq!(none.count().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn nothing_of_a_number_is_lost() {
+    let session = session();
+    let read =
+        |fields: Vec<Field>, lines: &str| session.read_json_lines(lines, Arc::new(Schema::new(fields)));
+    let long = || vec![Field::new("n", DataType::Int64, true)];
+    let inside = Fields::from(vec![Field::new("n", DataType::Int32, true)]);
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Struct(inside), true)));
+    let nested = || vec![Field::new("all", list.clone(), true)];
+    let price = || vec![Field::new("n", DataType::Decimal128(9, 2), true)];
+    for lines in ["{\"n\": 1.7}", "{\"n\": 9223372036854775808}", "{\"n\": \"1.5\"}", "{\"n\": 1e30}"] {
+        refused(read(long(), lines), "");
+    }
+    refused(read(nested(), "{\"all\": [{\"n\": 1}, {\"n\": 2.5}]}"), "");
+    refused(read(price(), "{\"n\": 80.505}"), "");
+    let shown_of =
+        async |fields, lines| shown(read(fields, lines).unwrap()).await.replace([' ', '-', '+', '\n'], "");
+    assert_eq!(
+        shown_of(long(), "{\"n\": 1.0}\n{\"n\": -9223372036854775808}\n{}").await,
+        "|n||1||9223372036854775808|||"
+    );
+    assert_eq!(shown_of(nested(), "{\"all\": [{\"n\": 1e1}, {}]}").await, "|all||[{n:10},{n:}]|");
+    assert_eq!(shown_of(price(), "{\"n\": \"80.50\"}").await, "|n||80.50|");
+
+    // Without a schema: what no long holds is no double.
+    refused(session.read_json_lines("{\"n\": [18446744073709551615]}", None), "18446744073709551615");
+    refused(session.read_rows(&[BTreeMap::from([("n", u64::MAX)])]), "18446744073709551615");
+    let decimal = Arc::new(Schema::new(vec![Field::new("n", DataType::Decimal128(20, 0), true)]));
+    let frame = session.read_rows_as(&[BTreeMap::from([("n", u64::MAX)])], decimal).unwrap();
+    assert!(shown(frame).await.contains("18446744073709551615"));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::commit::history;
 use crate::error::{Error, Result};
 use crate::table::{Table, references};
 
-/// What an expiry removes.
+/// The snapshots, references, specs and schemas that an expiry removes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Expiry {
     /// Snapshots, by id.

@@ -79,7 +79,7 @@ pub(super) struct Moment<'a> {
     pub(super) metadata: &'a TableMetadata,
     /// The metadata that the transaction was computed from.
     pub(super) base: &'a TableMetadata,
-    /// What concurrent commits the action tolerates.
+    /// The concurrent commits that the action tolerates.
     pub(super) isolation: Isolation,
 }
 
@@ -108,7 +108,7 @@ pub(super) struct Effect {
     pub(super) remove: Removal,
     /// The delete files removed by name, and what keeps a data file from having two deletion vectors.
     pub(super) remove_deletes: DeleteRemoval,
-    /// What the action read and replaces. Without one nothing that others did since matters.
+    /// The rows that the action read and replaces. Without one nothing that others did since matters.
     pub(super) footprint: Option<Footprint>,
     /// The partition specs that the action names beside those of its files. Each must still be the spec of its id when the
     /// snapshot is published.
@@ -162,7 +162,7 @@ pub(super) trait MetadataAction: fmt::Debug + Send + Sync {
 pub(super) struct MetadataEffect {
     /// The updates, in their order.
     pub(super) updates: Vec<TableUpdate>,
-    /// What must hold of the table. What an earlier action of the transaction changes is not required.
+    /// Requirements on the table. What an earlier action of the transaction changes is not required.
     pub(super) requirements: Vec<TableRequirement>,
     /// The branches and tags that must be where they are.
     pub(super) refs: Vec<String>,

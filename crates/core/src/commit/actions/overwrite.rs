@@ -14,7 +14,7 @@ use crate::format::{ContentFile, FileRef};
 /// Summary property of a dynamic overwrite, which cherry-picking asks for.
 const REPLACE_PARTITIONS: &str = "replace-partitions";
 
-/// Which data files an [`Overwrite`] replaces.
+/// The data files that an [`Overwrite`] replaces.
 #[derive(Debug, Clone)]
 pub enum DeleteBy {
     /// These.
@@ -29,9 +29,9 @@ pub enum DeleteBy {
 /// Replaces data files by others.
 #[derive(Debug, Clone)]
 pub struct Overwrite {
-    /// What goes.
+    /// The data files that go.
     pub delete: DeleteBy,
-    /// What comes.
+    /// The data files that come.
     pub add: Vec<ContentFile>,
     /// The rows that the operation read to find its result. Under
     /// [`Isolation::Serializable`](crate::commit::Isolation::Serializable) a file added meanwhile that may match is a conflict.

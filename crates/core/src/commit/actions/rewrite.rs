@@ -11,9 +11,9 @@ use crate::format::{ContentFile, FileRef};
 /// Replaces data files by others that hold the same rows.
 #[derive(Debug, Clone)]
 pub struct Rewrite {
-    /// What goes.
+    /// The data files that go.
     pub delete: Vec<FileRef>,
-    /// What comes.
+    /// The data files that come.
     pub add: Vec<ContentFile>,
     /// The data sequence number of the new files. With that of the snapshot that was read, equality deletes that are
     /// committed meanwhile still apply to them. Those that don't apply to the new files as they did to the old ones, since
